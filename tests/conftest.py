@@ -1,0 +1,134 @@
+"""What all tests share: a fake TMDB, a service that asks it over real HTTP, and exports in a line."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+import main
+from tests.fake_tmdb import V3_KEY, FakeTMDB
+
+SAMPLE = Path(__file__).with_name("letterboxd-demo-2026-01-01-00-00-utc.zip")
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+HEADERS = {
+    "watched": "Date,Name,Year,Letterboxd URI",
+    "watchlist": "Date,Name,Year,Letterboxd URI",
+    "likes/films": "Date,Name,Year,Letterboxd URI",
+    "ratings": "Date,Name,Year,Letterboxd URI,Rating",
+    "diary": "Date,Name,Year,Letterboxd URI,Rating,Rewatch,Tags,Watched Date",
+    "reviews": "Date,Name,Year,Letterboxd URI,Rating,Rewatch,Review,Tags,Watched Date",
+}
+
+
+def files(**rows: str) -> list[tuple[str, bytes]]:
+    """`files(watched="2024-01-02,Dune,2021,…")`: CSVs as Letterboxd writes them; `likes` is likes/films."""
+    names = {kind: "likes/films" if kind == "likes" else kind for kind in rows}
+    return [
+        (f"{names[kind]}.csv", "\r\n".join([HEADERS[names[kind]], *text.strip().splitlines(), ""]).encode())
+        for kind, text in rows.items()
+    ]
+
+
+def export(**rows: str) -> main.Export:
+    return main.parse_export(files(**rows))
+
+
+class Clock:
+    """Time that passes when told to; `sleep` lets it pass at once and gives others a turn."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += max(seconds, 0)
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def tmdb() -> AsyncIterator[FakeTMDB]:
+    async with FakeTMDB() as fake:
+        yield fake
+
+
+class Api(httpx.AsyncClient):
+    """A client of a running service, with the two things that every journey does."""
+
+    async def upload(self, *given: tuple[str, bytes]) -> dict[str, Any]:
+        response = await self.post("/api/upload", files=[("files", file) for file in given])
+        assert response.status_code == 201, response.text
+        body: dict[str, Any] = response.json()
+        return body
+
+    async def ended(self, session_id: str) -> dict[str, Any]:
+        """Polls until the session's work has ended; every answer on the way must add up."""
+        while True:
+            body: dict[str, Any] = (await self.get(f"/api/session/{session_id}")).json()
+            counts = body["enriched_count"] + body["not_found_count"] + body["failed_count"]
+            assert body["processed_count"] == counts
+            if body["status"] in ("completed", "failed"):
+                return body
+            await asyncio.sleep(0.01)
+
+    async def movies(self, session_id: str) -> list[dict[str, Any]]:
+        films: list[dict[str, Any]] = []
+        url: str | None = f"/api/session/{session_id}/movies?limit=1000"
+        while url:
+            response = await self.get(url)
+            films += response.json()
+            url = response.links.get("next", {}).get("url")
+        return films
+
+
+@asynccontextmanager
+async def serving(settings: main.Settings) -> AsyncIterator[Api]:
+    """The service in a real uvicorn on loopback."""
+    server = uvicorn.Server(uvicorn.Config(main.create_app(settings), log_config=None, lifespan="on"))
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        task = asyncio.create_task(server.serve(sockets=[listening]))
+        while not server.started:
+            await asyncio.sleep(0.005)  # noqa: ASYNC110 - uvicorn has no event for it
+        async with Api(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=30) as api:
+            yield api
+        server.should_exit = True
+        await task
+
+
+Serve = Callable[..., Awaitable[Api]]
+
+
+@pytest.fixture
+async def serve(tmdb: FakeTMDB) -> AsyncIterator[Serve]:
+    """Starts a service that asks the fake TMDB, as fast as it can, with the settings that are given."""
+    running = []
+
+    async def start(**settings: Any) -> Api:
+        given = {"tmdb_api_key": V3_KEY, "tmdb_base_url": tmdb.url, "tmdb_requests_per_second": 10_000}
+        running.append(serving(main.Settings.model_validate(given | settings)))
+        return await running[-1].__aenter__()
+
+    yield start
+    for service in reversed(running):
+        await service.__aexit__(None, None, None)
+
+
+@pytest.fixture
+async def api(serve: Serve) -> Api:
+    return await serve()
