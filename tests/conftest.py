@@ -103,8 +103,8 @@ async def serving(settings: main.Settings) -> AsyncIterator[Api]:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         task = asyncio.create_task(server.serve(sockets=[listening]))
-        while not server.started:
-            await asyncio.sleep(0.005)  # noqa: ASYNC110 - uvicorn has no event for it
+        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.005)
         async with Api(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=30) as api:
             yield api
         server.should_exit = True
