@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import json
 import re
+import socket
 import time
 import unicodedata
 from collections import Counter, defaultdict, deque
@@ -24,10 +25,13 @@ from typing import Any, Self
 
 from aiohttp import web
 
+import main
+
 V3_KEY = "0123456789abcdef0123456789abcdef"
 V4_TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJhdWQiOiJmYWtlIn0.c2lnbmF0dXJl"
 CATALOGUE = Path(__file__).with_name("catalogue.jsonl")
 PAGE = 20
+MADE_UP = 320_000
 
 Body = dict[str, Any]
 Fault = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -42,6 +46,12 @@ class Asked:
     headers: dict[str, str]
     at: float
     status: int
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def catalogue() -> list[Body]:
@@ -273,13 +283,16 @@ def _error(code: int, status_code: int, message: str) -> web.Response:
 
 
 def made_up(count: int) -> list[Body]:
-    """As many films with a title of their own, and bodies of the size that real ones have (15 KB)."""
+    """As many films with a title of their own, and bodies of the size that real ones have (15 KB).
+
+    Letterboxd's numbers for them are MADE_UP and those that follow.
+    """
     people = [{"id": n, "name": f"Person Number {n}", "order": n, "character": "x" * 60} for n in range(60)]
     crew = [{"id": n, "name": f"Crew Member {n}", "job": "Grip", "department": "Crew"} for n in range(50)]
     return [
         {
             "media": "movie",
-            "id": 1000 + number,
+            "id": round(main.expected_tmdb_id(MADE_UP + number)),
             "title": f"Reel{number}",
             "original_title": f"Reel{number}",
             "release_date": f"{1930 + number % 90}-05-05",

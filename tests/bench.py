@@ -1,0 +1,318 @@
+"""How fast, how frugal: python -m tests.bench prints a table, each row beside its floor (3 minutes).
+
+The service runs under uvicorn and the fake TMDB in another process, as they would; made-up films have
+bodies of the size of real ones (15 KB). Machines are noisy: compare the ratios, within one run.
+
+    python -m tests.bench upload memory      # only the rows of these groups
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import string
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.fake_tmdb import MADE_UP, V3_KEY, free_port, made_up
+
+FILMS = 10_000
+ROOT = Path(__file__).parents[1]
+SAMPLE = Path(__file__).with_name("letterboxd-demo-2026-01-01-00-00-utc.zip")
+REAL = ROOT.parent / "shared" / "data" / "letterboxd-sample-2025-12-20-00-00-utc.zip"
+DIGITS = string.digits + string.ascii_lowercase + string.ascii_uppercase
+
+
+def row(name: str, figure: str, floor: str) -> None:
+    print(f"| {name:<62} | {figure:>28} | {floor:>30} |", flush=True)
+
+
+# --- What is uploaded
+
+
+def _code(value: int) -> str:
+    return (_code(value // 62) if value >= 62 else "") + DIGITS[value % 62]
+
+
+def ratings(count: int, first: int = 0) -> bytes:
+    """A ratings.csv of made-up films."""
+    lines = ["Date,Name,Year,Letterboxd URI,Rating"]
+    for number, body in enumerate(made_up(first + count)[first:], MADE_UP + first):
+        film = f"{body['title']},{body['release_date'][:4]},https://boxd.it/{_code(number * 10)}"
+        lines.append(f"2024-01-02,{film},{number % 10 / 2 + 0.5:g}")
+    return "\r\n".join(lines).encode()
+
+
+# --- The two processes
+
+
+@asynccontextmanager
+async def process(*arguments: str, **environment: str) -> AsyncIterator[int]:
+    """A Python process; its id."""
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, cwd=ROOT, env=os.environ | environment, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        yield running.pid
+    finally:
+        running.terminate()
+        await running.wait()
+
+
+async def answering(client: httpx.AsyncClient, url: str) -> None:
+    while True:
+        try:
+            await client.get(url)
+        except httpx.ConnectError:
+            await asyncio.sleep(0.05)
+        else:
+            return
+
+
+class Bench:
+    """A service and its TMDB, and what is measured of them."""
+
+    def __init__(self, client: httpx.AsyncClient, tmdb: str, pid: int) -> None:
+        self.client, self.tmdb, self.pid = client, tmdb, pid
+
+    async def upload(self, data: bytes, name: str = "ratings.csv") -> tuple[str, float]:
+        """The session's id, and the seconds to the answer."""
+        started = time.perf_counter()
+        response = await self.client.post("/api/upload", files={"files": (name, data)})
+        assert response.status_code == 201, response.text
+        return response.json()["session_id"], time.perf_counter() - started
+
+    async def status(self, session_id: str) -> dict[str, Any]:
+        body: dict[str, Any] = (await self.client.get(f"/api/session/{session_id}")).json()
+        return body
+
+    async def ended(self, session_id: str) -> dict[str, Any]:
+        while True:
+            status = await self.status(session_id)
+            if status["status"] in ("completed", "failed"):
+                return status
+            await asyncio.sleep(0.05)
+
+    async def delete(self, session_id: str) -> None:
+        await self.client.delete(f"/api/session/{session_id}")
+
+    async def told(self, **settings: float) -> dict[str, Any]:
+        """What TMDB was asked since it was last asked that."""
+        body: dict[str, Any] = (await self.client.get(f"{self.tmdb}/fake", params=settings)).json()
+        return body | {"calls": sum(body["statuses"].values())}
+
+    def cpu_seconds(self) -> float:
+        user, system = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+    def megabytes(self) -> float:
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+@asynccontextmanager
+async def bench(films: int = FILMS, **settings: str) -> AsyncIterator[Bench]:
+    tmdb_port, port = free_port(), free_port()
+    tmdb = f"http://127.0.0.1:{tmdb_port}"
+    environment = {"TMDB_API_KEY": V3_KEY, "TMDB_BASE_URL": f"{tmdb}/3", "LOG_LEVEL": "WARNING", **settings}
+    served = ("-m", "uvicorn", "main:app", "--port", str(port), "--log-level", "warning")
+    async with (
+        process("-m", "tests.fake_tmdb", "--port", str(tmdb_port), "--films", str(films)),
+        process(*served, **environment) as pid,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
+    ):
+        await answering(client, f"{tmdb}/fake")
+        await answering(client, "/health")
+        measured = Bench(client, tmdb, pid)
+        await measured.told()
+        yield measured
+
+
+FAST = {"TMDB_REQUESTS_PER_SECOND": "10000"}
+
+
+# --- The rows, by group
+
+
+async def rate() -> None:
+    """Films a second against the permitted rate."""
+    async with bench() as b:
+        first = 0
+        for count, latency in ((100, 0.15), (500, 0.05), (500, 0.15), (500, 0.4)):
+            await b.told(latency_seconds=latency)
+            seconds = await _timed(b, ratings(count, first))
+            told, first = await b.told(), first + count
+            floor = told["calls"] / 40
+            name = f"{count} films, 40 requests/s, {latency * 1000:.0f} ms latency"
+            row(name, f"{seconds:.2f} s, {floor / seconds:.1%} of the rate", f"{floor:.2f} s")
+            row("    the most requests in any second", str(told["most_in_a_second"]), "40, and a burst of 4")
+    async with bench(**FAST) as b:
+        first = 0
+        for latency in (0.05, 0.15, 0.4):
+            await b.told(latency_seconds=latency)
+            seconds = await _timed(b, ratings(1_000, first))
+            first += 1_000
+            name = f"1,000 films, no limit, {latency * 1000:.0f} ms latency, 20 connections"
+            row(name, f"{seconds:.2f} s", f"{1_000 * 2 * latency / 20:.2f} s")
+
+
+async def _timed(b: Bench, data: bytes) -> float:
+    started = time.perf_counter()
+    session_id, _ = await b.upload(data)
+    status = await b.ended(session_id)
+    assert status["enriched_count"] == status["total_movies"], status
+    return time.perf_counter() - started
+
+
+async def calls() -> None:
+    """Requests a film."""
+    for name, data, films in (
+        ("the demo's export", SAMPLE.read_bytes(), 0),
+        ("2,000 made-up films", ratings(2_000), FILMS),
+    ):
+        async with bench(films, **FAST) as b:
+            sessions = [(await b.upload(data, "export.zip" if films == 0 else "ratings.csv"))[0]]
+            total = (await b.ended(sessions[0]))["total_movies"]
+            row(f"requests a film, {name}, first upload", f"{(await b.told())['calls'] / total:.3f}", "2")
+            sessions.append((await b.upload(data, "export.zip"))[0])
+            await b.ended(sessions[-1])
+            row(f"requests a film, {name}, second upload", f"{(await b.told())['calls'] / total:.3f}", "0")
+    async with bench(**FAST) as b:
+        ids = [i for i, _ in await asyncio.gather(*(b.upload(ratings(500)) for _ in range(10)))]
+        await asyncio.gather(*map(b.ended, ids))
+        row(
+            "requests, ten uploads of 500 films at once",
+            str((await b.told())["calls"]),
+            "1000, what one costs",
+        )
+
+
+async def upload() -> None:
+    """Seconds from the first byte to the answer; with nothing else, and while another session goes on."""
+    for busy in (False, True):
+        async with bench(**FAST) as b:
+            if busy:
+                await b.told(latency_seconds=0.15)
+                await b.upload(ratings(FILMS))
+            given = {f"ratings.csv, {count:,} films": ratings(count) for count in (100, 2_000, 6_800, FILMS)}
+            if REAL.exists():
+                given["the real sample export (2,186 films)"] = REAL.read_bytes()
+            for name, data in given.items():
+                times = []
+                for _ in range(7):
+                    session_id, seconds = await b.upload(data)
+                    times.append(seconds)
+                    await b.delete(session_id)
+                times.sort()
+                figure = f"{times[3] * 1000:.0f} ms, at worst {times[-1] * 1000:.0f}"
+                bar = {"ratings.csv, 6,800 films": "150 ms", "the real sample export (2,186 films)": "100 ms"}
+                row(
+                    f"upload{', another being enriched' if busy else ''}: {name}",
+                    figure,
+                    f"at most {bar.get(name, '-')}",
+                )
+
+
+async def polls() -> None:
+    """Latency of a poll while ten uploads are enriched."""
+    async with bench() as b:
+        await b.told(latency_seconds=0.15)
+        idle = await _poll_for(b, (await b.upload(ratings(1)))[0], 3)
+        row("poll, idle: p50 / p99", _percentiles(idle), "-")
+        ids = [i for i, _ in await asyncio.gather(*(b.upload(ratings(1_000, 1_000 * n)) for n in range(10)))]
+        row(
+            "poll, ten uploads being enriched at 40/s: p50 / p99",
+            _percentiles(await _poll_for(b, ids[0], 10)),
+            "p99 20 ms",
+        )
+    async with bench(**FAST) as b:
+        await b.told(latency_seconds=0.15)
+        uploads = [b.upload(ratings(1_000, 1_000 * n)) for n in range(10)]
+        polled = (await b.upload(ratings(1)))[0]
+        polling = asyncio.create_task(_poll_for(b, polled, 10))
+        await asyncio.gather(*uploads)
+        row("poll, ten uploads coming in, then no limit: p50 / p99", _percentiles(await polling), "p99 20 ms")
+
+
+async def _poll_for(b: Bench, session_id: str, seconds: float) -> list[float]:
+    times, end = [], time.perf_counter() + seconds
+    while (started := time.perf_counter()) < end:
+        await b.status(session_id)
+        times.append(time.perf_counter() - started)
+        await asyncio.sleep(0.01)
+    return sorted(times)
+
+
+def _percentiles(times: list[float]) -> str:
+    return f"{times[len(times) // 2] * 1000:.1f} / {times[len(times) * 99 // 100] * 1000:.1f} ms"
+
+
+async def memory() -> None:
+    """CPU and memory a film, and what is left when a session is gone."""
+    for end in ("deleted", "expired"):
+        async with bench(**FAST, SESSION_TTL_SECONDS="5" if end == "expired" else "3600") as b:
+            warm, _ = await b.upload(ratings(200, 9_000))
+            await b.ended(warm)
+            await b.delete(warm)
+            memory, cpu = b.megabytes(), b.cpu_seconds()
+            session_id, _ = await b.upload(ratings(8_000))
+            await b.ended(session_id)
+            if end == "deleted":
+                row("CPU a film", f"{(b.cpu_seconds() - cpu) / 8_000 * 1000:.2f} ms", "at most 3 ms")
+                row("memory a film, 8,000 films", f"{(b.megabytes() - memory) / 8:.2f} KB", "at most 6 KB")
+                await b.delete(session_id)
+            else:
+                await asyncio.sleep(7)
+            await asyncio.sleep(1)
+            row(
+                f"memory left when the session is {end}",
+                f"{b.megabytes() - memory:+.1f} MB",
+                "at most +10 MB",
+            )
+
+
+async def faults() -> None:
+    """A TMDB that allows 15 a second, and one that rejects the key."""
+    for latency in (0.05, 0.15):
+        async with bench() as b:
+            await b.told(latency_seconds=latency, limit_per_second=15)
+            started = time.perf_counter()
+            status = await b.ended((await b.upload(ratings(300)))[0])
+            seconds, told = time.perf_counter() - started, await b.told()
+            name = f"300 films, TMDB allows 15/s with bare 429s, {latency * 1000:.0f} ms latency"
+            row(name, f"{seconds:.0f} s, {status['enriched_count']} films", f"{600 / 15:.0f} s, 300 films")
+            row("    refused", f"{told['statuses'].get('429', 0) / told['calls']:.1%}", "at most 10 %")
+    async with bench(TMDB_API_KEY="f" * 32) as b:
+        await b.told(latency_seconds=0.15)
+        started = time.perf_counter()
+        status = await b.ended((await b.upload(ratings(500)))[0])
+        figure = (
+            f"{status['status']}, {time.perf_counter() - started:.2f} s, {(await b.told())['calls']} requests"
+        )
+        row("a rejected key", figure, "failed, 2 s, 20 requests")
+
+
+GROUPS: dict[str, Callable[[], Awaitable[None]]] = {
+    group.__name__: group for group in (rate, calls, upload, polls, memory, faults)
+}
+
+
+async def run(names: list[str]) -> None:
+    row("what", "measured", "floor or bar")
+    row("-" * 62, "-" * 28, "-" * 30)
+    for name in names or GROUPS:
+        await GROUPS[name]()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("groups", nargs="*", choices=[*GROUPS, []], help=", ".join(GROUPS))
+    asyncio.run(run(parser.parse_args().groups))
