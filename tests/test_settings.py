@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import main
+
+ROOT = Path(__file__).parents[1]
+SECRET = "c0ffee" * 5 + "c0"
+
+
+def test_defaults_follow_tmdbs_limits() -> None:
+    settings = main.Settings.load({})
+
+    assert settings.tmdb_requests_per_second == 40
+    assert settings.tmdb_connections == 20
+    assert settings.session_ttl_seconds == 3600
+    assert settings.cors_origins == ("http://localhost:3000",)
+
+
+def test_blank_values_count_as_not_set() -> None:
+    settings = main.Settings.load({"TMDB_CONNECTIONS": " ", "TMDB_API_KEY": "", "PORT": None})
+
+    assert settings == main.Settings()
+
+
+def test_env_example_and_readme_list_every_setting_with_its_default() -> None:
+    example = (ROOT / ".env.example").read_text("utf-8")
+    readme = (ROOT / "README.md").read_text("utf-8")
+
+    given = dict(re.findall(r"^([A-Z_]+)=(.*)$", example, re.MULTILINE))
+
+    assert set(given) == {name.upper() for name in main.Settings.model_fields}
+    assert main.Settings.load(given) == main.Settings()  # type: ignore[arg-type]
+    assert all(f"`{name}`" in readme for name in given)
+
+
+def test_every_call_of_the_api_is_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    paths = main.app.openapi()["paths"]
+
+    calls = [f"`{method.upper()} {path}`" for path, methods in paths.items() for method in methods]
+
+    assert [call for call in calls if call not in readme] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("TMDB_CONNECTIONS", "many", "integer"),
+        ("TMDB_REQUESTS_PER_SECOND", "0", "greater than 0"),
+        ("TMDB_REQUESTS_PER_SECOND", "nan", "greater than 0"),
+        ("TMDB_BASE_URL", "api.themoviedb.org", "https://api.themoviedb.org/3"),
+        ("PORT", "70000", "65535"),
+        ("LOG_LEVEL", "LOUD", "'INFO'"),
+    ],
+)
+def test_wrong_value_is_a_sentence_that_names_the_variable(name: str, value: str, said: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main.Settings.load({name: value})
+
+    sentence = str(stopped.value)
+    assert sentence.startswith(f"{name} is '{value}'")
+    assert said in sentence
+    assert "\n" not in sentence
+
+
+def test_key_shows_in_no_text() -> None:
+    settings = main.Settings.load({"TMDB_API_KEY": SECRET})
+
+    with pytest.raises(SystemExit) as stopped:
+        main.Settings.load({"TMDB_API_KEY": f"{SECRET}\n x"})
+
+    assert SECRET not in f"{settings!r} {settings} {stopped.value}"
+
+
+def test_wrong_value_at_start_is_no_traceback() -> None:
+    environment = os.environ | {"TMDB_CONNECTIONS": "many", "TMDB_API_KEY": SECRET}
+    command = [sys.executable, "-c", "import main"]
+
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("TMDB_CONNECTIONS is 'many'")
+    assert "Traceback" not in ran.stderr
+    assert SECRET not in ran.stderr
