@@ -1677,8 +1677,6 @@ class Service:
 
     async def read(self, files: list[UploadFile]) -> Export:
         most = self.settings.max_upload_bytes
-        if sum(file.size or 0 for file in files) > most:
-            raise UploadTooLarge(f"The upload is larger than {most:,} bytes (MAX_UPLOAD_BYTES).")
         contents = [(file.filename or "", await file.read()) for file in files]
         limits = {"max_films": self.settings.max_films, "max_bytes": most}
         async with self.reading:
@@ -1790,6 +1788,11 @@ async def show_service_error(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": str(error)}, error.status, error.headers)
 
 
+async def show_too_large(request: Request, _: Exception) -> JSONResponse:
+    most = request.app.state.settings.max_upload_bytes
+    return JSONResponse({"detail": f"The upload is over {most:,} bytes (MAX_UPLOAD_BYTES)."}, 413)
+
+
 async def show_request_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     where = ((".".join(map(str, problem["loc"][1:])), problem["msg"]) for problem in error.errors())
@@ -1833,7 +1836,11 @@ def create_app(settings: Settings) -> FastAPI:
         version="1.0",
         description=ABOUT,
         lifespan=lifespan,
-        exception_handlers={ServiceError: show_service_error, RequestValidationError: show_request_error},
+        exception_handlers={
+            ServiceError: show_service_error,
+            RequestValidationError: show_request_error,
+            413: show_too_large,
+        },
     )
     app.state.settings = settings
     app.add_middleware(

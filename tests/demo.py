@@ -59,10 +59,9 @@ def _summarise(movies: list[dict[str, Any]]) -> None:
     matches = Counter(movie["match"]["status"] for movie in movies)
     print("matches:", ", ".join(f"{count} {status}" for status, count in matches.most_common()))
     for movie in movies:
-        if movie["match"]["status"] != "exact":
-            print(
-                f"    {movie['title']} ({movie['year']}), {movie['match']['status']}: {movie['match']['reason']}"
-            )
+        match = movie["match"]
+        if match["status"] != "exact":
+            print(f"    {movie['title']} ({movie['year']}), {match['status']}: {match['reason']}")
 
 
 async def demo(port: int) -> None:

@@ -54,7 +54,7 @@ def test_every_call_of_the_api_is_in_the_readme() -> None:
     [
         ("TMDB_CONNECTIONS", "many", "integer"),
         ("TMDB_REQUESTS_PER_SECOND", "0", "greater than 0"),
-        ("TMDB_REQUESTS_PER_SECOND", "nan", "greater than 0"),
+        ("TMDB_REQUESTS_PER_SECOND", "nan", "10000"),
         ("TMDB_BASE_URL", "api.themoviedb.org", "https://api.themoviedb.org/3"),
         ("PORT", "70000", "65535"),
         ("LOG_LEVEL", "LOUD", "'INFO'"),

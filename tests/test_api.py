@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+import main
+from tests.conftest import SAMPLE, SHARED, Api, Serve, files
+from tests.fake_tmdb import V3_KEY, FakeTMDB
+
+SAMPLE_FILE = (SAMPLE.name, SAMPLE.read_bytes())
+DUNE = "2024-01-02,Dune,2021,https://boxd.it/fA7G"
+
+
+async def test_upload_poll_read_delete(api: Api, tmdb: FakeTMDB) -> None:
+    response = await api.post("/api/upload", files={"files": SAMPLE_FILE})
+
+    uploaded = response.json()
+    assert response.status_code == 201
+    assert response.headers["Location"] == f"/api/session/{uploaded['session_id']}"
+    assert {"session_id", "status", "total_movies", "created_at", "expires_at", "files", "warnings"} <= set(
+        uploaded
+    )
+    status = await api.ended(uploaded["session_id"])
+    assert set(status) == {
+        "session_id", "status", "total_movies", "processed_count", "enriched_count", "not_found_count",
+        "failed_count", "progress_percent", "eta_seconds", "created_at", "expires_at", "error_message",
+    }  # fmt: skip
+    assert (status["status"], status["processed_count"], status["progress_percent"]) == (
+        "completed",
+        159,
+        100,
+    )
+    assert (status["enriched_count"], status["not_found_count"], status["failed_count"]) == (156, 3, 0)
+    movies = await api.movies(uploaded["session_id"])
+    inception = next(movie for movie in movies if movie["title"] == "Inception")
+    assert inception["watched_dates"] == ["2025-06-01", "2025-06-01"]
+    assert (inception["rating"], inception["rewatch"], inception["tags"]) == (
+        2.5,
+        True,
+        ["cinema", "with friends"],
+    )
+    assert (inception["tmdb_id"], inception["tmdb_type"], inception["runtime"]) == (27205, "movie", 148)
+    assert inception["directors"] == ["Christopher Nolan"]
+    assert len(inception["cast"]) == 15
+    assert inception["match"] == {
+        "status": "exact",
+        "reason": "Title, year and Letterboxd's own number agree.",
+    }
+    assert (await api.delete(response.headers["Location"])).status_code == 204
+    assert (await api.get(response.headers["Location"])).status_code == 404
+
+
+async def test_films_can_be_read_before_tmdb_has_answered(api: Api, tmdb: FakeTMDB) -> None:
+    tmdb.latency_seconds = 1
+
+    session_id = (await api.upload(SAMPLE_FILE))["session_id"]
+    movies = await api.movies(session_id)
+
+    assert len(movies) == 159
+    assert movies[0]["match"]["status"] == "pending"
+    assert movies[0]["genres"] == []
+    assert movies[0]["tmdb_enriched"] is False
+    assert (await api.delete(f"/api/session/{session_id}")).status_code == 204
+
+
+async def test_pages_lead_through_all_films_in_one_order(api: Api) -> None:
+    session_id = (await api.upload(SAMPLE_FILE))["session_id"]
+    before = [movie["title"] for movie in await api.movies(session_id)]
+    await api.ended(session_id)
+
+    titles, url = [], f"/api/session/{session_id}/movies?limit=50"
+    while url:
+        response = await api.get(url)
+        titles += [movie["title"] for movie in response.json()]
+        url = response.links.get("next", {}).get("url", "")
+
+    assert titles == before
+    assert response.headers["X-Total-Count"] == "159"
+
+
+async def test_same_export_again_costs_no_call(api: Api, tmdb: FakeTMDB) -> None:
+    await api.ended((await api.upload(SAMPLE_FILE))["session_id"])
+    calls = tmdb.calls()
+
+    await api.ended((await api.upload(SAMPLE_FILE))["session_id"])
+
+    assert tmdb.calls() == calls
+
+
+async def test_ten_uploads_at_once_cost_what_one_does(serve: Serve, tmdb: FakeTMDB) -> None:
+    alone = await serve()
+    await alone.ended((await alone.upload(SAMPLE_FILE))["session_id"])
+    calls = tmdb.calls()
+    crowded = await serve()
+
+    uploads = await asyncio.gather(*(crowded.upload(SAMPLE_FILE) for _ in range(10)))
+    await asyncio.gather(*(crowded.ended(upload["session_id"]) for upload in uploads))
+
+    assert tmdb.calls() == 2 * calls
+
+
+async def test_import_format_takes_one_call_a_film(api: Api, tmdb: FakeTMDB) -> None:
+    csv = b"tmdbID,Title,Year,Rating\n27205,Inception,2010,4.5\n496243,Parasite,2019,5\n"
+
+    session_id = (await api.upload(("import.csv", csv)))["session_id"]
+    status = await api.ended(session_id)
+
+    assert status["enriched_count"] == 2
+    assert tmdb.calls() == 2
+
+
+async def test_without_a_key_the_export_can_be_read(serve: Serve) -> None:
+    api = await serve(tmdb_api_key="")
+
+    session_id = (await api.upload(SAMPLE_FILE))["session_id"]
+    status = await api.ended(session_id)
+
+    assert status["status"] == "completed"
+    assert status["error_message"] == "No TMDB_API_KEY is set, so no film was looked up."
+    assert len(await api.movies(session_id)) == 159
+    assert (await api.get("/health")).json()["tmdb_key"] == "missing"
+
+
+async def test_rejected_key_is_said_in_session_and_health(serve: Serve) -> None:
+    api = await serve(tmdb_api_key="f" * 32)
+
+    status = await api.ended((await api.upload(SAMPLE_FILE))["session_id"])
+
+    assert status["status"] == "failed"
+    assert "TMDB_API_KEY" in status["error_message"]
+    assert (await api.get("/health")).json()["tmdb_key"] == "rejected"
+
+
+async def test_expired_session_is_gone(serve: Serve) -> None:
+    api = await serve(session_ttl_seconds=0.05)
+    session_id = (await api.upload(*files(watched=DUNE)))["session_id"]
+
+    await asyncio.sleep(0.3)
+
+    assert (await api.get(f"/api/session/{session_id}")).status_code == 404
+
+
+# --- Errors
+
+
+async def refused(api: Api, *given: tuple[str, bytes]) -> tuple[int, str]:
+    response = await api.post("/api/upload", files=[("files", file) for file in given])
+    assert set(response.json()) == {"detail"}
+    return response.status_code, response.json()["detail"]
+
+
+async def test_unusable_upload_is_a_400_file_by_file(api: Api) -> None:
+    status, detail = await refused(api, ("notes.txt", b"hello"), ("a.csv", b""))
+
+    assert status == 400
+    assert "notes.txt: " in detail
+    assert "a.csv: it is empty" in detail
+
+
+@pytest.mark.parametrize("path", ["", "/movies"])
+@pytest.mark.parametrize("session_id", ["Wm9XbK3vS4mZ0uH2aQ7c1w", "x", "%00", "ä"])
+async def test_unknown_session_is_a_404(session_id: str, path: str, api: Api) -> None:
+    response = await api.get(f"/api/session/{session_id}{path}")
+
+    assert response.status_code == 404
+    assert response.json()["detail"].startswith("There is no such session")
+
+
+async def test_too_many_bytes_or_films_are_a_413(serve: Serve) -> None:
+    small, few = await serve(max_upload_bytes=1000), await serve(max_films=10)
+
+    assert await refused(small, ("watched.csv", b"x" * 5000)) == (
+        413,
+        "The upload is over 1,000 bytes (MAX_UPLOAD_BYTES).",
+    )
+    assert (await refused(few, SAMPLE_FILE))[0] == 413
+
+
+@pytest.mark.parametrize("query", ["skip=-1", "limit=0", "limit=1001", "limit=x"])
+async def test_wrong_page_is_a_422_in_a_sentence(query: str, api: Api) -> None:
+    session_id = (await api.upload(*files(watched=DUNE)))["session_id"]
+
+    response = await api.get(f"/api/session/{session_id}/movies?{query}")
+
+    assert response.status_code == 422
+    assert response.json()["detail"].startswith(query.partition("=")[0])
+
+
+async def test_upload_under_another_field_name_is_a_422(api: Api) -> None:
+    response = await api.post("/api/upload", files={"file": SAMPLE_FILE})
+
+    assert response.status_code == 422
+    assert "files" in response.json()["detail"]
+
+
+async def test_full_store_is_a_503_with_retry_after(serve: Serve) -> None:
+    api = await serve(max_sessions=1)
+    await api.upload(SAMPLE_FILE)
+
+    response = await api.post("/api/upload", files={"files": SAMPLE_FILE})
+
+    assert response.status_code == 503
+    assert 3590 <= int(response.headers["Retry-After"]) <= 3600
+
+
+async def test_nothing_secret_is_in_logs_or_answers(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    session_id = (await api.upload(SAMPLE_FILE))["session_id"]
+    await api.ended(session_id)
+
+    answers = [await api.get(path) for path in ("/health", "/openapi.json", "/api/session/unknown")]
+
+    logged = "".join(record.getMessage() for record in caplog.records if not record.name.startswith("http"))
+    assert session_id[:6] in logged
+    assert session_id not in logged
+    assert V3_KEY not in logged + "".join(answer.text for answer in answers)
+
+
+# --- Around it
+
+
+async def test_start_page_leads_to_the_docs(api: Api) -> None:
+    response = await api.get("/", follow_redirects=True)
+
+    assert response.status_code == 200
+    assert response.url.path == "/docs"
+
+
+async def test_docs_say_what_every_call_does_and_how_it_fails() -> None:
+    calls = [call for methods in main.app.openapi()["paths"].values() for call in methods.values()]
+
+    assert all(call["summary"] and call["description"] for call in calls)
+    assert all("404" in call["responses"] for call in calls if "{session_id}" in str(call.get("parameters")))
+
+
+async def test_only_configured_origins_may_read(serve: Serve) -> None:
+    api = await serve(cors_origins="http://localhost:3000")
+
+    known = await api.get("/health", headers={"Origin": "http://localhost:3000"})
+    other = await api.get("/health", headers={"Origin": "http://evil.example"})
+
+    assert known.headers["Access-Control-Allow-Origin"] == "http://localhost:3000"
+    assert "Access-Control-Allow-Origin" not in other.headers
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the real export is not here")
+async def test_real_export_is_read_whole(serve: Serve) -> None:
+    api = await serve(tmdb_api_key="")
+    sample = next(SHARED.glob("letterboxd-sample-*.zip"))
+
+    uploaded = await api.upload((sample.name, sample.read_bytes()))
+
+    assert uploaded["total_movies"] == 2186
+    assert uploaded["warnings"] == []
+    movies = await api.movies(uploaded["session_id"])
+    assert sum(len(movie["watched_dates"]) for movie in movies) == 651

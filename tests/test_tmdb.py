@@ -1,0 +1,456 @@
+from __future__ import annotations
+
+import asyncio
+import csv
+import gzip
+import logging
+from collections import Counter, defaultdict, deque
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+import main
+from tests import fake_tmdb
+from tests.conftest import SHARED, Clock
+from tests.fake_tmdb import V3_KEY, V4_TOKEN, FakeTMDB, Fault, Index, words
+
+# --- The limiter
+
+
+async def slots(limiter: main.RateLimiter, clock: Clock, count: int) -> list[float]:
+    """The times at which `count` requests were let go."""
+    times = []
+    for _ in range(count):
+        await limiter.slot()
+        limiter.answered()
+        times.append(clock.now)
+    return times
+
+
+async def test_requests_are_evenly_spaced_and_never_over_the_rate(clock: Clock) -> None:
+    limiter = main.RateLimiter(40, clock, clock.sleep)
+
+    times = await slots(limiter, clock, 200)
+
+    assert max(sum(start <= at < start + 1 for at in times) for start in times) <= 40
+    assert times[-1] - times[0] == pytest.approx(199 / 40 / main.RATE_KEPT, rel=0.01)
+
+
+async def test_a_refusal_slows_everybody_down_to_what_was_let_through(clock: Clock) -> None:
+    limiter = main.RateLimiter(40, clock, clock.sleep)
+    await slots(limiter, clock, 25)
+
+    limiter.refused()
+    paused_at = clock.now
+    times = await slots(limiter, clock, 10)
+
+    assert times[0] >= paused_at + 0.5
+    assert limiter.rate == pytest.approx(25 * 0.95, rel=0.05)
+
+
+async def test_the_rate_recovers(clock: Clock) -> None:
+    limiter = main.RateLimiter(40, clock, clock.sleep)
+    limiter.refused()
+
+    await slots(limiter, clock, 3_000)
+
+    assert limiter.rate == 40 * main.RATE_KEPT
+
+
+@pytest.mark.parametrize(("said", "waited"), [(7, 7), (0, 0.5), (-3, 0.5), (100_000, 60)])
+async def test_retry_after_is_honoured_within_reason(said: float, waited: float, clock: Clock) -> None:
+    limiter = main.RateLimiter(40, clock, clock.sleep)
+    start = clock.now
+
+    limiter.refused(said)
+    await limiter.slot()
+
+    assert clock.now - start == pytest.approx(waited)
+
+
+async def test_cancelled_waiters_leave_no_debt(clock: Clock) -> None:
+    limiter = main.RateLimiter(1, clock, clock.sleep)
+    await limiter.slot()
+    waiting = [asyncio.create_task(limiter.slot()) for _ in range(200)]
+
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    start = clock.now
+    await limiter.slot()
+
+    assert clock.now - start <= 1.1
+
+
+# --- Choosing the right film
+
+
+@pytest.fixture
+async def client(tmdb: FakeTMDB, clock: Clock) -> AsyncIterator[main.TMDBClient]:
+    async with connected(tmdb, clock) as client:
+        yield client
+
+
+def connected(tmdb: FakeTMDB, clock: Clock, **settings: Any) -> main.TMDBClient:
+    given = {"tmdb_api_key": V3_KEY, "tmdb_base_url": tmdb.url} | settings
+    return main.TMDBClient(main.Settings.model_validate(given), clock, clock.sleep)
+
+
+def body(tmdb_id: int, title: str, day: str, votes: int = 100, **more: Any) -> dict[str, Any]:
+    found = {"media": "movie", "id": tmdb_id, "title": title, "original_title": title, "release_date": day}
+    return found | {"vote_count": votes, "popularity": 1.0} | more
+
+
+async def found(film: main.Film, *bodies: dict[str, Any]) -> main.Match:
+    """The match of `film` where TMDB knows these bodies."""
+    clock = Clock()
+    async with FakeTMDB(bodies) as tmdb, connected(tmdb, clock) as client:
+        return await client.find(film)
+
+
+NUMBERED = 320_000  # a Letterboxd number, and the TMDB id it predicts
+PREDICTED = round(main.expected_tmdb_id(NUMBERED))
+
+
+async def test_title_year_and_number_make_it_exact_in_two_calls(
+    client: main.TMDBClient, tmdb: FakeTMDB
+) -> None:
+    match = await client.find(main.Film("Inception", 2010, letterboxd_number=34722))
+
+    assert (match.status, match.reason) == ("exact", "Title, year and Letterboxd's own number agree.")
+    assert match.movie
+    assert match.movie.tmdb_id == 27205
+    assert [asked.path for asked in tmdb.requests] == ["search/movie", "movie/27205"]
+
+
+async def test_number_decides_among_namesakes_against_the_votes() -> None:
+    film = main.Film("Dune", 2021, letterboxd_number=NUMBERED)
+
+    match = await found(film, body(11, "Dune", "2021-01-01", 9000), body(PREDICTED, "Dune", "2021-02-02", 3))
+
+    assert match.movie
+    assert match.movie.tmdb_id == PREDICTED
+    assert match.status == "exact"
+
+
+async def test_namesakes_without_a_number_are_guessed_by_votes() -> None:
+    match = await found(
+        main.Film("Dune", 2021), body(11, "Dune", "2021-01-01", 3), body(12, "Dune", "2021-02-02", 9000)
+    )
+
+    assert match.movie
+    assert match.movie.tmdb_id == 12
+    assert match.status == "guessed"
+    assert "1 more of that title and year exists" in match.reason
+
+
+@pytest.mark.parametrize(
+    ("day", "status"), [("2022-01-01", "exact"), ("2020-12-01", "exact"), ("2026-01-01", "guessed")]
+)
+async def test_number_makes_another_year_believable(day: str, status: str) -> None:
+    match = await found(main.Film("Dune", 2021, letterboxd_number=NUMBERED), body(PREDICTED, "Dune", day))
+
+    assert match.status == status
+
+
+async def test_number_that_disagrees_leaves_a_doubt() -> None:
+    match = await found(main.Film("Dune", 2021, letterboxd_number=NUMBERED), body(11, "Dune", "2021-01-01"))
+
+    assert match.status == "guessed"
+    assert "number points to another film" in match.reason
+
+
+async def test_only_film_of_title_and_year_is_exact_without_a_number() -> None:
+    assert (await found(main.Film("Dune", 2021), body(11, "Dune", "2021-01-01"))).status == "exact"
+
+
+@pytest.mark.parametrize("title", ["Godzilla x Kong: The New Empire", "GODZILLA × KONG  The New Empire"])
+async def test_punctuation_and_case_do_not_count(title: str) -> None:
+    film = main.Film("Godzilla × Kong: The New Empire", 2024)
+
+    match = await found(film, body(11, "Other", "2024-01-01", original_title=title))
+
+    assert match.movie
+
+
+async def test_another_title_is_a_doubt(client: main.TMDBClient) -> None:
+    match = await client.find(main.Film("Glass Onion", 2022, letterboxd_number=586723))
+
+    assert match.movie
+    assert match.movie.tmdb_id == 661374
+    assert match.status == "guessed"
+    assert "its title differs" in match.reason
+
+
+async def test_first_result_is_not_taken_when_it_is_another_film(
+    tmdb: FakeTMDB, client: main.TMDBClient
+) -> None:
+    match = await client.find(main.Film("Our Summer on Super 8", 2019, letterboxd_number=612345))
+    far = await found(
+        main.Film("Dune", 2021), body(11, "Dune", "1984-01-01", 9000), body(12, "Dune Drifter", "2021-01-01")
+    )
+
+    assert (match.status, far.status) == ("not_found", "not_found")
+    assert tmdb.calls("movie/") == 0
+
+
+async def test_undated_stub_beside_the_film_is_left() -> None:
+    match = await found(main.Film("Dune", 2021), body(11, "Dune", "", 0), body(12, "Dune", "2021-01-01"))
+
+    assert match.movie
+    assert match.movie.tmdb_id == 12
+
+
+async def test_miniseries_is_found_as_a_series(client: main.TMDBClient) -> None:
+    match = await client.find(main.Film("Chernobyl", 2019))
+
+    assert match.movie
+    assert (match.movie.tmdb_type, match.movie.tmdb_id, match.status) == ("tv", 87108, "exact")
+    assert (match.movie.runtime, match.movie.directors) == (335, ("Craig Mazin",))
+    assert match.movie.imdb_id == "tt7366338"
+
+
+async def test_film_without_a_year_is_guessed() -> None:
+    match = await found(main.Film("Dune", None), body(11, "Dune", "2021-01-01"))
+
+    assert match.status == "guessed"
+    assert "the upload gives no year" in match.reason
+
+
+async def test_given_tmdb_id_needs_no_search(client: main.TMDBClient, tmdb: FakeTMDB) -> None:
+    match = await client.find(main.Film("Whatever", 1999, tmdb_id=27205))
+
+    assert match.status == "exact"
+    assert [asked.path for asked in tmdb.requests] == ["movie/27205"]
+
+
+async def test_given_id_that_tmdb_does_not_know_falls_back(client: main.TMDBClient) -> None:
+    by_title = await client.find(main.Film("Inception", 2010, tmdb_id=999999999))
+    by_imdb_id = await client.find(main.Film("", None, imdb_id="tt1375666"))
+    unknown = await client.find(main.Film("", None, tmdb_id=999999999))
+
+    assert by_title.movie == by_imdb_id.movie
+    assert unknown.status == "not_found"
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the films whose TMDB id is known are not here")
+async def test_films_whose_id_is_known_are_found() -> None:
+    def rows(name: str) -> list[dict[str, str]]:
+        with gzip.open(SHARED / name, "rt", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    catalogue = Index(
+        [
+            body(int(r["id"]), r["title"], r["release_date"], int(r["vote_count"]), media=r["media"])
+            | {"original_title": r["original_title"], "popularity": float(r["popularity"])}
+            for r in rows("titles.csv.gz")
+        ]
+    )
+
+    class Offline(main.TMDBClient):
+        def __init__(self) -> None:
+            self.calls = 0
+
+        async def search(
+            self, tmdb_type: main.MediaType, query: str, year: int | None
+        ) -> list[main.Candidate]:
+            self.calls += 1
+            results = catalogue.search(tmdb_type, query, str(year or ""))[:20]
+            return [
+                main.candidate_of(tmdb_type, main.ResultBody.model_validate(result)) for result in results
+            ]
+
+        async def movie(self, tmdb_type: main.MediaType, tmdb_id: int) -> Any:
+            self.calls += 1
+            return tmdb_type, tmdb_id
+
+    client, counts = Offline(), defaultdict[bool, Counter[str]](Counter)
+    for row in rows("truth.csv.gz"):
+        number = int(row["letterboxd_id"]) if row["letterboxd_id"] else None
+        before, count = client.calls, counts[number is not None]
+        match = await client._find(main.Film(row["title"], int(row["year"]), letterboxd_number=number))
+        right: Any = (row["tmdb_type"], int(row["tmdb_id"]))
+        outcome = "missing" if match.movie is None else "right" if match.movie == right else "wrong"
+        count.update([outcome, match.status, f"{outcome} {match.status}", "films"])
+        count["calls"] += client.calls - before
+
+    numbered, other = counts[True], counts[False]
+    assert numbered["right"] >= 0.997 * numbered["films"]
+    assert numbered["wrong"] <= 0.001 * numbered["films"]
+    assert numbered["wrong exact"] <= 0.0005 * numbered["films"]
+    assert numbered["exact"] >= 0.97 * numbered["films"]
+    assert numbered["calls"] <= 2.15 * numbered["films"]
+    assert other["right"] >= 0.994 * other["films"]
+
+
+# --- The client
+
+INCEPTION = main.Film("Inception", 2010, letterboxd_number=34722)
+TRANSIENT: dict[str, Fault] = {
+    "429": fake_tmdb.status(429),
+    "429 in seconds": fake_tmdb.status(429, Retry_After="2"),
+    "429 with junk": fake_tmdb.status(429, Retry_After="soon"),
+    "500": fake_tmdb.status(500),
+    "502 in HTML": fake_tmdb.status(502, "<html>Bad gateway</html>"),
+    "redirect": fake_tmdb.status(302, Location="/3/search/movie"),
+    "reset": fake_tmdb.reset,
+    "dropped": fake_tmdb.drop,
+    "empty": fake_tmdb.body(b""),
+    "truncated": fake_tmdb.body(b'{"results": [{"id": 1'),
+    "another shape": fake_tmdb.body(b'{"results": "none"}'),
+    "HTML": fake_tmdb.body(b"<html>", "text/html"),
+    "far too long": fake_tmdb.body(b" " * 5_000_000),
+}
+
+
+async def test_v3_key_goes_into_the_query(client: main.TMDBClient, tmdb: FakeTMDB) -> None:
+    await client.find(INCEPTION)
+
+    assert tmdb.requests[0].query["api_key"] == V3_KEY
+    assert "Authorization" not in tmdb.requests[0].headers
+    assert tmdb.requests[0].headers["Accept-Encoding"] == "gzip"
+
+
+async def test_v4_token_goes_into_the_header(tmdb: FakeTMDB, clock: Clock) -> None:
+    tmdb.key = V4_TOKEN
+    async with connected(tmdb, clock, tmdb_api_key=V4_TOKEN) as client:
+        await client.find(INCEPTION)
+
+    assert tmdb.requests[0].headers["Authorization"] == f"Bearer {V4_TOKEN}"
+    assert "api_key" not in tmdb.requests[0].query
+
+
+@pytest.mark.parametrize("fault", TRANSIENT.values(), ids=TRANSIENT.keys())
+async def test_passing_fault_costs_nothing_but_time(
+    fault: Fault, client: main.TMDBClient, tmdb: FakeTMDB
+) -> None:
+    tmdb.faults.extend([fault] * 3)
+
+    match = await client.find(INCEPTION)
+
+    assert match.status == "exact"
+
+
+async def test_hanging_request_is_given_up_and_repeated(tmdb: FakeTMDB, clock: Clock) -> None:
+    tmdb.faults.append(fake_tmdb.hang)
+
+    async with connected(tmdb, clock, tmdb_timeout_seconds=0.1) as client:
+        match = await client.find(INCEPTION)
+
+    assert match.status == "exact"
+
+
+async def test_lasting_fault_ends_in_a_sentence(client: main.TMDBClient, tmdb: FakeTMDB) -> None:
+    tmdb.faults.extend([fake_tmdb.status(503)] * 100)
+
+    with pytest.raises(main.TMDBUnavailable, match="no answer in 5 tries.*status 503"):
+        await client.find(INCEPTION)
+
+    assert tmdb.calls() == main.ATTEMPTS
+
+
+async def test_rejected_key_is_told_at_once(tmdb: FakeTMDB, clock: Clock) -> None:
+    async with connected(tmdb, clock, tmdb_api_key="f" * 32) as client:
+        with pytest.raises(main.TMDBKeyRejected, match="TMDB_API_KEY"):
+            await client.find(INCEPTION)
+
+    assert tmdb.calls() == 1
+
+
+async def test_other_refusals_are_not_repeated(client: main.TMDBClient, tmdb: FakeTMDB) -> None:
+    tmdb.faults.append(fake_tmdb.status(422))
+
+    with pytest.raises(main.TMDBUnavailable, match="422"):
+        await client.find(INCEPTION)
+
+    assert tmdb.calls() == 1
+
+
+async def test_what_ten_want_at_once_is_asked_once(client: main.TMDBClient, tmdb: FakeTMDB) -> None:
+    matches = await asyncio.gather(*(client.find(INCEPTION) for _ in range(10)))
+    again = await client.find(INCEPTION)
+
+    assert tmdb.calls() == 2
+    assert all(match is again for match in matches)
+
+
+async def test_one_who_leaves_does_not_disturb_the_others(client: main.TMDBClient, tmdb: FakeTMDB) -> None:
+    tmdb.latency_seconds = 0.01
+    leaving, staying = [asyncio.create_task(client.find(INCEPTION)) for _ in range(2)]
+    await asyncio.sleep(0)
+
+    leaving.cancel()
+
+    assert (await staying).status == "exact"
+
+
+async def test_memory_of_answers_is_bounded(client: main.TMDBClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_last_known", deque[Any](maxlen=2))
+
+    await client.find(INCEPTION)
+    await client.find(main.Film("Chernobyl", 2019))
+
+    assert len(client._known) == 2
+
+
+async def test_key_is_in_no_log_and_no_error(
+    tmdb: FakeTMDB, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    logging.getLogger("letterboxd").setLevel(logging.DEBUG)
+    tmdb.faults.extend(fault for fault in TRANSIENT.values() for _ in range(2))
+    said = []
+
+    async with connected(tmdb, clock) as client:
+        for year in range(1990, 2010):
+            try:
+                await client.find(main.Film("Inception", year))
+            except main.TMDBError as error:
+                said.append(repr(error) + repr(error.__cause__))
+        said += [repr(client), repr(vars(client)["_settings"])]
+    tmdb.key = "another"
+    async with connected(tmdb, clock) as client:
+        with pytest.raises(main.TMDBKeyRejected) as rejected:
+            await client.find(INCEPTION)
+
+    assert caplog.records
+    assert V3_KEY not in "".join([*said, caplog.text, str(rejected.value)])
+
+
+# --- TMDB's JSON
+
+
+async def test_gaps_and_wrong_types_are_gaps() -> None:
+    holes: dict[str, Any] = {
+        "runtime": "two hours",
+        "genres": None,
+        "credits": None,
+        "imdb_id": 7,
+        "keywords": [],
+    }
+    holes |= {"poster_path": "/../x.jpg?<b>", "vote_average": "inf", "belongs_to_collection": "no"}
+
+    match = await found(main.Film("Dune", 2021), body(11, "Dune", "2021-01-01", **holes))
+
+    movie = match.movie
+    assert movie
+    assert (movie.runtime, movie.genres, movie.cast, movie.directors) == (None, (), (), ())
+    assert (movie.imdb_id, movie.poster_url, movie.collection) == (None, None, None)
+
+
+async def test_people_are_named_once_in_billing_order() -> None:
+    cast = [{"name": f"Actor {n}", "order": n} for n in reversed(range(30))]
+    crew = [{"name": "D", "job": job} for job in ("Director", "Writer", "Screenplay", "Editor")]
+
+    match = await found(
+        main.Film("Dune", 2021), body(11, "Dune", "2021-01-01", credits={"cast": cast, "crew": crew})
+    )
+
+    assert match.movie
+    assert match.movie.cast == tuple(f"Actor {n}" for n in range(15))
+    assert (match.movie.directors, match.movie.writers) == (("D",), ("D",))
+
+
+def test_query_words_are_found_without_accents() -> None:
+    assert words("Amélie À") == ("amelie", "a")
