@@ -53,7 +53,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar, cast
 import aiohttp
 import uvicorn
 from dotenv import dotenv_values
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, UploadFile
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, RedirectResponse
@@ -70,6 +70,7 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     field_validator,
 )
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger("letterboxd")
 
@@ -107,21 +108,21 @@ class Settings(BaseModel):
     tmdb_api_key: Annotated[SecretStr, AfterValidator(_one_word)] = SecretStr("")
     tmdb_base_url: Annotated[str, AfterValidator(_http_url)] = "https://api.themoviedb.org/3"
     # TMDB's staff name "somewhere in the 40 requests per second range" and 20 connections an address.
-    tmdb_requests_per_second: float = Field(40, gt=0, le=10_000)
-    tmdb_connections: int = Field(20, ge=1, le=1_000)
+    tmdb_requests_per_second: float = Field(default=40, gt=0, le=10_000)
+    tmdb_connections: int = Field(default=20, ge=1, le=1_000)
     # Whole request. TMDB answers in 0.3 s at most, but for a slow tail of a few seconds.
-    tmdb_timeout_seconds: float = Field(10, gt=0, le=300)
+    tmdb_timeout_seconds: float = Field(default=10, gt=0, le=300)
     # Counted from the end of a session's work, never while it runs.
-    session_ttl_seconds: float = Field(3600, gt=0, le=604_800)
-    max_sessions: int = Field(50, ge=1)
+    session_ttl_seconds: float = Field(default=3600, gt=0, le=604_800)
+    max_sessions: int = Field(default=50, ge=1)
     # The largest export seen is a tenth of this.
-    max_upload_bytes: int = Field(20_000_000, ge=1)
-    max_films: int = Field(20_000, ge=1)
+    max_upload_bytes: int = Field(default=20_000_000, ge=1)
+    max_films: int = Field(default=20_000, ge=1)
     # Pages of other addresses that may call this service, separated by commas.
     cors_origins: Annotated[tuple[str, ...], BeforeValidator(_split)] = ("http://localhost:3000",)
     # Used by `python main.py`; uvicorn has its own --host and --port.
     host: str = "127.0.0.1"
-    port: int = Field(8000, ge=0, le=65_535)
+    port: int = Field(default=8000, ge=0, le=65_535)
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
         BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
@@ -1788,15 +1789,30 @@ async def show_service_error(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": str(error)}, error.status, error.headers)
 
 
-async def show_too_large(request: Request, _: Exception) -> JSONResponse:
-    most = request.app.state.settings.max_upload_bytes
-    return JSONResponse({"detail": f"The upload is over {most:,} bytes (MAX_UPLOAD_BYTES)."}, 413)
-
-
 async def show_request_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     where = ((".".join(map(str, problem["loc"][1:])), problem["msg"]) for problem in error.errors())
     return JSONResponse({"detail": "; ".join(f"{name}: {message}" for name, message in where) + "."}, 422)
+
+
+class UploadLimit:
+    """Counts the bytes of a request as they come, and ends it when they are too many."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self.app, self.max_bytes = app, max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        left = self.max_bytes
+
+        async def counted() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise HTTPException(413, f"The upload is over {self.max_bytes:,} bytes (MAX_UPLOAD_BYTES).")
+            return message
+
+        await self.app(scope, counted, send)
 
 
 class ShortIds(logging.Filter):
@@ -1831,16 +1847,11 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
-        max_body_size=settings.max_upload_bytes,
         title="Letterboxd export, looked up in TMDB",
         version="1.0",
         description=ABOUT,
         lifespan=lifespan,
-        exception_handlers={
-            ServiceError: show_service_error,
-            RequestValidationError: show_request_error,
-            413: show_too_large,
-        },
+        exception_handlers={ServiceError: show_service_error, RequestValidationError: show_request_error},
     )
     app.state.settings = settings
     app.add_middleware(
@@ -1849,6 +1860,7 @@ def create_app(settings: Settings) -> FastAPI:
         allow_methods=["GET", "POST", "DELETE"],
         expose_headers=["Link", "Location", "Retry-After", "X-Total-Count"],
     )
+    app.add_middleware(UploadLimit, max_bytes=settings.max_upload_bytes)
     app.include_router(router)
     app.add_api_route("/health", health, tags=["service"], summary="Is it well?")
     app.add_api_route("/", to_docs, include_in_schema=False)

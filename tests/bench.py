@@ -117,10 +117,12 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(films: int = FILMS, **settings: str) -> AsyncIterator[Bench]:
+async def bench(settings: dict[str, str] | None = None, films: int = FILMS) -> AsyncIterator[Bench]:
     tmdb_port, port = free_port(), free_port()
     tmdb = f"http://127.0.0.1:{tmdb_port}"
-    environment = {"TMDB_API_KEY": V3_KEY, "TMDB_BASE_URL": f"{tmdb}/3", "LOG_LEVEL": "WARNING", **settings}
+    environment = {"TMDB_API_KEY": V3_KEY, "TMDB_BASE_URL": f"{tmdb}/3", "LOG_LEVEL": "WARNING"} | (
+        settings or {}
+    )
     served = ("-m", "uvicorn", "main:app", "--port", str(port), "--log-level", "warning")
     async with (
         process("-m", "tests.fake_tmdb", "--port", str(tmdb_port), "--films", str(films)),
@@ -152,7 +154,7 @@ async def rate() -> None:
             name = f"{count} films, 40 requests/s, {latency * 1000:.0f} ms latency"
             row(name, f"{seconds:.2f} s, {floor / seconds:.1%} of the rate", f"{floor:.2f} s")
             row("    the most requests in any second", str(told["most_in_a_second"]), "40, and a burst of 4")
-    async with bench(**FAST) as b:
+    async with bench(FAST) as b:
         first = 0
         for latency in (0.05, 0.15, 0.4):
             await b.told(latency_seconds=latency)
@@ -176,14 +178,14 @@ async def calls() -> None:
         ("the demo's export", SAMPLE.read_bytes(), 0),
         ("2,000 made-up films", ratings(2_000), FILMS),
     ):
-        async with bench(films, **FAST) as b:
+        async with bench(FAST, films) as b:
             sessions = [(await b.upload(data, "export.zip" if films == 0 else "ratings.csv"))[0]]
             total = (await b.ended(sessions[0]))["total_movies"]
             row(f"requests a film, {name}, first upload", f"{(await b.told())['calls'] / total:.3f}", "2")
             sessions.append((await b.upload(data, "export.zip"))[0])
             await b.ended(sessions[-1])
             row(f"requests a film, {name}, second upload", f"{(await b.told())['calls'] / total:.3f}", "0")
-    async with bench(**FAST) as b:
+    async with bench(FAST) as b:
         ids = [i for i, _ in await asyncio.gather(*(b.upload(ratings(500)) for _ in range(10)))]
         await asyncio.gather(*map(b.ended, ids))
         row(
@@ -196,7 +198,7 @@ async def calls() -> None:
 async def upload() -> None:
     """Seconds from the first byte to the answer; with nothing else, and while another session goes on."""
     for busy in (False, True):
-        async with bench(**FAST) as b:
+        async with bench(FAST) as b:
             if busy:
                 await b.told(latency_seconds=0.15)
                 await b.upload(ratings(FILMS))
@@ -231,7 +233,7 @@ async def polls() -> None:
             _percentiles(await _poll_for(b, ids[0], 10)),
             "p99 20 ms",
         )
-    async with bench(**FAST) as b:
+    async with bench(FAST) as b:
         await b.told(latency_seconds=0.15)
         uploads = [b.upload(ratings(1_000, 1_000 * n)) for n in range(10)]
         polled = (await b.upload(ratings(1)))[0]
@@ -256,7 +258,7 @@ def _percentiles(times: list[float]) -> str:
 async def memory() -> None:
     """CPU and memory a film, and what is left when a session is gone."""
     for end in ("deleted", "expired"):
-        async with bench(**FAST, SESSION_TTL_SECONDS="5" if end == "expired" else "3600") as b:
+        async with bench(FAST | {"SESSION_TTL_SECONDS": "5" if end == "expired" else "3600"}) as b:
             warm, _ = await b.upload(ratings(200, 9_000))
             await b.ended(warm)
             await b.delete(warm)
@@ -288,7 +290,7 @@ async def faults() -> None:
             name = f"300 films, TMDB allows 15/s with bare 429s, {latency * 1000:.0f} ms latency"
             row(name, f"{seconds:.0f} s, {status['enriched_count']} films", f"{600 / 15:.0f} s, 300 films")
             row("    refused", f"{told['statuses'].get('429', 0) / told['calls']:.1%}", "at most 10 %")
-    async with bench(TMDB_API_KEY="f" * 32) as b:
+    async with bench({"TMDB_API_KEY": "f" * 32}) as b:
         await b.told(latency_seconds=0.15)
         started = time.perf_counter()
         status = await b.ended((await b.upload(ratings(500)))[0])

@@ -253,7 +253,9 @@ class Index:
 
 
 def _titles(body: Body) -> tuple[str, str]:
-    return body.get("title") or body["name"], body.get("original_title") or body.get("original_name") or ""
+    return body.get("title") or body.get("name") or "", body.get("original_title") or body.get(
+        "original_name"
+    ) or ""
 
 
 def _date(body: Body) -> str:

@@ -36,9 +36,9 @@ def test_session_is_forgotten_an_hour_after_its_work_ended(clock: Clock) -> None
     assert sessions.get(session.session_id) is session
 
     session.ended_at = clock.now
-    clock.now += HOUR - 0.001
+    clock.now += HOUR - 0.5
     assert sessions.get(session.session_id) is session
-    clock.now += 0.001
+    clock.now += 0.5
 
     with pytest.raises(main.SessionNotFound):
         sessions.get(session.session_id)
@@ -148,10 +148,9 @@ async def test_films_are_looked_up_in_their_order(tmdb: FakeTMDB, clock: Clock) 
 
     session = await enriched(tmdb, clock, rows=rows)
 
-    firsts = list(
-        dict.fromkeys(asked.query["query"] for asked in tmdb.requests if "Film" in asked.query["query"])
-    )
-    assert firsts == [film.title for film in session.export.films]
+    titles = [film.title for film in session.export.films]
+    asked = dict.fromkeys(request.query["query"] for request in tmdb.requests)
+    assert [query for query in asked if query in titles] == titles
 
 
 async def test_busy_tmdb_loses_no_film_and_refuses_few(tmdb: FakeTMDB) -> None:
@@ -192,7 +191,7 @@ REAL_FILMS = [
     for title, day in [
         ("Inception", "2010"), ("Parasite", "2019"), ("Oldboy", "2003"), ("300", "2006"), ("1917", "2019"),
         ("Psycho", "1960"), ("Her", "2013"), ("Persona", "1966"), ("Amélie", "2001"), ("Nosferatu", "1922"),
-        ("Finding Nemo", "2003"), ("Get Out", "2017"), ("Split", "2016"), ("Cars", "2006"), ("Skyfall", "2012"),
+        ("Finding Nemo", "2003"), ("Get Out", "2017"), ("Split", "2016"), ("Cars", "2006"),
         ("Toy Story", "1995"), ("Ratatouille", "2007"), ("Black Swan", "2010"), ("Iron Man 2", "2010"),
         ("Stalag 17", "1953"), ("Ex Machina", "2015"), ("Suspiria", "2018"), ("Burning", "2018"),
         ("The Thing", "1982"), ("The Shining", "1980"), ("Pulp Fiction", "1994"), ("Halloween", "1978"),

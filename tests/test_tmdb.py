@@ -344,7 +344,7 @@ async def test_hanging_request_is_given_up_and_repeated(tmdb: FakeTMDB, clock: C
 async def test_lasting_fault_ends_in_a_sentence(client: main.TMDBClient, tmdb: FakeTMDB) -> None:
     tmdb.faults.extend([fake_tmdb.status(503)] * 100)
 
-    with pytest.raises(main.TMDBUnavailable, match="no answer in 5 tries.*status 503"):
+    with pytest.raises(main.TMDBUnavailable, match=r"no answer in 5 tries.*status 503"):
         await client.find(INCEPTION)
 
     assert tmdb.calls() == main.ATTEMPTS
