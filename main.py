@@ -1307,7 +1307,7 @@ class TMDBClient:
                     body = await self._body(response)
             except TimeoutError:
                 raise _Fault(f"it took over {self._settings.tmdb_timeout_seconds:g} s") from None
-            except aiohttp.ClientError as error:
+            except (aiohttp.ClientError, OSError) as error:
                 raise _Fault(f"the connection failed ({type(error).__name__})") from None
         self._check(response)
         return body
