@@ -1013,10 +1013,10 @@ SMALL_WORDS = set("a an and at by de der die el en for from in la le les of on o
 
 
 class Named(BaseModel):
-    name: str = ""
-    english_name: str = ""
-    order: int = 0
-    job: str = ""
+    name: str | None = None
+    english_name: str | None = None
+    order: int | None = None
+    job: str | None = None
     jobs: list[Named] = []  # in a series' credits `job` is in here
 
 
@@ -1116,7 +1116,7 @@ def movie_of(tmdb_type: MediaType, body: MovieBody) -> Movie:
         runtime=runtime if runtime > 0 else None,
         genres=_names(body.genres),
         directors=_names(body.created_by) or _working_as({"Director"}, crew),
-        cast=_names(sorted(cast, key=lambda person: person.order))[:CAST_SHOWN],
+        cast=_names(sorted(cast, key=lambda person: person.order or 0))[:CAST_SHOWN],
         writers=_working_as(WRITING_JOBS, crew),
         countries=_names(body.production_countries),
         languages=_names(body.spoken_languages),

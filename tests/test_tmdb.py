@@ -441,7 +441,7 @@ async def test_gaps_and_wrong_types_are_gaps() -> None:
 
 async def test_people_are_named_once_in_billing_order() -> None:
     cast = [{"name": f"Actor {n}", "order": n} for n in reversed(range(30))]
-    crew = [{"name": "D", "job": job} for job in ("Director", "Writer", "Screenplay", "Editor")]
+    crew = [{"name": "D", "job": job} for job in ("Director", "Writer", "Screenplay", "Editor", None)]
 
     match = await found(
         main.Film("Dune", 2021), body(11, "Dune", "2021-01-01", credits={"cast": cast, "crew": crew})
