@@ -78,7 +78,7 @@ log = logging.getLogger("letterboxd")
 trace: ContextVar[str] = ContextVar("trace", default="-")
 
 
-# === Settings ===================================================================================
+# === Settings =================================================================
 # Read once at start from the environment, which wins, and from a .env file beside this one. A blank
 # value counts as not set.
 
@@ -146,7 +146,7 @@ def _setting_problem(error: Any) -> str:
     return f"{name}{given}: {error['msg'].removeprefix('Value error, ')}. See .env.example."
 
 
-# === Errors =====================================================================================
+# === Errors ===================================================================
 #
 #   ServiceError
 #    ├─ UnusableUpload    400   nothing in the upload could be read as films
@@ -202,7 +202,7 @@ class TMDBKeyRejected(TMDBError):
     pass
 
 
-# === Films ======================================================================================
+# === Films ====================================================================
 # A film is what the member logged, a movie is TMDB's record of it, and the match is the decision that
 # joins them. Movies and matches are shared by all sessions that hold the same film, so they are frozen.
 
@@ -314,7 +314,7 @@ def fold(title: str) -> str:
     return "".join(filter(str.isalnum, spelled)) or plain(title)
 
 
-# === Export =====================================================================================
+# === Export ===================================================================
 # Uploaded files become tables, and each row of a table is a film and an entry, joined into films as they
 # come. Watched, ratings, likes and the watchlist name films; the URI of a diary row or a review names
 # the *entry*, so those are joined by name and year. What cannot be read is a warning with file, line and
@@ -751,7 +751,7 @@ def _order(film: Film) -> tuple[int, int, int]:
     return group, -(viewed or date.min).toordinal(), -(film.added_date or date.min).toordinal()
 
 
-# === TMDB =======================================================================================
+# === TMDB =====================================================================
 # First the limiter, in which all waiting for TMDB happens; then the choice of the right film among
 # TMDB's candidates, pure functions; then the client, whose methods each add one thing: `find` (which
 # movie is this film), `search` and `movie` (the endpoints), `_get` (again?), `_fetch` (one request).
@@ -1344,7 +1344,7 @@ def _seconds(retry_after: str | None) -> float | None:
     return float(retry_after) if retry_after and re.fullmatch(r"[0-9]{1,6}", retry_after) else None
 
 
-# === Sessions ===================================================================================
+# === Sessions =================================================================
 
 SessionStatus = Literal["processing", "enriching", "completed", "failed"]
 
@@ -1501,7 +1501,7 @@ class SessionStore:
             self.sweep()
 
 
-# === Enrichment =================================================================================
+# === Enrichment ===============================================================
 
 
 async def enrich_session_async(session: Session, tmdb: TMDBClient) -> None:
@@ -1552,7 +1552,7 @@ async def _work(session: Session, films: Iterator[Film], tmdb: TMDBClient) -> No
             log.info("[%s] %d of %d films", session.short_id, session.processed_count, session.total_movies)
 
 
-# === Web ========================================================================================
+# === Web ======================================================================
 # What goes over the wire, with the words that /docs shows; then the routes; then the app.
 
 

@@ -215,6 +215,16 @@ def test_two_viewings_on_one_day_are_two_viewings() -> None:
     assert len(film.viewings) == 2
 
 
+def test_two_viewings_on_one_day_are_two_without_uris_too() -> None:
+    header, row = "Name,Year,Watched Date", "Dune,2021,2024-01-02"
+    diary = ("diary.csv", "\n".join([header, row, row]).encode())
+
+    once, twice = main.parse_export([diary]), main.parse_export([diary, ("diary (1).csv", diary[1])])
+
+    assert len(once.films[0].viewings) == 2
+    assert once.films == twice.films
+
+
 def test_review_repeats_its_diary_row() -> None:
     row = "2024-01-03,Dune,2021,https://boxd.it/3nNzH,4,"
 
