@@ -53,7 +53,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar, cast
 import aiohttp
 import uvicorn
 from dotenv import dotenv_values
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response, UploadFile
+from fastapi import APIRouter, Depends, FastAPI, File, HTTPException, Query, Request, Response, UploadFile
+from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, RedirectResponse
@@ -1556,8 +1557,11 @@ async def _work(session: Session, films: Iterator[Film], tmdb: TMDBClient) -> No
 # What goes over the wire, with the words that /docs shows; then the routes; then the app.
 
 
+EXAMPLE_ID = "Wm9XbK3vS4mZ0uH2aQ7c1w"
+
+
 class SessionBase(BaseModel):
-    session_id: str = Field(examples=["Wm9XbK3vS4mZ0uH2aQ7c1w"])
+    session_id: str = Field(examples=[EXAMPLE_ID])
     status: SessionStatus = Field(description="`processing`, `enriching`, then `completed` or `failed`.")
     total_movies: int = Field(examples=[2186])
     created_at: datetime
@@ -1689,9 +1693,10 @@ def service_of(request: Request) -> Service:
 
 
 TheService = Annotated[Service, Depends(service_of)]
+SessionId = Annotated[str, InPath(description="As the upload answered it.", examples=[EXAMPLE_ID])]
 
 
-def session_of(session_id: str, service: TheService) -> Session:
+def session_of(session_id: SessionId, service: TheService) -> Session:
     return service.store.get(session_id)
 
 
@@ -1702,6 +1707,10 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorView, "description": ERRORS[status]} for status in statuses}
 
 
+PAGE_HEADERS = {
+    "X-Total-Count": {"description": "How many films the session has.", "schema": {"type": "integer"}},
+    "Link": {"description": 'The next page, `<…>; rel="next"`, if any.', "schema": {"type": "string"}},
+}
 ERRORS = {
     400: "No file of the upload holds films; the detail says why, file by file",
     404: "The session is unknown or has expired",
@@ -1719,7 +1728,13 @@ router = APIRouter(prefix="/api", tags=["sessions"])
     response_model=UploadView,
     responses=_errors(400, 413, 422, 503),
 )
-async def upload(files: list[UploadFile], service: TheService, response: Response) -> Session:
+async def upload(
+    files: Annotated[
+        list[UploadFile], File(description="The ZIP, or CSVs of it; repeat the field for more.")
+    ],
+    service: TheService,
+    response: Response,
+) -> Session:
     """The ZIP exactly as Letterboxd exports it, or any of its CSVs, one or many.
 
     Answers at once; the films can be read immediately and are looked up in TMDB in the background:
@@ -1736,14 +1751,18 @@ async def upload(files: list[UploadFile], service: TheService, response: Respons
     "/session/{session_id}",
     summary="How far a session is",
     response_model=SessionView,
-    responses=_errors(404),
+    responses=_errors(404, 422),
 )
 async def read_session(session: TheSession) -> Session:
     """From memory, so poll as often as you like. Every film ends up enriched, not found or failed."""
     return session
 
 
-@router.get("/session/{session_id}/movies", summary="A session's films", responses=_errors(404, 422))
+@router.get(
+    "/session/{session_id}/movies",
+    summary="A session's films",
+    responses={200: {"headers": PAGE_HEADERS}, **_errors(404, 422)},
+)
 async def read_movies(
     session: TheSession,
     response: Response,
@@ -1763,8 +1782,10 @@ async def read_movies(
     return [movie_view(film) for film in films[skip:after]]
 
 
-@router.delete("/session/{session_id}", status_code=204, summary="Forget a session", responses=_errors(404))
-async def delete_session(session_id: str, service: TheService) -> None:
+@router.delete(
+    "/session/{session_id}", status_code=204, summary="Forget a session", responses=_errors(404, 422)
+)
+async def delete_session(session_id: SessionId, service: TheService) -> None:
     """Ends its work, if it still goes on, and frees its memory."""
     await service.store.delete(session_id)
 

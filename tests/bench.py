@@ -1,4 +1,4 @@
-"""How fast, how frugal: python -m tests.bench prints a table, each row beside its floor (3 minutes).
+"""How fast, how frugal: python -m tests.bench prints a table, each row beside its floor (6 minutes).
 
 The service runs under uvicorn and the fake TMDB in another process, as they would; made-up films have
 bodies of the size of real ones (15 KB). Machines are noisy: compare the ratios, within one run.
