@@ -805,7 +805,7 @@ class RateLimiter:
         now = self._clock()
         if now >= self._paused_until:  # else the request was under way before the pause
             self._refusals += 1
-            self._pause(now, min(0.5 * 2 ** (self._refusals - 1), 30))
+            self._pause(now, min(0.25 * 2 ** min(self._refusals, 10), 30))
         if retry_after_seconds is not None:
             self._pause(now, min(max(retry_after_seconds, 0.5), 60))
         if now - self._cut_at >= 1:

@@ -69,6 +69,21 @@ async def test_retry_after_is_honoured_within_reason(said: float, waited: float,
     assert clock.now - start == pytest.approx(waited)
 
 
+async def test_lasting_refusal_is_asked_ever_more_rarely(clock: Clock) -> None:
+    limiter = main.RateLimiter(40, clock, clock.sleep)
+    waits = []
+
+    for _ in range(2_000):
+        limiter.refused()
+        start = clock.now
+        await limiter.slot()
+        waits.append(clock.now - start)
+
+    assert waits[:4] == pytest.approx([0.5, 1, 2, 4])
+    assert max(waits) == pytest.approx(30)
+    assert limiter.rate > 0
+
+
 async def test_cancelled_waiters_leave_no_debt(clock: Clock) -> None:
     limiter = main.RateLimiter(1, clock, clock.sleep)
     await limiter.slot()
