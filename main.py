@@ -143,7 +143,8 @@ class Settings(BaseModel):
 
 def _setting_problem(error: Any) -> str:
     name = str(error["loc"][0]).upper()
-    given = "" if name == "TMDB_API_KEY" else f" is {error['input']!r}"
+    secret = name in ("TMDB_API_KEY", "TMDB_BASE_URL")  # an address may have been pasted with its key
+    given = "" if secret else f" is {error['input']!r}"
     return f"{name}{given}: {error['msg'].removeprefix('Value error, ')}. See .env.example."
 
 
@@ -1515,6 +1516,9 @@ async def enrich_session_async(session: Session, tmdb: TMDBClient) -> None:
         session.status = "completed"
     except TMDBKeyRejected as error:
         session.status, session.error_message = "failed", str(error)
+    except asyncio.CancelledError:
+        session.status, session.error_message = "failed", "The work was stopped."
+        raise
     except Exception:
         log.exception("[%s] a bug ended the work", session.short_id)
         session.status, session.error_message = "failed", "An error inside this service ended the work."
@@ -1549,7 +1553,7 @@ async def _work(session: Session, films: Iterator[Film], tmdb: TMDBClient) -> No
         except (TMDBUnavailable, TMDBNotFound) as error:
             match = Match("failed", str(error))
         session.record(film, match)
-        if session.processed_count % max(1, session.total_movies // 10) == 0:
+        if session.processed_count % -(-session.total_movies // 10) == 0:
             log.info("[%s] %d of %d films", session.short_id, session.processed_count, session.total_movies)
 
 

@@ -100,7 +100,7 @@ class Api(httpx.AsyncClient):
 async def serving(settings: main.Settings) -> AsyncIterator[Api]:
     """The service in a real uvicorn on loopback."""
     server = uvicorn.Server(uvicorn.Config(main.create_app(settings), log_config=None, lifespan="on"))
-    with socket.socket() as listening:
+    with socket.socket(proto=socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
         task = asyncio.create_task(server.serve(sockets=[listening]))
         while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it

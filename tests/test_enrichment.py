@@ -1,0 +1,420 @@
+"""Enrichment: the task that fills a session in, against a fake TMDB and on a clock that does not wait."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import re
+import weakref
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+import main
+from tests.conftest import SAMPLE, Clock
+from tests.fake_tmdb import (
+    MADE_UP,
+    V3_KEY,
+    V4_TOKEN,
+    FakeTMDB,
+    Fault,
+    body,
+    drop,
+    hang,
+    made_up,
+    reset,
+    status,
+)
+
+Ask = Callable[..., Awaitable[main.TMDBClient]]
+
+
+@pytest.fixture
+async def ask(tmdb: FakeTMDB, clock: Clock) -> AsyncIterator[Ask]:
+    """Starts a client of the fake TMDB, with the settings that are given; its waiting takes no time."""
+    async with AsyncExitStack() as opened:
+
+        async def start(**given: Any) -> main.TMDBClient:
+            settings = main.Settings.model_validate(
+                {"tmdb_api_key": V3_KEY, "tmdb_base_url": tmdb.url} | given
+            )
+            return await opened.enter_async_context(main.TMDBClient(settings, clock, clock.sleep))
+
+        yield start
+
+
+def session_of(clock: Clock, first: int = 0, last: int | None = None) -> main.Session:
+    """A session of the sample export, or of some of its films."""
+    sample = main.parse_export([(SAMPLE.name, SAMPLE.read_bytes())])
+    return main.Session(main.Export(sample.films[first:last], sample.rows, []), 3600, clock)
+
+
+def session_of_made_up(clock: Clock, numbers: range) -> main.Session:
+    films = [
+        main.Film(f"Reel{n}", 1930 + n % 90, letterboxd_number=MADE_UP + n, watched=True) for n in numbers
+    ]
+    return main.Session(main.Export(films, {}, []), 3600, clock)
+
+
+def outcomes(session: main.Session) -> list[main.MatchStatus]:
+    return [film.match.status for film in session.export.films]
+
+
+def adds_up(session: main.Session) -> bool:
+    """Whether the counts are the sum of their parts and what the films say."""
+    ended = Counter(outcome for outcome in outcomes(session) if outcome != "pending")
+    counts = (session.enriched_count, session.not_found_count, session.failed_count)
+    told = (ended["exact"] + ended["guessed"], ended["not_found"], ended["failed"])
+    return counts == told and session.processed_count == sum(counts) == ended.total()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.001)
+
+
+async def quiet(tmdb: FakeTMDB) -> None:
+    """Until requests that outlive their session have been answered."""
+    asked = -1
+    while asked != tmdb.calls():
+        asked = tmdb.calls()
+        await asyncio.sleep(0.05)
+
+
+# --- Outcomes and counts
+
+
+async def test_every_film_of_an_export_ends_with_an_outcome_and_a_reason(ask: Ask, clock: Clock) -> None:
+    session = session_of(clock)
+
+    await main.enrich_session_async(session, await ask())
+
+    matches = [film.match for film in session.export.films]
+    assert Counter(match.status for match in matches) == {"exact": 151, "guessed": 5, "not_found": 3}
+    assert all(match.reason.endswith(".") for match in matches)
+    assert all((match.movie is None) == (match.status == "not_found") for match in matches)
+    assert (session.status, session.error_message, session.progress_percent) == ("completed", None, 100)
+    assert adds_up(session)
+
+
+async def test_progress_adds_up_while_films_are_looked_up(ask: Ask, clock: Clock) -> None:
+    session = session_of(clock, last=60)
+    work = asyncio.create_task(main.enrich_session_async(session, await ask()))
+    seen = set()
+
+    while not work.done():
+        seen.add(session.processed_count)
+        assert adds_up(session)
+        assert session.status in ("processing", "enriching", "completed")
+        assert session.status != "completed" or session.processed_count == 60
+        await asyncio.sleep(0)
+
+    assert len(seen) > 10
+
+
+async def test_single_worker_looks_films_up_in_their_order(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
+    session = session_of(clock, last=12)
+
+    await main.enrich_session_async(session, await ask(tmdb_connections=1))
+
+    queries = [asked.query["query"] for asked in tmdb.requests if asked.path.startswith("search")]
+    assert list(dict.fromkeys(queries)) == [film.title for film in session.export.films]
+
+
+async def test_small_session_does_not_wait_behind_a_large_one(clock: Clock) -> None:
+    async with FakeTMDB(made_up(330)) as tmdb, AsyncExitStack() as opened:
+        given = {"tmdb_api_key": V3_KEY, "tmdb_base_url": tmdb.url, "tmdb_connections": 5}
+        client = await opened.enter_async_context(
+            main.TMDBClient(main.Settings.model_validate(given), clock, clock.sleep)
+        )
+        large, small = (session_of_made_up(clock, numbers) for numbers in (range(300), range(300, 310)))
+        large.task = asyncio.create_task(main.enrich_session_async(large, client))
+        await until(lambda: large.processed_count >= 20)
+        before = large.processed_count
+
+        await main.enrich_session_async(small, client)
+
+        assert small.enriched_count == 10
+        assert large.processed_count - before < 60
+        await large.stop()
+
+
+# --- Failures
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        pytest.param([status(400)], id="refused for good"),
+        pytest.param([status(500)] * 5, id="out of order"),
+        pytest.param([status(502, "<html>Bad gateway</html>")] * 5, id="HTML from the CDN"),
+        pytest.param([reset] * 10, id="reset"),  # aiohttp tries each twice by itself
+        pytest.param([drop] * 5, id="half a body"),
+        pytest.param([body(b"[]")] * 5, id="not the JSON expected"),
+    ],
+)
+async def test_failure_of_a_film_is_its_own(
+    faults: list[Fault], ask: Ask, tmdb: FakeTMDB, clock: Clock
+) -> None:
+    tmdb.faults.extend(faults)
+    session = session_of(clock, last=4)
+
+    await main.enrich_session_async(session, await ask(tmdb_connections=1))
+
+    assert outcomes(session) == ["failed", "exact", "exact", "exact"]
+    assert (session.status, session.error_message) == ("completed", None)
+    assert (session.enriched_count, session.failed_count) == (3, 1)
+    reason = session.export.films[0].match.reason
+    assert reason.startswith("TMDB ")
+    assert not any(text in reason for text in (V3_KEY, tmdb.url, "Inception", "<html>"))
+
+
+async def test_what_failed_is_asked_again_without_redoing_the_rest(
+    ask: Ask, tmdb: FakeTMDB, clock: Clock
+) -> None:
+    tmdb.faults.append(status(400))
+    client = await ask(tmdb_connections=1)
+    await main.enrich_session_async(session_of(clock, last=10), client)
+    tmdb.requests.clear()
+
+    again = session_of(clock, last=10)
+    await main.enrich_session_async(again, client)
+
+    assert again.enriched_count == 10
+    assert [asked.path for asked in tmdb.requests] == ["search/movie", "movie/27205"]
+
+
+@pytest.mark.parametrize("connections", [1, 7, 20])
+@pytest.mark.parametrize("key", ["f" * 32, f"{V4_TOKEN}x"], ids=["v3", "v4"])
+async def test_rejected_key_ends_the_session_at_once(
+    key: str, connections: int, ask: Ask, tmdb: FakeTMDB, clock: Clock
+) -> None:
+    session = session_of(clock)
+
+    await main.enrich_session_async(session, await ask(tmdb_api_key=key, tmdb_connections=connections))
+
+    assert session.status == "failed"
+    assert session.processed_count == session.enriched_count == 0
+    assert "TMDB_API_KEY" in (session.error_message or "")
+    assert key not in (session.error_message or "")
+    await quiet(tmdb)
+    assert 1 <= tmdb.calls() <= connections
+
+
+async def test_key_that_is_revoked_ends_the_next_session_and_leaves_the_last(
+    ask: Ask, tmdb: FakeTMDB, clock: Clock
+) -> None:
+    client = await ask()
+    before, after = session_of(clock, last=5), session_of(clock, first=5)
+    await main.enrich_session_async(before, client)
+    tmdb.key, tmdb.requests[:] = "another", []
+
+    await main.enrich_session_async(after, client)
+
+    assert (before.status, after.status) == ("completed", "failed")
+    assert before.enriched_count == 5
+    await quiet(tmdb)
+    assert tmdb.calls() <= 20
+
+
+async def test_no_key_completes_from_the_export_alone_and_says_so(
+    ask: Ask, tmdb: FakeTMDB, clock: Clock
+) -> None:
+    session = session_of(clock)
+    logged = [(film.title, film.rating, film.viewings) for film in session.export.films]
+
+    await main.enrich_session_async(session, await ask(tmdb_api_key=""))
+
+    assert (session.status, session.processed_count, session.progress_percent) == ("completed", 159, 100)
+    assert "TMDB_API_KEY" in (session.error_message or "")
+    assert all("TMDB_API_KEY" in film.match.reason for film in session.export.films)
+    assert [(film.title, film.rating, film.viewings) for film in session.export.films] == logged
+    assert adds_up(session)
+    assert tmdb.calls() == 0
+
+
+class Buggy(main.TMDBClient):
+    async def find(self, film: main.Film) -> main.Match:
+        raise ZeroDivisionError("a detail of the inside")
+
+
+async def test_bug_ends_the_session_with_a_sentence_and_a_traceback_in_the_log(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = session_of(clock, last=5)
+
+    await main.enrich_session_async(session, Buggy(main.Settings.model_validate({"tmdb_api_key": V3_KEY})))
+
+    assert session.status == "failed"
+    assert session.error_message
+    assert "detail" not in session.error_message
+    (bug,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert bug.getMessage().startswith(f"[{session.short_id}] ")
+    assert bug.exc_info
+
+
+# --- The end of the task
+
+
+async def test_cancelled_session_leaves_its_films_as_they_are(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
+    client = await ask(tmdb_connections=2)
+    session = session_of(clock)
+    task = session.task = asyncio.create_task(main.enrich_session_async(session, client))
+    await until(lambda: session.processed_count >= 10)
+
+    await session.stop()
+
+    assert task.cancelled()
+    assert (session.status, session.error_message) == ("failed", "The work was stopped.")
+    assert 10 <= session.processed_count < 159
+    assert adds_up(session)
+    await quiet(tmdb)
+    assert tmdb.calls("search") < 100
+
+
+async def test_session_that_is_cancelled_does_not_disturb_its_twin(
+    ask: Ask, tmdb: FakeTMDB, clock: Clock
+) -> None:
+    client = await ask(tmdb_connections=4)
+    left, stays = session_of(clock, last=30), session_of(clock, last=30)
+    left.task = asyncio.create_task(main.enrich_session_async(left, client))
+    work = asyncio.create_task(main.enrich_session_async(stays, client))
+    await until(lambda: stays.processed_count >= 5)
+
+    await left.stop()
+    await work
+
+    assert stays.status == "completed"
+    assert stays.enriched_count + stays.not_found_count == 30
+
+
+async def test_session_that_is_cancelled_before_its_first_step_ends_quietly(ask: Ask, clock: Clock) -> None:
+    session = session_of(clock)
+    task = session.task = asyncio.create_task(main.enrich_session_async(session, await ask()))
+
+    await session.stop()
+
+    assert task.cancelled()
+    assert session.processed_count == 0
+
+
+async def test_hanging_tmdb_does_not_hold_a_cancelled_session(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
+    tmdb.faults.extend([hang] * 20)
+    session = session_of(clock)
+    task = session.task = asyncio.create_task(main.enrich_session_async(session, await ask()))
+    await until(lambda: not tmdb.faults)
+
+    await session.stop()
+
+    assert task.cancelled()
+
+
+async def test_finished_task_is_dropped_and_the_session_with_it(ask: Ask, clock: Clock) -> None:
+    client = await ask()
+    session = session_of(clock, last=10)
+    session.task = asyncio.create_task(main.enrich_session_async(session, client))
+    freed = weakref.ref(session.task), weakref.ref(session)
+
+    await session.task
+
+    assert session.task is None
+    del session
+    await asyncio.sleep(0)
+    gc.collect()
+    assert [ref() for ref in freed] == [None, None]
+
+
+# --- What it costs
+
+
+async def test_two_sessions_of_one_export_share_their_calls(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
+    await main.enrich_session_async(session_of(clock), await ask())
+    alone = tmdb.calls()
+    client, twins = await ask(), [session_of(clock), session_of(clock)]
+
+    await asyncio.gather(*(main.enrich_session_async(session, client) for session in twins))
+
+    assert outcomes(twins[0]) == outcomes(twins[1])
+    assert tmdb.calls() == 2 * alone
+
+
+async def test_sessions_share_one_record_of_a_film(ask: Ask, clock: Clock) -> None:
+    client, twins = await ask(), [session_of(clock, last=5), session_of(clock, last=5)]
+
+    await asyncio.gather(*(main.enrich_session_async(session, client) for session in twins))
+
+    one, other = (session.export.films for session in twins)
+    assert all(a.match is b.match for a, b in zip(one, other, strict=True))
+
+
+# --- The log
+
+
+def lines_of(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
+    records = [record for record in caplog.records if record.name == "letterboxd"]
+    return [record.getMessage() for record in records if record.levelno == level]
+
+
+@pytest.mark.parametrize("films", [20, 40, 100])
+async def test_log_tells_start_about_every_tenth_and_end(
+    films: int, ask: Ask, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "letterboxd")
+    session = session_of(clock, last=films)
+
+    await main.enrich_session_async(session, await ask())
+
+    start, *tenths, end = lines_of(caplog, logging.INFO)
+    assert f"{films} films" in start
+    assert [int(number) for line in tenths for number in re.findall(r"(\d+) of", line)] == [
+        films * tenth // 10 for tenth in range(1, 11)
+    ]
+    assert re.search(r"completed after \d+\.\d s", end)
+    assert all(f"{count} {name}" in end for name, count in Counter(outcomes(session)).items())
+
+
+async def test_log_names_sessions_by_short_id_and_films_not_at_all(
+    ask: Ask, tmdb: FakeTMDB, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    tmdb.faults.extend([status(503), status(429), reset])
+    session = session_of(clock, last=40)
+
+    await main.enrich_session_async(session, await ask())
+
+    info = lines_of(caplog, logging.INFO)
+    assert all(line.startswith(f"[{session.short_id}] ") for line in info + lines_of(caplog, logging.DEBUG))
+    assert not any(film.title in line for film in session.export.films for line in info)
+    assert session.session_id not in caplog.text
+    assert V3_KEY not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (status(503), "status 503"),
+        (status(429), "status 429"),
+        (drop, "connection failed"),
+        (hang, "took over 0.2 s"),
+        (body(b"<html>"), "not the JSON expected"),
+    ],
+    ids=["ill", "busy", "half a body", "slow", "HTML"],
+)
+async def test_log_tells_why_at_debug_when_it_asks_again(
+    fault: Fault, reason: str, tmdb: FakeTMDB, ask: Ask, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "letterboxd")
+    tmdb.faults.append(fault)
+    session = session_of(Clock(), last=3)
+
+    await main.enrich_session_async(session, await ask(tmdb_timeout_seconds=0.2))
+
+    (line,) = lines_of(caplog, logging.DEBUG)
+    assert line.startswith(f"[{session.short_id}] ")
+    assert reason in line
+    assert session.enriched_count == 3
