@@ -13,8 +13,9 @@ the work has ended everything is forgotten. The sections, in reading order:
     Export       bytes -> films: ZIP and CSV reading, joining, warnings
     TMDB         the rate limiter, choosing the right film, the client
     Sessions     Session, and SessionStore: a dict whose entries expire
-    Enrichment   the task that fills a session in
-    Web          what goes over the wire, and the routes
+    Enrichment   the task that fills a session in, retries and corrections
+    Answers      what goes over the wire: JSON and CSVs
+    Web          the routes, and the app
 
 The app's lifespan owns the TMDB client and the store, the store owns the sessions, and a session owns
 its enrichment task; nothing else outlives a request.
@@ -34,8 +35,10 @@ import os
 import random
 import re
 import secrets
+import signal
 import string
 import sys
+import threading
 import time
 import unicodedata
 import weakref
@@ -48,6 +51,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime
 from functools import cache, partial
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
 import aiohttp
@@ -57,7 +61,8 @@ from fastapi import APIRouter, Depends, FastAPI, File, HTTPException, Query, Req
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import (
     AfterValidator,
     AliasChoices,
@@ -70,6 +75,7 @@ from pydantic import (
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     field_validator,
+    model_validator,
 )
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -153,12 +159,14 @@ def _setting_problem(error: Any) -> str:
 #   ServiceError
 #    ├─ UnusableUpload    400   nothing in the upload could be read as films
 #    ├─ SessionNotFound   404   unknown, expired or malformed session id
+#    ├─ MovieNotFound     404   no film of the session has that movie id
+#    ├─ SessionBusy       409   its films are still being looked up
 #    ├─ UploadTooLarge    413   too many bytes or films
 #    ├─ StoreFull         503   every place for a session is taken
-#    └─ TMDBError               never answers a request: it ends up as a film's or a session's reason
+#    └─ TMDBError         502   as a film's or a session's reason, or the answer to a correction
 #        ├─ TMDBUnavailable     no usable answer, or one that asking again will not change
-#        ├─ TMDBNotFound        404
-#        └─ TMDBKeyRejected     401
+#        ├─ TMDBKeyRejected     it said 401, or there is no key
+#        └─ TMDBNotFound  404   no record of that id
 
 
 class ServiceError(Exception):
@@ -176,6 +184,14 @@ class SessionNotFound(ServiceError):
     status = 404
 
 
+class MovieNotFound(ServiceError):
+    status = 404
+
+
+class SessionBusy(ServiceError):
+    status = 409
+
+
 class UploadTooLarge(ServiceError):
     status = 413
 
@@ -189,14 +205,10 @@ class StoreFull(ServiceError):
 
 
 class TMDBError(ServiceError):
-    pass
+    status = 502
 
 
 class TMDBUnavailable(TMDBError):
-    pass
-
-
-class TMDBNotFound(TMDBError):
     pass
 
 
@@ -204,12 +216,17 @@ class TMDBKeyRejected(TMDBError):
     pass
 
 
+class TMDBNotFound(TMDBError):
+    status = 404
+
+
 # === Films ====================================================================
 # A film is what the member logged, a movie is TMDB's record of it, and the match is the decision that
 # joins them. Movies and matches are shared by all sessions that hold the same film, so they are frozen.
 
 MediaType = Literal["movie", "tv"]
-MatchStatus = Literal["pending", "exact", "guessed", "not_found", "failed"]
+TMDBId = tuple[MediaType, int]  # a film and a series may have the same number
+MatchStatus = Literal["pending", "exact", "guessed", "corrected", "not_found", "failed"]
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -236,6 +253,20 @@ class Movie:
     collection: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One row of TMDB's search results."""
+
+    tmdb_id: int
+    tmdb_type: MediaType
+    title: str
+    original_title: str
+    year: int | None
+    votes: int
+    popularity: float
+    poster_url: str | None
+
+
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Match:
     """Which movie a film is, how sure that is, and why in words for the member."""
@@ -243,6 +274,8 @@ class Match:
     status: MatchStatus
     reason: str
     movie: Movie | None = None
+    considered: tuple[tuple[Candidate, float], ...] = ()  # with their scores, best first
+    by_hand: bool = False  # chosen or cleared by the member, so no search may undo it
 
 
 PENDING = Match("pending", "Waiting to be looked up in TMDB.")
@@ -275,19 +308,30 @@ class Film:
     added_date: date | None = None  # marked as watched, liked or put on the watchlist: no viewing date
     viewings: list[Viewing] = field(default_factory=list)  # latest first, once the export is read
     undated_reviews: list[Viewing] = field(default_factory=list)  # reviews that are not in the diary
-    tmdb_id: int | None = None  # as given by the upload, like imdb_id
+    tmdb: TMDBId | None = None  # as given by the upload, like imdb_id
     imdb_id: str = ""
+    movie_id: int = 0  # its place in the session, from 1
     match: Match = PENDING
+
+    @property
+    def watched_date(self) -> date | None:
+        return next((viewing.watched_date for viewing in self.viewings if viewing.watched_date), None)
 
     @property
     def entries(self) -> list[Viewing]:
         return self.viewings + self.undated_reviews
+
+    @property
+    def latest_rating(self) -> float | None:
+        """Of its entries; the member may have changed or taken back the film's own since."""
+        return next((entry.rating for entry in self.entries if entry.rating is not None), None)
 
 
 BASE62 = {digit: i for i, digit in enumerate(string.digits + string.ascii_lowercase + string.ascii_uppercase)}
 SHORT_URI = re.compile(r"(?:https?://)?boxd\.it/([0-9a-zA-Z]{1,8})/?")
 IMDB_ID = re.compile(r"tt[0-9]{5,10}")
 LONG_URI = re.compile(r"(?:https?://)?(?:www\.)?letterboxd\.com/([\w-]+/)?film/([\w-]+)(?:/.*)?")
+TMDB_URL = re.compile(r"(?:https?://)?(?:www\.)?themoviedb\.org/(movie|tv)/([1-9][0-9]{0,8})(?:[-/?#].*)?")
 
 
 def letterboxd_number(uri: str) -> tuple[int, bool] | None:
@@ -303,6 +347,16 @@ def letterboxd_number(uri: str) -> tuple[int, bool] | None:
     for digit in code[1]:
         value = value * 62 + BASE62[digit]
     return value // 10, value % 10 == 0
+
+
+def tmdb_of(url: str) -> TMDBId | None:
+    """'https://www.themoviedb.org/movie/27205-inception' is ('movie', 27205). None for any other address."""
+    page = TMDB_URL.fullmatch(url)
+    return (cast(MediaType, page[1]), int(page[2])) if page else None
+
+
+def tmdb_url(tmdb_type: MediaType, tmdb_id: int) -> str:
+    return f"https://www.themoviedb.org/{tmdb_type}/{tmdb_id}"
 
 
 def plain(title: str) -> str:
@@ -337,8 +391,10 @@ COLUMNS = {
     **dict.fromkeys(("year", "releaseyear"), "year"),
     **dict.fromkeys(("letterboxduri", "uri", "url"), "uri"),
     **{name: name for name in ("date", "rating", "rating10", "rewatch", "tags", "review")},
+    **{name: name for name in ("watched", "liked", "watchlist")},
     "watcheddate": "watched date",
     "tmdbid": "tmdbID",
+    "tmdburl": "tmdbURL",
     "imdbid": "imdbID",
 }
 NOT_GIVEN = {"", "na", "n/a", "nan", "null", "none", "-"}
@@ -461,10 +517,11 @@ class Table:
         names = [COLUMNS.get("".join(filter(str.isalnum, cell.casefold()))) for cell in header[1]]
         self._width = len(names)
         self._columns = {name: names.index(name) for name in names if name}
-        if not self._columns.keys() & {"title", "tmdbID", "imdbID"}:
+        if not self._columns.keys() & {"title", "tmdbID", "tmdbURL", "imdbID"}:
             shown = ",".join(header[1])[:60]
             raise Unreadable(f"its first line '{shown}' has no column Name, so it lists no films")
         self.kind = _kind(name.lower(), set(self._columns))
+        self.ours = "tmdbURL" in self._columns  # a download of this service, whose cells are guarded
         self._day_first = self._decide_day_first()
         rating = partial(_rating, most=self._decide_most_stars())
         parsers: dict[str, Callable[[str], Any]] = {
@@ -529,7 +586,7 @@ class Table:
                 self.warn(line, f"it has {len(cells)} cells under a header of {self._width}; it was skipped")
                 continue
             film, entry = self._row(line, cells)
-            if "\n" in film.title or not (film.title or film.tmdb_id or film.imdb_id):
+            if "\n" in film.title or not (film.title or film.tmdb or film.imdb_id):
                 self.warn(line, f"'{','.join(cells)[:40]}' does not name a film; it was skipped")
                 continue
             self.used += 1
@@ -539,6 +596,7 @@ class Table:
         given: dict[str, Any] = {}
         for column, i in self._columns.items():
             text = cells[i].strip() if i < len(cells) else ""
+            text = unguarded(text) if self.ours else text
             parse = self._parsers.get(column)
             if parse is None:
                 given[column] = text
@@ -554,8 +612,11 @@ class Table:
             year=given.get("year"),
             film_uri=uri if is_film else "",
             letterboxd_number=number if is_film else None,
+            watched=given.get("watched", self.kind not in ("likes", "watchlist")),
+            liked=given.get("liked", self.kind == "likes"),
+            watchlist=given.get("watchlist", self.kind == "watchlist"),
             added_date=given.get("date"),
-            tmdb_id=given.get("tmdbID"),
+            tmdb=given.get("tmdbURL") or given.get("tmdbID"),
             imdb_id=given.get("imdbID", ""),
         )
         entry = Viewing(
@@ -599,7 +660,7 @@ def _kind(path: str, columns: set[str]) -> Kind:
     name = path.rpartition("/")[2]
     if "watchlist" in name:
         return "watchlist"
-    if columns & {"tmdbID", "imdbID", "rating10"}:
+    if columns & {"tmdbID", "tmdbURL", "imdbID", "rating10"}:
         return "import"
     if "review" in columns:
         return "reviews"
@@ -626,7 +687,8 @@ def _like(pattern: str, expected: str, convert: Callable[[str], T]) -> Callable[
 
 
 _year = _like(r"(18|19|20|21)[0-9]{2}(\.0)?", "between 1800 and 2199", lambda text: int(text[:4]))
-_tmdb_id = _like(r"[1-9][0-9]{0,8}(\.0)?", "a number such as 27205", lambda text: int(float(text)))
+_tmdb_id = _like(r"[1-9][0-9]{0,8}(\.0)?", "a number such as 27205", lambda text: ("movie", int(float(text))))
+_tmdb_url = _like(TMDB_URL.pattern, "like https://www.themoviedb.org/movie/27205", tmdb_of)
 _imdb_id = _like(IMDB_ID.pattern, "like tt1375666", str)
 
 
@@ -647,13 +709,27 @@ def _tags(text: str) -> tuple[str, ...]:
     return tuple(tag for part in text.split(",") if (tag := part.strip()))
 
 
+# To a spreadsheet, a cell that begins like this is a formula; a leading apostrophe makes it text.
+FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
+
+
+def guarded(text: str) -> str:
+    return f"'{text}" if FORMULA.match(text) else text
+
+
+def unguarded(text: str) -> str:
+    return text[1:] if text.startswith("'") and FORMULA.match(text) else text
+
+
 # Cells that are text as they stand have no parser; a table adds those that depend on its file.
 PARSERS: dict[str, Callable[[str], Any]] = {
     "year": _year,
     "rating10": partial(_rating, most=10),
     "rewatch": _yes,
+    **dict.fromkeys(("watched", "liked", "watchlist"), _like(r"(?i)yes|no|true|false", "yes or no", _yes)),
     "tags": _tags,
     "tmdbID": _tmdb_id,
+    "tmdbURL": _tmdb_url,
     "imdbID": _imdb_id,
 }
 
@@ -667,24 +743,28 @@ class Join:
         self._by_name: defaultdict[tuple[str, int | None], list[Film]] = defaultdict(list)
         self._by_entry: dict[str, Viewing] = {}
         self._told: set[tuple[Table, int]] = set()  # which file told of which entry, by its id()
+        self._rated: set[int] = set()  # films whose own rating was told, be it none, by their id()
         self._has_ratings = False
 
     def add(self, row: Film, entry: Viewing, table: Table, line: int) -> None:
         film = self._film(row, entry, table, line)
-        if table.kind == "watchlist":
-            film.watchlist = True
-        elif table.kind == "likes":
-            film.liked = True
-        else:
-            film.watched = True
-        if table.kind in ("diary", "reviews") or entry.watched_date:
+        film.watched |= row.watched
+        film.liked |= row.liked
+        film.watchlist |= row.watchlist
+        imported = table.kind == "import"
+        told = entry.watched_date or (imported and (entry.review or entry.tags))
+        if told or table.kind in ("diary", "reviews"):
             self._add_entry(film, entry, table)
         elif film.rating is None:
             film.rating = entry.rating
+        if imported and not told:
+            self._rated.add(id(film))
         self._has_ratings |= table.kind == "ratings"
 
     def _film(self, row: Film, entry: Viewing, table: Table, line: int) -> Film:
         identities = _identities(row, entry.entry_uri)
+        if table.ours and row.title:  # its ids are what was found for the film, maybe for two of one name
+            identities = {key: name for key, name in identities.items() if key in ("number", "slug")}
         film = next((self._by_identity[key] for key in identities.items() if key in self._by_identity), None)
         if film is None:
             namesakes = self._by_name[plain(row.title), row.year]
@@ -697,7 +777,7 @@ class Join:
                 self.films.append(film)
                 namesakes.append(film)
         film.film_uri = film.film_uri or row.film_uri
-        film.tmdb_id, film.imdb_id = film.tmdb_id or row.tmdb_id, film.imdb_id or row.imdb_id
+        film.tmdb, film.imdb_id = film.tmdb or row.tmdb, film.imdb_id or row.imdb_id
         self._by_identity.update(dict.fromkeys(identities.items(), film))
         return film
 
@@ -726,9 +806,12 @@ class Join:
         """Watched (latest viewing first, then latest marked), liked, then what is on the watchlist only."""
         for film in self.films:
             film.viewings.sort(key=lambda viewing: viewing.watched_date or date.min, reverse=True)
-            if film.rating is None and not self._has_ratings:
-                film.rating = next((e.rating for e in film.entries if e.rating is not None), None)
-        return sorted(self.films, key=_order)
+            if film.rating is None and not self._has_ratings and id(film) not in self._rated:
+                film.rating = film.latest_rating
+        ordered = sorted(self.films, key=_order)
+        for place, film in enumerate(ordered, 1):
+            film.movie_id = place
+        return ordered
 
 
 def _identities(film: Film, entry_uri: str = "") -> dict[str, Hashable]:
@@ -737,7 +820,7 @@ def _identities(film: Film, entry_uri: str = "") -> dict[str, Hashable]:
     found: dict[str, Hashable] = {
         "number": film.letterboxd_number,
         "slug": long and long[2],
-        "tmdb": film.tmdb_id,
+        "tmdb": film.tmdb,
         "imdb": film.imdb_id,
     }
     return {scheme: identity for scheme, identity in found.items() if identity}
@@ -862,19 +945,6 @@ YEAR_SCORES = {0: 0.0, 1: -1.3, -1: -2.5, 2: -2.8, -2: -2.8, 3: -3.2, -3: -3.2}
 TOO_WEAK = -3.3  # without its votes, a candidate below this is no match
 UNLIKE = -5.0  # the score of a title that is another one altogether
 SURE_ENOUGH = 0.6  # nothing that further searches may find would win against this
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One row of TMDB's search results."""
-
-    tmdb_id: int
-    tmdb_type: MediaType
-    title: str
-    original_title: str
-    year: int | None
-    votes: int
-    popularity: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -1044,6 +1114,7 @@ class ResultBody(Body):
     release_date: str = Field("", validation_alias=AliasChoices("release_date", "first_air_date"))
     vote_count: int = 0
     popularity: float = Field(0, allow_inf_nan=False)
+    poster_path: str = ""
 
 
 class SearchBody(BaseModel):
@@ -1069,7 +1140,6 @@ class MovieBody(ResultBody):
     spoken_languages: list[Named] = []
     keywords: dict[str, list[Named]] = {}
     credits: dict[str, list[Named]] = Field({}, validation_alias=AliasChoices("aggregate_credits", "credits"))
-    poster_path: str = ""
     vote_average: float = Field(0, allow_inf_nan=False)
     belongs_to_collection: Named | None = None
 
@@ -1084,6 +1154,10 @@ def _year_of(day: str) -> int | None:
     return int(day[:4]) if re.match(r"[0-9]{4}-", day) else None
 
 
+def _poster_url(path: str) -> str | None:
+    return POSTERS + path if POSTER_PATH.fullmatch(path) else None
+
+
 def _names(people: Iterable[Named]) -> tuple[str, ...]:
     """Each name once, in order; interned, since most names stand in many movies."""
     names = (person.english_name or person.name for person in people)
@@ -1095,9 +1169,15 @@ def _working_as(jobs: set[str], crew: Iterable[Named]) -> tuple[str, ...]:
 
 
 def candidate_of(tmdb_type: MediaType, body: ResultBody) -> Candidate:
-    year = _year_of(body.release_date)
     return Candidate(
-        body.id, tmdb_type, body.title, body.original_title, year, body.vote_count, body.popularity
+        tmdb_id=body.id,
+        tmdb_type=tmdb_type,
+        title=body.title,
+        original_title=body.original_title,
+        year=_year_of(body.release_date),
+        votes=body.vote_count,
+        popularity=body.popularity,
+        poster_url=_poster_url(body.poster_path),
     )
 
 
@@ -1123,7 +1203,7 @@ def movie_of(tmdb_type: MediaType, body: MovieBody) -> Movie:
         countries=_names(body.production_countries),
         languages=_names(body.spoken_languages),
         keywords=_names(itertools.chain(*body.keywords.values())),
-        poster_url=POSTERS + body.poster_path if POSTER_PATH.fullmatch(body.poster_path) else None,
+        poster_url=_poster_url(body.poster_path),
         tmdb_rating=body.vote_average if body.vote_count else None,
         tmdb_votes=body.vote_count,
         collection=body.belongs_to_collection.name if body.belongs_to_collection else None,
@@ -1138,6 +1218,10 @@ OUTAGE = 5  # faults in a row that mean everybody had better wait
 BODY_BYTES = 4_000_000  # the largest one seen has 281 KB
 APPENDED = {"movie": "credits,keywords", "tv": "aggregate_credits,keywords,external_ids"}
 REMEMBERED = 2_000  # matches and movies that outlive the sessions that asked for them
+DECISIONS = 2_000  # of members about films, the latest ones
+CONSIDERED = 10  # candidates that a match keeps
+
+NO_KEY = "No TMDB_API_KEY is set, so no film was looked up."
 
 Model = TypeVar("Model", bound=BaseModel)
 Known = TypeVar("Known", Match, Movie)
@@ -1151,11 +1235,17 @@ class _Fault(Exception):
         self.refused, self.retry_after = refused, retry_after
 
 
+def _key(film: Film) -> Hashable:
+    """What a film is looked up by: films alike in it are one film."""
+    return film.title, film.year, film.film_uri, film.tmdb, film.imdb_id
+
+
 class TMDBClient:
     """Asks TMDB, at its pace, once for what several sessions want. Use it as an async context manager.
 
     Its memory holds what any session still holds, so the same export again costs no call, and beyond
-    that the last REMEMBERED answers; what is asked for at this moment is asked for once.
+    that the last REMEMBERED answers; what is asked for at this moment is asked for once. What a member
+    decided about a film by hand goes before what TMDB's search would say.
     """
 
     def __init__(
@@ -1174,6 +1264,7 @@ class TMDBClient:
         self._known: weakref.WeakValueDictionary[Hashable, Any] = weakref.WeakValueDictionary()
         self._last_known: deque[Match | Movie] = deque(maxlen=REMEMBERED)
         self._in_flight: dict[Hashable, asyncio.Task[Any]] = {}
+        self._decided: dict[Hashable, Match] = {}
         self._headers, self._params = {"Accept-Encoding": "gzip"}, {}
         if key := settings.tmdb_api_key.get_secret_value():
             self.key_state = "unchecked"
@@ -1200,23 +1291,34 @@ class TMDBClient:
 
     async def find(self, film: Film) -> Match:
         """Which movie the film is. Raises TMDBKeyRejected, and TMDBError when TMDB cannot tell."""
-        key = film.title, film.year, film.letterboxd_number, film.tmdb_id, film.imdb_id
-        return await self._once(key, partial(self._find, film))
+        key = _key(film)
+        return self._decided.get(key) or await self._once(key, partial(self._find, film))
+
+    def decide(self, film: Film, match: Match) -> None:
+        """From now on the film is that, in every upload that has it."""
+        self._decided.pop(_key(film), None)
+        self._decided[_key(film)] = match
+        if len(self._decided) > DECISIONS:
+            del self._decided[next(iter(self._decided))]
+
+    def forget(self, film: Film) -> None:
+        """The next `find` asks TMDB again."""
+        self._known.pop(_key(film), None)
 
     async def _find(self, film: Film) -> Match:
-        if film.tmdb_id:
+        if film.tmdb:
             with contextlib.suppress(TMDBNotFound):
-                movie = await self.movie("movie", film.tmdb_id)
-                return Match("exact", "The upload gives TMDB's id.", movie)
+                return Match("exact", "The upload gives TMDB's id.", await self.movie(*film.tmdb))
         if film.imdb_id and (found := await self._with_imdb_id(film.imdb_id)):
             movie = await self.movie(found.tmdb_type, found.tmdb_id)
             return Match("exact", "The upload gives IMDb's id.", movie)
         if not film.title:
             return Match("not_found", "TMDB does not know the id that the upload gives.")
-        candidate, status, reason = judge(film, await self._candidates(film))
-        if candidate is None:
-            return Match(status, reason)
-        return Match(status, reason, await self.movie(candidate.tmdb_type, candidate.tmdb_id))
+        ranked = await self._candidates(film)
+        candidate, status, reason = judge(film, ranked)
+        chosen = await self.movie(candidate.tmdb_type, candidate.tmdb_id) if candidate else None
+        considered = tuple((weighed.candidate, weighed.score) for weighed in ranked[:CONSIDERED])
+        return Match(status, reason, chosen, considered)
 
     async def _candidates(self, film: Film) -> list[Weighed]:
         """Ranked; searches go on until one is sure enough."""
@@ -1299,6 +1401,8 @@ class TMDBClient:
 
     async def _fetch(self, path: str, params: dict[str, str]) -> bytes:
         """The body of one 200. No text of aiohttp's errors is kept: it may hold the URL with the key."""
+        if self.key_state == "missing":
+            raise TMDBKeyRejected(NO_KEY)
         url = f"{self._settings.tmdb_base_url}/{path}"
         async with self._places:
             await self._limiter.slot()
@@ -1332,7 +1436,7 @@ class TMDBClient:
             raise _Fault("it refused, status 429", True, _seconds(response.headers.get("Retry-After")))
         if status == 404:
             self._limiter.answered()
-            raise TMDBNotFound("TMDB has no record of that id.")
+            raise TMDBNotFound("TMDB has no film or series of that id and type; its address there has both.")
         if 400 <= status < 500:
             raise TMDBUnavailable(f"TMDB refused the request with status {status}.")
         if status != 200:
@@ -1348,6 +1452,8 @@ def _seconds(retry_after: str | None) -> float | None:
 
 # === Sessions =================================================================
 
+TICK_SECONDS = 0.3  # between two events of one stream, give or take a tenth
+EVENTS_PER_SECOND = 15  # of all the streams that follow one session
 SessionStatus = Literal["processing", "enriching", "completed", "failed"]
 
 
@@ -1364,27 +1470,75 @@ class Session:
     session_id: str = field(default_factory=partial(secrets.token_urlsafe, 16))
     status: SessionStatus = "processing"
     error_message: str | None = None
-    counts: Counter[MatchStatus] = field(default_factory=Counter)
+    revision: int = 0  # grows with every change that a follower wants to hear of
+    followers: int = 0
+    over: asyncio.Event = field(default_factory=asyncio.Event)  # nothing more is to be followed
     task: asyncio.Task[None] | None = None
     ended_at: float | None = None
 
     def __post_init__(self) -> None:
         self.started_at = self.clock()
+        self.counts = Counter(film.match.status for film in self.export.films)
+        self.begin()
 
     @property
     def short_id(self) -> str:
         """For logs: the whole id opens the session to whoever reads it."""
         return self.session_id[:6]
 
+    def film(self, movie_id: int) -> Film:
+        if 1 <= movie_id <= self.total_movies:
+            return self.export.films[movie_id - 1]
+        raise MovieNotFound(f"This session has no film {movie_id}; they are 1 to {self.total_movies}.")
+
+    def begin(self) -> None:
+        """Pending films are to be looked up, at first or again."""
+        self.status, self.error_message, self.ended_at = "processing", None, None
+        self.over.clear()
+        self.begun_at, self._to_do = self.clock(), self.counts["pending"]
+        self.revision += 1
+
     def record(self, film: Film, match: Match) -> None:
         """The outcome of one film; progress follows in the same step."""
-        film.match = match
+        self.counts[film.match.status] -= 1
         self.counts[match.status] += 1
+        film.match = match
+        self.revision += 1
+
+    def end(self, status: SessionStatus, error_message: str | None) -> None:
+        self.status, self.error_message, self.ended_at = status, error_message, self.clock()
+        self.task = None  # a task that has ended keeps its frames, and so the whole session
+        self.revision += 1
+        self.over.set()
 
     async def stop(self) -> None:
         if self.task:
             self.task.cancel()
             await asyncio.gather(self.task, return_exceptions=True)
+        self.over.set()
+
+    async def changes(self) -> AsyncIterator[None]:
+        """Now, after every change, and once more at the end.
+
+        All who follow wake at the same ticks, which are the rarer the more they are, so that two hundred of
+        them cost no more CPU than a few.
+        """
+        told = 0
+        self.followers += 1
+        try:
+            while not self.over.is_set():
+                if told != self.revision:
+                    told = self.revision
+                    yield
+                with contextlib.suppress(TimeoutError):
+                    tick = max(TICK_SECONDS, self.followers / EVENTS_PER_SECOND)
+                    next_tick = math.floor(asyncio.get_running_loop().time() / tick + 1.9) * tick
+                    async with asyncio.timeout_at(next_tick):
+                        await self.over.wait()
+            if told != self.revision:
+                yield
+        finally:
+            self.followers -= 1
 
     @property
     def files(self) -> list[str]:
@@ -1404,11 +1558,11 @@ class Session:
 
     @property
     def processed_count(self) -> int:
-        return self.counts.total()
+        return self.total_movies - self.counts["pending"]
 
     @property
     def enriched_count(self) -> int:
-        return self.counts["exact"] + self.counts["guessed"]
+        return self.counts["exact"] + self.counts["guessed"] + self.counts["corrected"]
 
     @property
     def not_found_count(self) -> int:
@@ -1427,10 +1581,8 @@ class Session:
         """At the pace so far; None until there is one, 0 at the end."""
         if self.ended_at is not None:
             return 0
-        left = self.total_movies - self.processed_count
-        return (
-            (self.clock() - self.started_at) / self.processed_count * left if self.processed_count else None
-        )
+        done = self._to_do - self.counts["pending"]
+        return (self.clock() - self.begun_at) / done * self.counts["pending"] if done else None
 
     @property
     def created_at(self) -> datetime:
@@ -1489,6 +1641,10 @@ class SessionStore:
         del self._sessions[session_id]
         await session.stop()
 
+    def end_streams(self) -> None:
+        for session in self._sessions.values():
+            session.over.set()
+
     def sweep(self) -> None:
         now = self._clock()
         ended = [s for s in self._sessions.values() if s.ended_at is not None]
@@ -1507,42 +1663,41 @@ class SessionStore:
 
 
 async def enrich_session_async(session: Session, tmdb: TMDBClient) -> None:
-    """Looks every film of the session up in TMDB; however it ends, the session's work has ended then."""
+    """Looks every pending film up in TMDB; however it ends, the session's work has ended then."""
     trace.set(session.short_id)
     session.status = "enriching"
-    log.info("[%s] looking up %d films", session.short_id, session.total_movies)
+    status: SessionStatus = "failed"
+    problem: str | None = "The work was stopped."
+    log.info("[%s] looking up %d films", session.short_id, session.counts["pending"])
     try:
-        await _look_up(session, tmdb)
-        session.status = "completed"
+        problem = await _look_up(session, tmdb)
+        status = "completed"
     except TMDBKeyRejected as error:
-        session.status, session.error_message = "failed", str(error)
-    except asyncio.CancelledError:
-        session.status, session.error_message = "failed", "The work was stopped."
-        raise
+        problem = str(error)
     except Exception:
         log.exception("[%s] a bug ended the work", session.short_id)
-        session.status, session.error_message = "failed", "An error inside this service ended the work."
+        problem = "An error inside this service ended the work."
     finally:
-        session.ended_at = session.clock()
-        session.task = None  # a task that has ended keeps its frames, and so the whole session
-        counts = ", ".join(f"{count} {status}" for status, count in sorted(session.counts.items()))
-        seconds = session.ended_at - session.started_at
-        log.info("[%s] %s after %.1f s: %s", session.short_id, session.status, seconds, counts or "no film")
+        session.end(status, problem)
+        counts = ", ".join(f"{count} {status}" for status, count in sorted((+session.counts).items()))
+        seconds = session.clock() - session.begun_at
+        log.info("[%s] %s after %.1f s: %s", session.short_id, session.status, seconds, counts)
 
 
-async def _look_up(session: Session, tmdb: TMDBClient) -> None:
+async def _look_up(session: Session, tmdb: TMDBClient) -> str | None:
+    """Films that a member corrects meanwhile are no longer pending, and left alone."""
+    films = (film for film in session.export.films if film.match is PENDING)
     if tmdb.key_state == "missing":
-        session.error_message = "No TMDB_API_KEY is set, so no film was looked up."
-        for film in session.export.films:
-            session.record(film, Match("failed", session.error_message))
-        return
-    films = iter(session.export.films)
+        for film in films:
+            session.record(film, Match("failed", NO_KEY))
+        return NO_KEY
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(tmdb.workers):
                 group.create_task(_work(session, films, tmdb))
     except* TMDBKeyRejected as rejected:
         raise rejected.exceptions[0] from None
+    return None
 
 
 async def _work(session: Session, films: Iterator[Film], tmdb: TMDBClient) -> None:
@@ -1552,13 +1707,38 @@ async def _work(session: Session, films: Iterator[Film], tmdb: TMDBClient) -> No
             match = await tmdb.find(film)
         except (TMDBUnavailable, TMDBNotFound) as error:
             match = Match("failed", str(error))
+        if film.match is not PENDING:
+            continue
         session.record(film, match)
         if session.processed_count % -(-session.total_movies // 10) == 0:
             log.info("[%s] %d of %d films", session.short_id, session.processed_count, session.total_movies)
 
 
-# === Web ======================================================================
-# What goes over the wire, with the words that /docs shows; then the routes; then the app.
+def retry(session: Session, tmdb: TMDBClient) -> None:
+    """Asks TMDB again for the films that have no movie, but for those whose match a member has cleared."""
+    if session.ended_at is None:
+        raise SessionBusy("The films are still being looked up; retry once the session has ended.")
+    for film in session.export.films:
+        if film.match.movie is None and not film.match.by_hand:
+            tmdb.forget(film)
+            session.record(film, PENDING)
+    session.begin()
+    session.task = asyncio.create_task(enrich_session_async(session, tmdb))
+
+
+def decide(session: Session, film: Film, movie: Movie | None, tmdb: TMDBClient) -> None:
+    """The member says which movie the film is, or that it is none of TMDB's; later uploads remember it."""
+    considered = film.match.considered
+    if movie:
+        match = Match("corrected", "Chosen by hand.", movie, considered, by_hand=True)
+    else:
+        match = Match("not_found", "The match was cleared by hand.", None, considered, by_hand=True)
+    tmdb.decide(film, match)
+    session.record(film, match)
+
+
+# === Answers ==================================================================
+# What goes over the wire: the JSON, with the words that /docs shows, and the CSVs to leave with.
 
 
 EXAMPLE_ID = "Wm9XbK3vS4mZ0uH2aQ7c1w"
@@ -1595,6 +1775,7 @@ class SessionView(SessionBase):
     progress_percent: float = Field(examples=[50.0])
     eta_seconds: float | None = Field(description="At the pace so far; null until there is one.")
     error_message: str | None = Field(description="Why the films were not looked up.")
+    revision: int = Field(description="Grows with every change of a film's match.", examples=[1093])
 
 
 class MatchView(BaseModel):
@@ -1605,6 +1786,7 @@ class MatchView(BaseModel):
 class MovieView(BaseModel):
     """A film as the member logged it, then TMDB's record of it, which is empty while there is none."""
 
+    movie_id: int = Field(description="The film's number in this session.", examples=[7])
     title: str = Field(examples=["Inception"])
     year: int | None = Field(examples=[2010])
     letterboxd_uri: str | None = Field(examples=["https://boxd.it/1skk"])
@@ -1620,7 +1802,9 @@ class MovieView(BaseModel):
     tmdb_enriched: bool
     tmdb_id: int | None = Field(None, examples=[27205])
     tmdb_type: MediaType | None = None
+    tmdb_url: str | None = Field(None, examples=["https://www.themoviedb.org/movie/27205"])
     imdb_id: str | None = Field(None, examples=["tt1375666"])
+    tmdb_title: str | None = Field(None, examples=["Inception"])
     original_title: str | None = None
     release_date: str | None = Field(None, examples=["2010-07-15"])
     runtime: int | None = Field(None, description="Minutes; of a series, all episodes.", examples=[148])
@@ -1638,6 +1822,113 @@ class MovieView(BaseModel):
     match: MatchView
 
 
+class ViewingView(BaseModel):
+    """One diary entry, or a review outside of the diary, which has no date."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    watched_date: date | None
+    rating: float | None = Field(description="Of that viewing; stars from 0.5 to 5.")
+    rewatch: bool
+    tags: list[str]
+    review: str
+    entry_uri: str = Field(description="Names the diary entry, not the film.")
+
+
+class CandidateView(BaseModel):
+    """What TMDB's search offered for the film."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    tmdb_id: int = Field(examples=[27205])
+    tmdb_type: MediaType
+    title: str
+    original_title: str
+    year: int | None
+    votes: int
+    poster_url: str | None
+    score: float = Field(0, description="A sum of decimal logarithms: 1 more is ten times as likely.")
+
+
+class MovieDetail(MovieView):
+    """A film with all that is known of it."""
+
+    viewings: list[ViewingView] = Field(description="Latest first, then reviews without a date.")
+    candidates: list[CandidateView] = Field(description="What was considered, best first, 10 at most.")
+
+
+class Choice(BaseModel):
+    """`tmdb_id` and `tmdb_type`, or `tmdb_url`."""
+
+    tmdb_id: int | None = Field(None, ge=1, le=999_999_999, examples=[27205])
+    tmdb_type: MediaType | None = Field(None, description="A film and a series may have the same id.")
+    tmdb_url: str | None = Field(None, examples=["https://www.themoviedb.org/movie/27205"])
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        by_id, by_url = (self.tmdb_id, self.tmdb_type), self.tmdb_url
+        if by_url is None and None not in by_id:
+            return self
+        if by_id == (None, None) and tmdb_of(by_url or ""):
+            return self
+        raise ValueError(
+            "give either tmdb_id and tmdb_type, or a tmdb_url like https://www.themoviedb.org/movie/27205"
+        )
+
+    @property
+    def tmdb(self) -> TMDBId:
+        return cast(TMDBId, tmdb_of(self.tmdb_url) if self.tmdb_url else (self.tmdb_type, self.tmdb_id))
+
+
+class Wanted(BaseModel):
+    """Which films of a session, in which order, and which page of them."""
+
+    match: list[MatchStatus] = Field([], description="Only films with such a match; may be repeated.")
+    in_list: Literal["watched", "rated", "liked", "watchlist"] | None = Field(None, alias="list")
+    q: str = Field(
+        "", max_length=200, description="Only films with this in their title, here or in TMDB; é is e."
+    )
+    sort: (
+        Literal["rating", "year", "watched_date", "runtime", "-rating", "-year", "-watched_date", "-runtime"]
+        | None
+    ) = Field(None, description="`-` is descending. Films without a value come last.")
+    skip: int = Field(0, ge=0, description="How many films to leave out at the front.")
+    limit: int = Field(100, ge=1, le=1000, description="How many films to answer with.")
+
+    def of(self, films: list[Film]) -> list[Film]:
+        """All of them, on whatever page."""
+        chosen = [film for film in films if self._includes(film)]
+        if self.sort is None:
+            return chosen
+        value = SORTED_BY[self.sort.lstrip("-")]
+        known = [film for film in chosen if value(film) is not None]
+        unknown = [film for film in chosen if value(film) is None]
+        return sorted(known, key=value, reverse=self.sort.startswith("-")) + unknown
+
+    def _includes(self, film: Film) -> bool:
+        movie, text = film.match.movie, fold(self.q) if self.q else ""
+        titles = (film.title, *((movie.title, movie.original_title) if movie else ()))
+        return (
+            (not self.match or film.match.status in self.match)
+            and (not self.in_list or IN_LIST[self.in_list](film))
+            and (not text or any(text in fold(title) for title in titles))
+        )
+
+
+IN_LIST: dict[str, Callable[[Film], bool]] = {
+    "watched": lambda film: film.watched,
+    "rated": lambda film: film.rating is not None,
+    "liked": lambda film: film.liked,
+    "watchlist": lambda film: film.watchlist,
+}
+SORTED_BY: dict[str, Callable[[Film], Any]] = {
+    "rating": lambda film: film.rating,
+    "year": lambda film: film.year,
+    "watched_date": lambda film: film.watched_date,
+    "runtime": lambda film: film.match.movie and film.match.movie.runtime,
+}
+
+
 class HealthView(BaseModel):
     status: Literal["ok"] = "ok"
     sessions: int = Field(description="Sessions held.")
@@ -1652,26 +1943,155 @@ class ErrorView(BaseModel):
 
 
 def movie_view(film: Film) -> MovieView:
-    dates = [viewing.watched_date for viewing in film.viewings if viewing.watched_date]
-    movie = film.match.movie
-    known = {f.name: getattr(movie, f.name) for f in fields(Movie) if f.name != "title"} if movie else {}
-    return MovieView(
-        title=film.title or (movie.title if movie else ""),
-        year=film.year,
-        letterboxd_uri=film.film_uri or None,
-        rating=film.rating,
-        watched_date=next(iter(dates), None),
-        watched_dates=dates,
-        rewatch=len(film.viewings) > 1 or any(viewing.rewatch for viewing in film.viewings),
-        tags=list(dict.fromkeys(tag for entry in film.entries for tag in entry.tags)),
-        review=next((entry.review for entry in film.entries if entry.review), None),
-        liked=film.liked,
-        watched=film.watched,
-        watchlist=film.watchlist,
-        tmdb_enriched=movie is not None,
-        match=MatchView(status=film.match.status, reason=film.match.reason),
-        **known,
+    return MovieView(**_movie(film))
+
+
+def movie_detail(film: Film) -> MovieDetail:
+    candidates = [
+        CandidateView.model_validate(candidate).model_copy(update={"score": round(score, 2)})
+        for candidate, score in film.match.considered
+    ]
+    viewings = [ViewingView.model_validate(entry) for entry in film.entries]
+    return MovieDetail(**_movie(film), viewings=viewings, candidates=candidates)
+
+
+def _movie(film: Film) -> dict[str, Any]:
+    match = film.match
+    movie = match.movie
+    known = {f.name: getattr(movie, f.name) for f in fields(Movie)} if movie else {}
+    return known | {
+        "tmdb_title": movie and movie.title,
+        "tmdb_url": movie and tmdb_url(movie.tmdb_type, movie.tmdb_id),
+        "tmdb_enriched": movie is not None,
+        "movie_id": film.movie_id,
+        "title": film.title or (movie.title if movie else ""),
+        "year": film.year,
+        "letterboxd_uri": film.film_uri or None,
+        "rating": film.rating,
+        "watched_date": film.watched_date,
+        "watched_dates": [viewing.watched_date for viewing in film.viewings if viewing.watched_date],
+        "rewatch": len(film.viewings) > 1 or any(viewing.rewatch for viewing in film.viewings),
+        "tags": list(dict.fromkeys(tag for entry in film.entries for tag in entry.tags)),
+        "review": next((entry.review for entry in film.entries if entry.review), None),
+        "liked": film.liked,
+        "watched": film.watched,
+        "watchlist": film.watchlist,
+        "match": MatchView(status=match.status, reason=match.reason),
+    }
+
+
+def progress_json(session: Session) -> str:
+    return SessionView.model_validate(session, from_attributes=True).model_dump_json()
+
+
+# --- CSVs
+
+BOM = "\ufeff"  # without it, Excel takes UTF-8 for cp1252
+MATCH_COLUMNS = (
+    "movie_id,title,year,letterboxd_uri,status,reason,tmdb_url,tmdb_id,tmdb_type,tmdb_title,candidates"
+)
+# Letterboxd's, and after them two that it passes over and an upload to this service reads.
+LETTERBOXD_COLUMNS = (
+    "LetterboxdURI,tmdbID,imdbID,Title,Year,Directors,Rating,WatchedDate,Rewatch,Tags,Review,Liked,tmdbURL"
+)
+LETTERBOXD_BYTES = 1_000_000  # Letterboxd takes no larger file
+FILMS_A_CHUNK = 100
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    out = io.StringIO()
+    csv.writer(out).writerows([guarded(_cell(value)) for value in row] for row in rows)
+    return out.getvalue()
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def csv_chunks(header: str, films: list[Film], row: Callable[[Film], Iterable[object]]) -> Iterator[str]:
+    yield f"{BOM}{header}\r\n"
+    for start in range(0, len(films), FILMS_A_CHUNK):
+        yield csv_text(map(row, films[start : start + FILMS_A_CHUNK]))
+
+
+def movie_row(film: Film) -> list[object]:
+    """The JSON's fields, in its order; of `match` the parts."""
+    view = movie_view(film).model_dump(mode="json")
+    match = view.pop("match")
+    return [*view.values(), match["status"], match["reason"]]
+
+
+MOVIE_COLUMNS = ",".join([*MovieView.model_fields, "match_status", "match_reason"]).replace("match,", "", 1)
+
+
+def match_row(film: Film) -> list[object]:
+    match, view = film.match, movie_view(film)
+    candidates = "; ".join(
+        f"{candidate.title} ({candidate.year}) {tmdb_url(candidate.tmdb_type, candidate.tmdb_id)} {score:.1f}"
+        for candidate, score in match.considered
     )
+    chosen = view.tmdb_url, view.tmdb_id, view.tmdb_type, view.tmdb_title
+    logged = film.movie_id, film.title, film.year, film.film_uri
+    return [*logged, match.status, match.reason, *chosen, candidates]
+
+
+def letterboxd_csvs(films: list[Film], in_list: Literal["watched", "watchlist"]) -> list[bytes]:
+    """Letterboxd's import format, in parts of a size that Letterboxd takes.
+
+    All lines of a film are in one part: the same day told of by two files is one viewing, not two.
+    """
+    header = f"{LETTERBOXD_COLUMNS}\r\n".encode()
+    parts = [bytearray(header)]
+    for film in filter(IN_LIST[in_list], films):
+        entries = _entries_to_import(film) if in_list == "watched" else [Viewing()]
+        lines = csv_text(letterboxd_row(film, entry) for entry in entries).encode()
+        if len(header) < len(parts[-1]) > LETTERBOXD_BYTES - len(lines):
+            parts.append(bytearray(header))
+        parts[-1] += lines
+    return [bytes(part) for part in parts]
+
+
+def _entries_to_import(film: Film) -> list[Viewing]:
+    """Its viewings; and, where the latest does not tell the film's own rating, that without a date."""
+    own = [] if film.entries and film.latest_rating == film.rating else [Viewing(rating=film.rating)]
+    return film.entries + own
+
+
+def zipped(files: Iterable[tuple[str, bytes]]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files:
+            archive.writestr(name, data)
+    return packed.getvalue()
+
+
+def letterboxd_row(film: Film, entry: Viewing) -> list[object]:
+    """Letterboxd's tmdbID is a film's; for a series the address tells."""
+    movie = film.match.movie
+    tmdb = (movie.tmdb_type, movie.tmdb_id) if movie else None if film.match.by_hand else film.tmdb
+    return [
+        film.film_uri,
+        tmdb[1] if tmdb and tmdb[0] == "movie" else None,
+        movie.imdb_id if movie else film.imdb_id,
+        film.title or (movie and movie.title),
+        film.year,
+        movie and movie.directors,
+        entry.rating,
+        entry.watched_date,
+        "Yes" if entry.rewatch else None,
+        entry.tags,
+        entry.review,
+        "Yes" if film.liked else None,
+        tmdb and tmdb_url(*tmdb),
+    ]
+
+
+# === Web ======================================================================
+# The service, its routes, and the app.
 
 
 @dataclass
@@ -1705,6 +2125,14 @@ def session_of(session_id: SessionId, service: TheService) -> Session:
 
 
 TheSession = Annotated[Session, Depends(session_of)]
+MovieId = Annotated[int, InPath(description="The film's number in this session.", examples=[7])]
+
+
+def film_of(session: TheSession, movie_id: MovieId) -> Film:
+    return session.film(movie_id)
+
+
+TheFilm = Annotated[Film, Depends(film_of)]
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -1712,17 +2140,34 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 PAGE_HEADERS = {
-    "X-Total-Count": {"description": "How many films the session has.", "schema": {"type": "integer"}},
+    "X-Total-Count": {
+        "description": "How many films there are, on all pages.",
+        "schema": {"type": "integer"},
+    },
     "Link": {"description": 'The next page, `<…>; rel="next"`, if any.', "schema": {"type": "string"}},
 }
 ERRORS = {
     400: "No file of the upload holds films; the detail says why, file by file",
-    404: "The session is unknown or has expired",
+    404: "The session is unknown or has expired, or has no such film, or TMDB has no such id",
+    409: "The session's films are still being looked up",
     413: "Too many bytes or too many films",
     422: "The request is not as described here; the detail says where",
+    502: "TMDB gave no usable answer, or rejects the key; nothing was changed",
     503: "Every place for a session is taken; Retry-After says when one may be free",
 }
+LETTERBOXD_TYPES = {
+    "description": "A CSV, or a ZIP of them",
+    "content": {"text/csv": {}, "application/zip": {}},
+}
 router = APIRouter(prefix="/api", tags=["sessions"])
+
+
+class CSVResponse(StreamingResponse):
+    media_type = "text/csv"
+
+
+def _attached(name: str) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="{name}"'}
 
 
 @router.post(
@@ -1763,27 +2208,146 @@ async def read_session(session: TheSession) -> Session:
 
 
 @router.get(
+    "/session/{session_id}/events",
+    summary="Follow a session",
+    response_class=EventSourceResponse,
+    responses=_errors(404, 422),
+)
+async def follow_session(session: TheSession, service: TheService) -> AsyncIterator[ServerSentEvent]:
+    """Server-sent events: `progress` at once and after every change, four a second at most, then one `end`.
+
+    The data of each is the session, as `/api/session/{session_id}` answers it. Close your `EventSource` on
+    `end`, or it will connect again and be told the same.
+    """
+    async for _ in session.changes():
+        yield ServerSentEvent(event="progress", raw_data=progress_json(session))
+    yield ServerSentEvent(event="end", raw_data=progress_json(session))
+
+
+@router.get(
     "/session/{session_id}/movies",
     summary="A session's films",
     responses={200: {"headers": PAGE_HEADERS}, **_errors(404, 422)},
 )
-async def read_movies(
-    session: TheSession,
-    response: Response,
-    skip: Annotated[int, Query(ge=0, description="How many films to leave out at the front.")] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000, description="How many films to answer with.")] = 100,
+def read_movies(
+    session: TheSession, wanted: Annotated[Wanted, Query()], request: Request, response: Response
 ) -> list[MovieView]:
     """Watched films first, latest viewing first, then liked ones, then those on the watchlist only.
 
-    The order does not change while films are looked up. `X-Total-Count` is the number of all films, and
-    `Link` leads to the next ones.
+    That order does not change while films are looked up. `X-Total-Count` is the number of the films that
+    are wanted, and `Link` leads to the next ones.
     """
-    films = session.export.films
+    films, after = wanted.of(session.export.films), wanted.skip + wanted.limit
     response.headers["X-Total-Count"] = str(len(films))
-    if (after := skip + limit) < len(films):
-        next_page = f"/api/session/{session.session_id}/movies?skip={after}&limit={limit}"
-        response.headers["Link"] = f'<{next_page}>; rel="next"'
-    return [movie_view(film) for film in films[skip:after]]
+    if after < len(films):
+        next_page = request.url.include_query_params(skip=after, limit=wanted.limit)
+        response.headers["Link"] = f'<{next_page.path}?{next_page.query}>; rel="next"'
+    return [movie_view(film) for film in films[wanted.skip : after]]
+
+
+@router.get(
+    "/session/{session_id}/movies/{movie_id}",
+    summary="One film, with its viewings and candidates",
+    responses=_errors(404, 422),
+)
+async def read_movie(film: TheFilm) -> MovieDetail:
+    """All viewings, and what TMDB's search offered for it with the score of each."""
+    return movie_detail(film)
+
+
+@router.put(
+    "/session/{session_id}/movies/{movie_id}/match",
+    summary="Correct a match",
+    responses=_errors(404, 422, 502),
+)
+async def correct_match(
+    session: TheSession, film: TheFilm, choice: Choice, service: TheService
+) -> MovieDetail:
+    """Says which movie the film is, whatever was found; while films are looked up, too.
+
+    Remembered for uploads of the same film until the service is stopped.
+    """
+    decide(session, film, await service.tmdb.movie(*choice.tmdb), service.tmdb)
+    return movie_detail(film)
+
+
+@router.delete(
+    "/session/{session_id}/movies/{movie_id}/match",
+    status_code=204,
+    summary="Clear a wrong match",
+    responses=_errors(404, 422),
+)
+async def clear_match(session: TheSession, film: TheFilm, service: TheService) -> None:
+    """The film is `not_found` from now on, and no retry looks it up again. Remembered like a correction."""
+    decide(session, film, None, service.tmdb)
+
+
+@router.post(
+    "/session/{session_id}/retry",
+    status_code=202,
+    summary="Look up again what has no match",
+    response_model=SessionView,
+    responses=_errors(404, 409, 422),
+)
+async def retry_session(session: TheSession, service: TheService) -> Session:
+    """Asks TMDB again for the failed and the not-found films alone, but for those that were cleared."""
+    retry(session, service.tmdb)
+    return session
+
+
+@router.get(
+    "/session/{session_id}/movies.csv",
+    summary="The films as CSV",
+    response_class=CSVResponse,
+    responses=_errors(404, 422),
+)
+def download_movies(session: TheSession) -> CSVResponse:
+    """A line a film, with the columns that the JSON has as fields; lists are separated by commas.
+
+    Safe in a spreadsheet: a cell that begins like a formula has an apostrophe in front.
+    """
+    return CSVResponse(
+        csv_chunks(MOVIE_COLUMNS, session.export.films, movie_row), headers=_attached("movies.csv")
+    )
+
+
+@router.get(
+    "/session/{session_id}/matches.csv",
+    summary="The match report",
+    response_class=CSVResponse,
+    responses=_errors(404, 422),
+)
+def download_matches(session: TheSession) -> CSVResponse:
+    """A line a film: what it was matched with, why, and what else was considered."""
+    return CSVResponse(
+        csv_chunks(MATCH_COLUMNS, session.export.films, match_row), headers=_attached("matches.csv")
+    )
+
+
+@router.get(
+    "/session/{session_id}/letterboxd.csv",
+    summary="Letterboxd's import format",
+    response_class=CSVResponse,
+    responses={200: LETTERBOXD_TYPES, **_errors(404, 422)},
+)
+def download_letterboxd(
+    session: TheSession,
+    in_list: Annotated[
+        Literal["watched", "watchlist"],
+        Query(alias="list", description="Letterboxd would take what is imported with the films for watched."),
+    ] = "watched",
+) -> Response:
+    """A line a viewing, with TMDB's ids, to import at Letterboxd or to upload here again.
+
+    Films without a viewing, or whose own rating is another than their latest viewing's, have a line without
+    a date. Over 1 MB, which is the most that Letterboxd takes, the answer is a ZIP of parts.
+    """
+    parts = letterboxd_csvs(session.export.films, in_list)
+    name = "letterboxd" if in_list == "watched" else "letterboxd-watchlist"
+    if len(parts) == 1:
+        return Response(parts[0], media_type=CSVResponse.media_type, headers=_attached(f"{name}.csv"))
+    numbered = ((f"{name}-{number}.csv", part) for number, part in enumerate(parts, 1))
+    return Response(zipped(numbered), media_type="application/zip", headers=_attached(f"{name}.zip"))
 
 
 @router.delete(
@@ -1816,8 +2380,11 @@ async def show_service_error(_: Request, error: Exception) -> JSONResponse:
 
 async def show_request_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    where = ((".".join(map(str, problem["loc"][1:])), problem["msg"]) for problem in error.errors())
-    return JSONResponse({"detail": "; ".join(f"{name}: {message}" for name, message in where) + "."}, 422)
+    problems = (
+        f"{'.'.join(map(str, problem['loc'][1:])) or 'body'}: {problem['msg'].removeprefix('Value error, ')}"
+        for problem in error.errors()
+    )
+    return JSONResponse({"detail": "; ".join(problems) + "."}, 422)
 
 
 class UploadLimit:
@@ -1852,6 +2419,29 @@ class ShortIds(logging.Filter):
         return True
 
 
+@contextlib.contextmanager
+def on_signals(call: Callable[[], None]) -> Iterator[None]:
+    """Calls `call` in the event loop before what SIGINT and SIGTERM do anyway.
+
+    uvicorn waits for open streams before it ends the lifespan, so they have to hear of the end from here.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no signal arrives here
+        return
+    loop = asyncio.get_running_loop()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(call)
+        cast(Callable[..., None], handlers[signal.Signals(number)])(number, frame)
+
+    for number in (number for number, handler in handlers.items() if callable(handler)):
+        signal.signal(number, handle)
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
 @contextlib.asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
@@ -1866,7 +2456,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if tmdb.key_state == "missing":
             log.warning("no TMDB_API_KEY is set: films are read from the export and not looked up")
         app.state.service = Service(settings, tmdb, store)
-        yield
+        with on_signals(store.end_streams):
+            yield
     access.removeFilter(short_ids)
 
 
@@ -1882,8 +2473,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.cors_origins,
-        allow_methods=["GET", "POST", "DELETE"],
-        expose_headers=["Link", "Location", "Retry-After", "X-Total-Count"],
+        allow_methods=["GET", "POST", "PUT", "DELETE"],
+        expose_headers=["Content-Disposition", "Link", "Location", "Retry-After", "X-Total-Count"],
     )
     app.add_middleware(UploadLimit, max_bytes=settings.max_upload_bytes)
     app.include_router(router)
@@ -1892,7 +2483,7 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-ABOUT = """Upload a Letterboxd export, poll its session, read its films.
+ABOUT = """Upload a Letterboxd export, follow its session, read, correct and download its films.
 
     curl -F files=@letterboxd-me-2026-01-01-00-00-utc.zip localhost:8000/api/upload
     curl localhost:8000/api/session/SESSION_ID

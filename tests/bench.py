@@ -242,6 +242,38 @@ async def polls() -> None:
         row("poll, ten uploads coming in, then no limit: p50 / p99", _percentiles(await polling), "p99 20 ms")
 
 
+async def listeners() -> None:
+    """CPU of 200 event streams on one session, beside that of one."""
+    async with bench() as b:
+        await b.told(latency_seconds=0.15)
+        session_id, _ = await b.upload(ratings(5_000))
+        used = {1: 0.0, 200: 0.0}
+        for count in (1, 200, 1, 200):
+            used[count] += await _cpu_of_listeners(b, session_id, count, 40) / 80
+        row("CPU with 1 listener, at 40 requests/s", f"{used[1]:.2%} of a core", "-")
+        figure = f"{used[200]:.2%}, {used[200] / used[1] - 1:+.1%}"
+        row("CPU with 200 listeners", figure, f"{used[1] * 1.05:.2%}, +5 %")
+
+
+async def _cpu_of_listeners(b: Bench, session_id: str, count: int, seconds: float) -> float:
+    """CPU seconds that the service uses in as many seconds while so many event streams are open."""
+    url = b.client.base_url
+    opened = []
+    for _ in range(count):
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(f"GET /api/session/{session_id}/events HTTP/1.1\r\nHost: {url.host}\r\n\r\n".encode())
+        opened.append((asyncio.create_task(reader.read()), writer))
+    await asyncio.sleep(1)
+    before = b.cpu_seconds()
+    await asyncio.sleep(seconds)
+    cpu = b.cpu_seconds() - before
+    for reading, writer in opened:
+        writer.close()
+        received = len((await reading).split(b"event: progress"))
+        assert received > 1, received
+    return cpu
+
+
 async def _poll_for(b: Bench, session_id: str, seconds: float) -> list[float]:
     times, end = [], time.perf_counter() + seconds
     while (started := time.perf_counter()) < end:
@@ -306,7 +338,7 @@ async def faults() -> None:
 
 
 GROUPS: dict[str, Callable[[], Awaitable[None]]] = {
-    group.__name__: group for group in (rate, calls, upload, polls, memory, faults)
+    group.__name__: group for group in (rate, calls, upload, polls, listeners, memory, faults)
 }
 
 

@@ -16,8 +16,9 @@ import uvicorn
 import main
 from tests.fake_tmdb import V3_KEY, FakeTMDB
 
+ROOT = Path(__file__).parents[1]
 SAMPLE = Path(__file__).with_name("letterboxd-demo-2026-01-01-00-00-utc.zip")
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+SHARED = ROOT.parent / "shared" / "data"
 
 HEADERS = {
     "watched": "Date,Name,Year,Letterboxd URI",

@@ -110,7 +110,10 @@ class FakeTMDB:
         self.requests: list[Asked] = []
         self.key = key
         self._accepted_at: deque[float] = deque()
-        self._index = Index(catalogue() if bodies is None else bodies)
+        self.knows(catalogue() if bodies is None else bodies)
+
+    def knows(self, bodies: Iterable[Body]) -> None:
+        self._index = Index(bodies)
 
     async def __aenter__(self) -> Self:
         return await self.start(0)

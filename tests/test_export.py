@@ -446,7 +446,7 @@ def test_import_format_gives_ids_viewings_and_ratings() -> None:
 
     film = table(header, row, name="import.csv").films[0]
 
-    assert (film.tmdb_id, film.imdb_id, film.rating, film.watched) == (27205, "tt1375666", 4.5, True)
+    assert (film.tmdb, film.imdb_id, film.rating, film.watched) == (("movie", 27205), "tt1375666", 4.5, True)
     assert film.viewings[0].watched_date == date(2024, 1, 2)
 
 
@@ -458,4 +458,4 @@ def test_import_with_ratings_over_five_is_out_of_ten() -> None:
 
 
 def test_import_needs_no_title() -> None:
-    assert table("tmdbID,Rating", "27205,4", name="import.csv").films[0].tmdb_id == 27205
+    assert table("tmdbID,Rating", "27205,4", name="import.csv").films[0].tmdb == ("movie", 27205)

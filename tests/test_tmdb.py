@@ -234,16 +234,16 @@ async def test_film_without_a_year_is_guessed() -> None:
 
 
 async def test_given_tmdb_id_needs_no_search(client: main.TMDBClient, tmdb: FakeTMDB) -> None:
-    match = await client.find(main.Film("Whatever", 1999, tmdb_id=27205))
+    match = await client.find(main.Film("Whatever", 1999, tmdb=("movie", 27205)))
 
     assert match.status == "exact"
     assert [asked.path for asked in tmdb.requests] == ["movie/27205"]
 
 
 async def test_given_id_that_tmdb_does_not_know_falls_back(client: main.TMDBClient) -> None:
-    by_title = await client.find(main.Film("Inception", 2010, tmdb_id=999999999))
+    by_title = await client.find(main.Film("Inception", 2010, tmdb=("movie", 999999999)))
     by_imdb_id = await client.find(main.Film("", None, imdb_id="tt1375666"))
-    unknown = await client.find(main.Film("", None, tmdb_id=999999999))
+    unknown = await client.find(main.Film("", None, tmdb=("movie", 999999999)))
 
     assert by_title.movie == by_imdb_id.movie
     assert unknown.status == "not_found"

@@ -1,0 +1,864 @@
+"""After the enrichment: every match can be checked, corrected, retried and taken away. All over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import gzip
+import io
+import json
+import os
+import re
+import signal
+import sys
+import zipfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+import main
+from tests.conftest import ROOT, SAMPLE, SHARED, Api, Serve, files
+from tests.fake_tmdb import V3_KEY, FakeTMDB, free_port, made_up, status, words
+
+SAMPLE_FILE = (SAMPLE.name, SAMPLE.read_bytes())
+INCEPTION = "2024-01-02,Inception,2010,https://boxd.it/1skk"
+PARASITE = "2024-01-02,Parasite,2019,https://boxd.it/hTha"
+CHERNOBYL = "2024-01-02,Chernobyl,2019,https://boxd.it/lSnq"
+NOWHERE = "2024-01-02,Our Summer on Super 8,2019,"
+INCEPTION_URL = "https://www.themoviedb.org/movie/27205"
+PARASITE_ID = 496243
+
+
+async def done(api: Api, *given: tuple[str, bytes]) -> str:
+    """The session of an upload whose films have been looked up."""
+    session_id: str = (await api.upload(*given))["session_id"]
+    await api.ended(session_id)
+    return f"/api/session/{session_id}"
+
+
+async def get(api: Api, url: str) -> Any:
+    response = await api.get(url)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+async def titles(api: Api, url: str) -> list[str]:
+    return [movie["title"] for movie in await get(api, url)]
+
+
+async def movie_id(api: Api, session: str, title: str) -> int:
+    return next(
+        int(m["movie_id"]) for m in await get(api, f"{session}/movies?limit=1000") if m["title"] == title
+    )
+
+
+async def match_url(api: Api, session: str, title: str) -> str:
+    return f"{session}/movies/{await movie_id(api, session, title)}/match"
+
+
+async def until(true: Callable[[], object]) -> None:
+    while not true():  # noqa: ASYNC110 - what is waited for has no event
+        await asyncio.sleep(0.005)
+
+
+# --- Finding films
+
+
+FILTERS: dict[str, Callable[[Any], bool]] = {
+    "match=not_found": lambda m: m["match"]["status"] == "not_found",
+    "match=guessed&match=not_found": lambda m: m["match"]["status"] in ("guessed", "not_found"),
+    "list=watched": lambda m: m["watched"],
+    "list=rated": lambda m: m["rating"],
+    "list=liked": lambda m: m["liked"],
+    "list=watchlist": lambda m: m["watchlist"],
+    "q=AMELIE": lambda m: m["title"] == "Amélie",
+    "q=fabuleux destin": lambda m: m["title"] == "Amélie",
+    "list=watched&q=kill bill": lambda m: "Kill Bill" in m["title"] and m["watched"],
+}
+
+
+async def test_filters_choose_among_the_films(api: Api) -> None:
+    session = await done(api, SAMPLE_FILE)
+    every = await get(api, f"{session}/movies?limit=1000")
+
+    for query, wanted in FILTERS.items():
+        response = await api.get(f"{session}/movies?limit=1000&{query}")
+
+        chosen = [movie for movie in every if wanted(movie)]
+        assert 0 < len(chosen) < len(every), query
+        assert response.json() == chosen, query
+        assert response.headers["X-Total-Count"] == str(len(chosen)), query
+
+
+async def test_sorting_leaves_films_without_a_value_at_the_end(api: Api) -> None:
+    session = await done(api, SAMPLE_FILE)
+
+    for field in ("rating", "year", "watched_date", "runtime"):
+        up, down = [
+            [movie[field] for movie in await get(api, f"{session}/movies?limit=1000&sort={sign}{field}")]
+            for sign in ("", "-")
+        ]
+
+        values = [value for value in up if value is not None]
+        none = [None] * (159 - len(values))
+        assert len(set(values)) > 5, field
+        assert (up, down) == (sorted(values) + none, sorted(values, reverse=True) + none), field
+
+
+async def test_pages_keep_filter_and_order(api: Api) -> None:
+    session = await done(api, SAMPLE_FILE)
+    whole = await titles(api, f"{session}/movies?list=watched&sort=-rating&limit=1000")
+
+    paged, url = [], f"{session}/movies?list=watched&sort=-rating&limit=30"
+    while url:
+        response = await api.get(url)
+        paged += [movie["title"] for movie in response.json()]
+        url = response.links.get("next", {}).get("url", "")
+
+    assert paged == whole
+
+
+@pytest.mark.parametrize(
+    ("query", "known"),
+    [
+        ("match=good", "'pending', 'exact', 'guessed', 'corrected', 'not_found' or 'failed'"),
+        ("list=seen", "'watched', 'rated', 'liked' or 'watchlist'"),
+        ("sort=votes", "'rating', 'year', 'watched_date', 'runtime', '-rating'"),
+    ],
+)
+async def test_unknown_value_is_a_422_that_lists_the_known(query: str, known: str, api: Api) -> None:
+    session = await done(api, *files(watched=INCEPTION))
+
+    response = await api.get(f"{session}/movies?{query}")
+
+    assert response.status_code == 422
+    assert response.json()["detail"].startswith(query.partition("=")[0])
+    assert known in response.json()["detail"]
+
+
+# --- One film
+
+
+async def test_movie_ids_do_not_change_and_lead_to_the_film(api: Api, tmdb: FakeTMDB) -> None:
+    tmdb.latency_seconds = 0.02
+    session_id = (await api.upload(SAMPLE_FILE))["session_id"]
+    early = {movie["movie_id"]: movie["title"] for movie in await api.movies(session_id)}
+    await api.ended(session_id)
+
+    late = await get(api, f"/api/session/{session_id}/movies?limit=1000&sort=-year")
+    one = await get(api, f"/api/session/{session_id}/movies/{late[0]['movie_id']}")
+
+    assert len(early) == 159
+    assert {movie["movie_id"]: movie["title"] for movie in late} == early
+    assert {key: one[key] for key in late[0]} == late[0]
+
+
+async def test_film_shows_all_its_viewings(api: Api) -> None:
+    session = await done(api, SAMPLE_FILE)
+
+    persona = await get(api, f"{session}/movies/{await movie_id(api, session, 'Persona')}")
+
+    assert [(v["watched_date"], v["rating"], v["tags"]) for v in persona["viewings"]] == [
+        ("2023-01-17", 4.0, ["rewatch", "🎃"]),
+        (None, 4.5, []),
+    ]
+    assert persona["viewings"][1]["review"].startswith("No diary date")
+
+
+async def test_film_shows_the_ten_best_that_were_considered(serve: Serve) -> None:
+    same = {"title": "Dune", "original_title": "Wüste", "release_date": "2021-05-05"}
+    bodies = [body | same | {"vote_count": 10 * n} for n, body in enumerate(made_up(15))]
+    async with FakeTMDB(bodies) as tmdb:
+        api = await serve(tmdb_base_url=tmdb.url)
+        session = await done(api, *files(watched="2024-01-02,Dune,2021,"))
+
+    film = await get(api, f"{session}/movies/1")
+
+    candidates = film["candidates"]
+    assert [candidate["votes"] for candidate in candidates] == list(range(140, 40, -10))
+    assert candidates[0].pop("score") > candidates[1]["score"]
+    assert candidates[0] == {
+        "tmdb_id": film["tmdb_id"],
+        "tmdb_type": "movie",
+        "title": "Dune",
+        "original_title": "Wüste",
+        "year": 2021,
+        "votes": 140,
+        "poster_url": "https://image.tmdb.org/t/p/w500/reel14.jpg",
+    }
+
+
+@pytest.mark.parametrize("path", ["movies/0", "movies/2", "movies/99999999999999999999"])
+async def test_unknown_film_is_a_404_that_says_which_there_are(path: str, api: Api) -> None:
+    session = await done(api, *files(watched=INCEPTION))
+
+    response = await api.get(f"{session}/{path}")
+
+    assert response.status_code == 404
+    assert "they are 1 to 1" in response.json()["detail"]
+
+
+# --- Correcting
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"tmdb_id": PARASITE_ID, "tmdb_type": "movie"},
+        {"tmdb_url": f"https://www.themoviedb.org/movie/{PARASITE_ID}"},
+        {"tmdb_url": f"themoviedb.org/movie/{PARASITE_ID}-gisaengchung?language=ko#x"},
+    ],
+)
+async def test_correction_replaces_the_match_and_the_counts_follow(choice: Any, api: Api) -> None:
+    session = await done(api, *files(watched=f"{INCEPTION}\n{NOWHERE}"))
+    url = await match_url(api, session, "Our Summer on Super 8")
+    before = await get(api, session)
+
+    response = await api.put(url, json=choice)
+
+    film, after = response.json(), await get(api, session)
+    assert response.status_code == 200
+    assert (film["title"], film["tmdb_title"], film["tmdb_id"]) == (
+        "Our Summer on Super 8",
+        "Parasite",
+        PARASITE_ID,
+    )
+    assert film["match"] == {"status": "corrected", "reason": "Chosen by hand."}
+    assert (await get(api, f"{session}/movies?match=corrected"))[0]["directors"] == ["Bong Joon Ho"]
+    assert (before["enriched_count"], before["not_found_count"]) == (1, 1)
+    assert (after["enriched_count"], after["not_found_count"]) == (2, 0)
+    assert after["revision"] > before["revision"]
+
+
+async def test_series_is_never_mixed_up_with_the_film_of_its_number(serve: Serve) -> None:
+    (film,) = made_up(1)
+    series = {"media": "tv", "id": 7, "name": "Series", "first_air_date": "2000-01-01"}
+    bodies = [film | {"id": 7}, series]
+    async with FakeTMDB(bodies) as tmdb:
+        api = await serve(tmdb_base_url=tmdb.url)
+        session = await done(api, *files(watched="2024-01-02,A,2000,\n2024-01-02,B,2000,"))
+
+        a, b = [
+            (await api.put(f"{session}/movies/{n}/match", json={"tmdb_id": 7, "tmdb_type": tmdb_type})).json()
+            for n, tmdb_type in ((1, "movie"), (2, "tv"))
+        ]
+
+    assert (a["tmdb_type"], a["tmdb_title"]) == ("movie", film["title"])
+    assert (b["tmdb_type"], b["tmdb_title"]) == ("tv", "Series")
+    assert b["tmdb_url"] == "https://www.themoviedb.org/tv/7"
+
+
+async def test_id_that_tmdb_does_not_know_is_a_404_and_nothing_changes(api: Api) -> None:
+    session = await done(api, *files(watched=INCEPTION))
+    before = await get(api, f"{session}/movies/1"), await get(api, session)
+
+    response = await api.put(f"{session}/movies/1/match", json={"tmdb_id": PARASITE_ID, "tmdb_type": "tv"})
+
+    assert response.status_code == 404
+    assert "TMDB has no film or series of that id" in response.json()["detail"]
+    assert (await get(api, f"{session}/movies/1"), await get(api, session)) == before
+
+
+HALF_CHOICES: list[Any] = [
+    {},
+    {"tmdb_id": 27205},
+    {"tmdb_type": "movie"},
+    {"tmdb_id": 27205, "tmdb_type": "movie", "tmdb_url": INCEPTION_URL},
+    {"tmdb_id": 0, "tmdb_type": "movie"},
+    {"tmdb_id": 27205, "tmdb_type": "film"},
+    {"tmdb_url": "https://letterboxd.com/film/inception/"},
+    {"tmdb_url": f"https://evil.example/?{INCEPTION_URL}"},
+    {"tmdb_url": "https://www.themoviedb.org/person/525"},
+    [],
+]
+
+
+async def test_half_a_choice_is_a_422_and_costs_no_call(api: Api, tmdb: FakeTMDB) -> None:
+    session = await done(api, *files(watched=NOWHERE))
+    calls = tmdb.calls()
+
+    for choice in HALF_CHOICES:
+        response = await api.put(f"{session}/movies/1/match", json=choice)
+
+        assert response.status_code == 422, choice
+        assert set(response.json()) == {"detail"}, choice
+    assert tmdb.calls() == calls
+
+
+async def test_correction_that_tmdb_cannot_serve_is_a_502_and_nothing_changes(
+    serve: Serve, tmdb: FakeTMDB
+) -> None:
+    api, keyless = await serve(), await serve(tmdb_api_key="")
+    choice = {"tmdb_id": PARASITE_ID, "tmdb_type": "movie"}
+    for client, said in ((api, "status 400"), (keyless, "TMDB_API_KEY")):
+        session = await done(client, *files(watched=INCEPTION))
+        before = await get(client, f"{session}/movies/1")
+        tmdb.faults.append(status(400))
+
+        response = await client.put(f"{session}/movies/1/match", json=choice)
+
+        assert response.status_code == 502
+        assert said in response.json()["detail"]
+        assert await get(client, f"{session}/movies/1") == before
+
+
+async def test_correction_of_a_film_that_waits_survives_its_lookup(api: Api, tmdb: FakeTMDB) -> None:
+    tmdb.latency_seconds = 0.05
+    session_id = (await api.upload(SAMPLE_FILE))["session_id"]
+    session = f"/api/session/{session_id}"
+    first, last = (await get(api, f"{session}/movies?limit=1000"))[0], f"{session}/movies/159"
+    assert first["match"]["status"] == "pending"
+
+    # The first film is being looked up at this moment, the last one waits.
+    for url in (f"{session}/movies/1", last):
+        response = await api.put(f"{url}/match", json={"tmdb_url": f"{INCEPTION_URL[:-5]}{PARASITE_ID}"})
+        assert response.status_code == 200
+    status = await api.ended(session_id)
+
+    assert [(await get(api, url))["tmdb_title"] for url in (f"{session}/movies/1", last)] == ["Parasite"] * 2
+    assert status["processed_count"] == 159
+    assert len(await get(api, f"{session}/movies?match=corrected")) == 2
+
+
+async def test_correction_is_remembered_for_the_next_upload(api: Api, tmdb: FakeTMDB) -> None:
+    session = await done(api, SAMPLE_FILE)
+    corrected = await match_url(api, session, "Glass Onion")
+    await api.put(corrected, json={"tmdb_id": 27205, "tmdb_type": "movie"})
+    await api.delete(await match_url(api, session, "Three Colours: Blue"))
+    await api.delete(session)
+    calls = tmdb.calls()
+
+    again = await done(api, SAMPLE_FILE)
+
+    films = {movie["title"]: movie for movie in await get(api, f"{again}/movies?limit=1000")}
+    assert films["Glass Onion"]["match"]["status"] == "corrected"
+    assert films["Glass Onion"]["tmdb_id"] == 27205
+    assert films["Three Colours: Blue"]["match"]["status"] == "not_found"
+    assert tmdb.calls() == calls
+
+
+async def test_cleared_match_is_gone_for_good(api: Api, tmdb: FakeTMDB) -> None:
+    session = await done(api, *files(watched=f"{INCEPTION}\n{PARASITE}"))
+    url = await match_url(api, session, "Inception")
+
+    response = await api.delete(url)
+
+    assert response.status_code == 204
+    after = await get(api, session)
+    assert (after["enriched_count"], after["not_found_count"]) == (1, 1)
+    calls = tmdb.calls()
+    assert (await api.post(f"{session}/retry")).status_code == 202
+    await api.ended(session.rpartition("/")[2])
+    film = await get(api, url.removesuffix("/match"))
+    assert (film["tmdb_id"], film["tmdb_enriched"], film["genres"]) == (None, False, [])
+    assert film["match"] == {"status": "not_found", "reason": "The match was cleared by hand."}
+    assert film["candidates"][0]["tmdb_id"] == 27205
+    assert tmdb.calls() == calls
+
+
+# --- Retrying
+
+
+async def test_retry_asks_for_failed_and_not_found_films_alone(api: Api, tmdb: FakeTMDB) -> None:
+    tmdb.faults.extend([status(422)] * 2)
+    session = await done(api, *files(watched=f"{INCEPTION}\n{PARASITE}\n{CHERNOBYL}\n{NOWHERE}"))
+    before = await get(api, session)
+    assert (before["enriched_count"], before["not_found_count"], before["failed_count"]) == (1, 1, 2)
+    kept = (await get(api, f"{session}/movies?match=exact"))[0]["title"]
+    asked = len(tmdb.requests)
+
+    response = await api.post(f"{session}/retry")
+
+    assert response.status_code == 202
+    assert response.json()["processed_count"] == 1
+    after = await api.ended(response.json()["session_id"])
+    assert (after["enriched_count"], after["not_found_count"], after["failed_count"]) == (3, 1, 0)
+    queries = {request.query.get("query") for request in tmdb.requests[asked:]} - {None}
+    assert "Our Summer on Super 8" in queries
+    assert kept not in queries
+
+
+async def test_retry_finds_what_tmdb_has_learnt_since(serve: Serve) -> None:
+    async with FakeTMDB(made_up(1)) as tmdb:
+        api = await serve(tmdb_base_url=tmdb.url)
+        session = await done(api, *files(watched="2024-01-02,Reel1,1931,"))
+        assert (await get(api, session))["not_found_count"] == 1
+        tmdb.knows(made_up(2))
+
+        await api.post(f"{session}/retry")
+        await api.ended(session.rpartition("/")[2])
+
+        assert (await get(api, session))["enriched_count"] == 1
+
+
+async def test_retry_is_a_409_while_films_are_looked_up(api: Api, tmdb: FakeTMDB) -> None:
+    tmdb.latency_seconds = 0.1
+    session_id = (await api.upload(*files(watched=NOWHERE)))["session_id"]
+    session = f"/api/session/{session_id}"
+
+    early = await api.post(f"{session}/retry")
+    await api.ended(session_id)
+    twice = [await api.post(f"{session}/retry") for _ in range(2)]
+
+    assert early.status_code == 409
+    assert "still being looked up" in early.json()["detail"]
+    assert [response.status_code for response in twice] == [202, 409]
+
+
+async def test_retry_finishes_what_a_rejected_key_left(api: Api, tmdb: FakeTMDB) -> None:
+    tmdb.key = "another"
+    session = await done(api, SAMPLE_FILE)
+    assert (await get(api, session))["status"] == "failed"
+    tmdb.key = V3_KEY
+
+    await api.post(f"{session}/retry")
+    after = await api.ended(session.rpartition("/")[2])
+
+    assert (after["status"], after["error_message"], after["enriched_count"]) == ("completed", None, 156)
+
+
+async def test_retried_session_lives_an_hour_from_then(serve: Serve, tmdb: FakeTMDB) -> None:
+    api = await serve(session_ttl_seconds=0.6)
+    session = await done(api, *files(watched=NOWHERE))
+    tmdb.latency_seconds = 0.3
+
+    await api.post(f"{session}/retry")
+    await asyncio.sleep(0.7)
+
+    assert (await api.get(session)).status_code == 200
+
+
+# --- Following
+
+
+Event = tuple[str, dict[str, Any]]
+
+
+@asynccontextmanager
+async def following(api: Api, session: str) -> AsyncIterator[AsyncIterator[Event]]:
+    """The events of a session, as a browser gets them."""
+
+    async def events(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
+        name = ""
+        async for line in lines:
+            if line.startswith("event: "):
+                name = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                yield name, json.loads(line.removeprefix("data: "))
+
+    async with api.stream("GET", f"{session}/events") as response:
+        assert response.headers["Content-Type"].startswith("text/event-stream")
+        yield events(response.aiter_lines())
+
+
+async def followed(api: Api, session: str) -> list[Event]:
+    async with following(api, session) as events:
+        return [event async for event in events]
+
+
+async def test_two_browsers_hear_of_a_third_clients_correction(api: Api, tmdb: FakeTMDB) -> None:
+    tmdb.latency_seconds = 0.08
+    session_id = (await api.upload(SAMPLE_FILE))["session_id"]
+    session = f"/api/session/{session_id}"
+
+    browsers = [asyncio.create_task(followed(api, session)) for _ in range(2)]
+    corrected = await api.put(f"{session}/movies/159/match", json={"tmdb_url": INCEPTION_URL})
+    heard = await asyncio.gather(*browsers)
+
+    assert corrected.status_code == 200
+    final = await get(api, session)
+    for events in heard:
+        names, states = zip(*events, strict=True)
+        assert names == ("progress",) * (len(names) - 1) + ("end",)
+        assert len(names) > 3
+        assert states[0]["status"] == "enriching"
+        revisions = [state["revision"] for state in states[:-1]]
+        assert revisions == sorted(set(revisions))
+        assert states[-1] == states[-2] == final
+        assert all(
+            state["processed_count"]
+            == state["enriched_count"] + state["not_found_count"] + state["failed_count"]
+            for state in states
+        )
+    # 159 films and one film of them corrected before its turn: each is one change.
+    assert final["revision"] - heard[0][0][1]["revision"] <= 160
+
+
+async def test_first_event_comes_at_once_and_a_browser_that_reconnects_goes_on(
+    api: Api, tmdb: FakeTMDB
+) -> None:
+    tmdb.latency_seconds = 30
+    session = f"/api/session/{(await api.upload(SAMPLE_FILE))['session_id']}"
+
+    for _ in range(2):
+        async with following(api, session) as events:
+            name, state = await anext(events)
+            assert (name, state["processed_count"]) == ("progress", 0)
+
+
+async def test_ended_session_is_told_once(api: Api) -> None:
+    session = await done(api, *files(watched=INCEPTION))
+
+    events = await followed(api, session)
+
+    assert [name for name, _ in events] == ["progress", "end"]
+    assert events[1][1]["status"] == "completed"
+
+
+async def test_retry_can_be_followed_again(api: Api, tmdb: FakeTMDB) -> None:
+    session = await done(api, *files(watched=NOWHERE))
+    tmdb.latency_seconds = 0.05
+    await api.post(f"{session}/retry")
+
+    events = await followed(api, session)
+
+    assert [state["status"] for _, state in events][-2:] == ["completed", "completed"]
+    assert events[0][1]["processed_count"] == 0
+
+
+async def test_deleted_session_ends_its_streams(api: Api, tmdb: FakeTMDB) -> None:
+    tmdb.latency_seconds = 30
+    session = f"/api/session/{(await api.upload(SAMPLE_FILE))['session_id']}"
+
+    async with following(api, session) as events:
+        await anext(events)
+        assert (await api.delete(session)).status_code == 204
+        rest = [event async for event in events]
+
+    assert rest[-1][0] == "end"
+    assert rest[-1][1]["error_message"] == "The work was stopped."
+
+
+async def test_follower_who_leaves_is_forgotten(
+    api: Api, tmdb: FakeTMDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions: list[main.Session] = []
+    monkeypatch.setattr(main.Session, "__post_init__", _seen(sessions))
+    tmdb.latency_seconds = 30
+    session = f"/api/session/{(await api.upload(SAMPLE_FILE))['session_id']}"
+
+    async with following(api, session) as events:
+        await anext(events)
+        assert sessions[0].followers == 1
+
+    await until(lambda: sessions[0].followers == 0)
+
+
+def _seen(sessions: list[main.Session]) -> Callable[[main.Session], None]:
+    post_init = main.Session.__post_init__
+
+    def seen(session: main.Session) -> None:
+        post_init(session)
+        sessions.append(session)
+
+    return seen
+
+
+async def test_unknown_session_is_a_404_and_no_stream(api: Api) -> None:
+    response = await api.get("/api/session/Wm9XbK3vS4mZ0uH2aQ7c1w/events")
+
+    assert response.status_code == 404
+    assert response.headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_signal_ends_streams_and_the_service(number: signal.Signals, tmdb: FakeTMDB) -> None:
+    tmdb.latency_seconds, port = 30, free_port()
+    environment = os.environ | {"TMDB_API_KEY": V3_KEY, "TMDB_BASE_URL": tmdb.url}
+    service = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "uvicorn", "main:app", "--port", str(port)),
+        cwd=ROOT, env=environment, stdout=-1, stderr=-1,
+    )  # fmt: skip
+    assert service.stderr
+    while b"Uvicorn running" not in await service.stderr.readline():
+        pass
+
+    async with Api(base_url=f"http://127.0.0.1:{port}", timeout=30) as api:
+        session = f"/api/session/{(await api.upload(SAMPLE_FILE))['session_id']}"
+        async with following(api, session) as events:
+            await anext(events)
+            service.send_signal(number)
+            rest = [name async for name, _ in events]
+    _, said = await asyncio.wait_for(service.communicate(), 10)
+
+    assert rest[-1] == "end"
+    assert b"Traceback" not in said
+    assert b"Finished server process" in said
+
+
+# --- Taking it away
+
+
+def table(response: httpx.Response) -> list[dict[str, str]]:
+    assert response.status_code == 200, response.text
+    assert response.headers["Content-Type"] == "text/csv; charset=utf-8"
+    return list(csv.DictReader(io.StringIO(response.content.decode("utf-8-sig"), newline="")))
+
+
+def logged(film: main.Film) -> Any:
+    """What a member logged about a film, and which movie the upload says that it is."""
+    entries = [(v.watched_date, v.rating, v.rewatch, v.tags, v.review) for v in film.viewings]
+    reviews = [(v.rating, v.tags, v.review) for v in film.undated_reviews]
+    return film.title, film.year, film.film_uri, film.rating, film.liked, entries, reviews
+
+
+async def test_movies_csv_has_the_films_with_the_columns_of_the_json(api: Api) -> None:
+    session = await done(api, SAMPLE_FILE)
+    movies = await get(api, f"{session}/movies?limit=1000")
+
+    response = await api.get(f"{session}/movies.csv")
+
+    rows = table(response)
+    assert response.headers["Content-Disposition"] == 'attachment; filename="movies.csv"'
+    assert response.content.startswith("\ufeffmovie_id,title,year,".encode())
+    assert [row["title"] for row in rows] == [movie["title"] for movie in movies]
+    assert set(movies[0]) - {"match"} == set(rows[0]) - {"match_status", "match_reason"}
+    for movie, row in zip(movies, rows, strict=True):
+        assert row["year"] == ("" if movie["year"] is None else str(movie["year"]))
+        assert row["rating"] == ("" if movie["rating"] is None else f"{movie['rating']:g}")
+        assert row["watched_date"] == (movie["watched_date"] or "")
+        assert row["watched"] == ("true" if movie["watched"] else "false")
+        assert row["directors"] == ", ".join(movie["directors"])
+        assert (row["tmdb_id"], row["tmdb_type"]) == (
+            str(movie["tmdb_id"] or ""),
+            movie["tmdb_type"] or "",
+        )
+        assert row["match_status"] == movie["match"]["status"]
+
+
+async def test_match_report_tells_film_status_choice_and_candidates(api: Api) -> None:
+    session = await done(api, SAMPLE_FILE)
+    await api.put(await match_url(api, session, "Glass Onion"), json={"tmdb_url": INCEPTION_URL})
+
+    report = table(await api.get(f"{session}/matches.csv"))
+
+    assert [int(row["movie_id"]) for row in report] == list(range(1, 160))
+    rows = {row["title"]: row for row in report}
+    onion, missing = rows["Glass Onion"], rows["Our Summer on Super 8"]
+    assert (onion["status"], onion["tmdb_url"], onion["tmdb_title"]) == (
+        "corrected",
+        INCEPTION_URL,
+        "Inception",
+    )
+    assert (
+        "Glass Onion: A Knives Out Mystery (2022) https://www.themoviedb.org/movie/661374"
+        in (onion["candidates"])
+    )
+    assert (missing["status"], missing["tmdb_id"]) == ("not_found", "")
+    assert missing["reason"].startswith("TMDB")
+
+
+async def test_round_trip_gives_the_same_films_at_one_call_each(serve: Serve, tmdb: FakeTMDB) -> None:
+    first = await serve()
+    session = await done(first, SAMPLE_FILE)
+    downloads = [
+        (name, (await first.get(f"{session}/letterboxd.csv?list={name}")).content)
+        for name in ("watched", "watchlist")
+    ]
+    again, calls = await serve(), tmdb.calls()
+
+    session_again = await done(again, *((f"letterboxd-{name}.csv", data) for name, data in downloads))
+
+    films = main.parse_export([SAMPLE_FILE]).films
+    back = main.parse_export([(f"letterboxd-{name}.csv", data) for name, data in downloads])
+    assert back.warnings == []
+    kept = [film for film in films if film.watched or film.watchlist]
+    assert [logged(film) for film in back.films] == [logged(film) for film in kept]
+    assert [film.watchlist for film in back.films] == [film.watchlist for film in kept]
+    before, after = [
+        [(m["title"], m["tmdb_type"], m["tmdb_id"]) for m in await get(client, f"{url}/movies?limit=1000")]
+        for client, url in ((first, session), (again, session_again))
+    ]
+    assert after == [before[film.movie_id - 1] for film in kept]
+    assert ("Chernobyl", "tv", 87108) in after
+    searched = [asked for asked in tmdb.requests[calls:] if asked.path.startswith("search")]
+    missing = {word for title, _, tmdb_id in after if tmdb_id is None for word in words(title)}
+    assert {word for asked in searched for word in words(asked.query["query"])} <= missing
+    assert tmdb.calls() - calls - len(searched) == sum(tmdb_id is not None for _, _, tmdb_id in after)
+
+
+async def test_only_watched_films_are_imported_as_watched(api: Api) -> None:
+    session = await done(
+        api, *files(watched=INCEPTION, likes=CHERNOBYL, watchlist=f"{PARASITE}\n{INCEPTION}")
+    )
+
+    films = table(await api.get(f"{session}/letterboxd.csv"))
+    watchlist = table(await api.get(f"{session}/letterboxd.csv?list=watchlist"))
+
+    assert [row["Title"] for row in films] == ["Inception"]
+    assert [row["Title"] for row in watchlist] == ["Inception", "Parasite"]
+
+
+async def test_line_a_viewing_and_the_own_rating_apart(api: Api) -> None:
+    diary = "\n".join(
+        f"{INCEPTION},{rating},,,{day}" for rating, day in ((3, "2024-01-05"), ("", "2024-02-06"))
+    )
+    session = await done(api, *files(ratings=f"{INCEPTION},4.5\n{PARASITE},2", diary=diary))
+
+    rows = table(await api.get(f"{session}/letterboxd.csv"))
+
+    assert [(row["Title"], row["WatchedDate"], row["Rating"]) for row in rows] == [
+        ("Inception", "2024-02-06", ""),
+        ("Inception", "2024-01-05", "3"),
+        ("Inception", "", "4.5"),
+        ("Parasite", "", "2"),
+    ]
+    assert {row["tmdbID"] for row in rows} == {"27205", "496243"}
+
+
+async def test_rating_that_was_taken_back_stays_taken_back(api: Api) -> None:
+    session = await done(api, *files(ratings=f"{PARASITE},2", diary=f"{INCEPTION},3,,,2024-01-05"))
+    csv_file = (await api.get(f"{session}/letterboxd.csv")).content
+
+    films = {film.title: film for film in main.parse_export([("letterboxd.csv", csv_file)]).films}
+
+    assert films["Inception"].rating is None
+    assert films["Inception"].viewings[0].rating == 3
+
+
+async def test_series_has_no_number_that_letterboxd_takes_for_a_film(api: Api) -> None:
+    session = await done(api, *files(watched=CHERNOBYL))
+
+    (row,) = table(await api.get(f"{session}/letterboxd.csv"))
+
+    assert (row["tmdbID"], row["tmdbURL"]) == ("", "https://www.themoviedb.org/tv/87108")
+
+
+async def test_two_films_with_one_match_stay_two(api: Api) -> None:
+    session = await done(api, *files(watched=f"{INCEPTION}\n{PARASITE}\n2024-01-02,Other,2001,\n{NOWHERE}"))
+    for number in range(1, 5):
+        await api.put(f"{session}/movies/{number}/match", json={"tmdb_url": INCEPTION_URL})
+
+    csv_file = (await api.get(f"{session}/letterboxd.csv")).content
+
+    assert len(main.parse_export([("letterboxd.csv", csv_file)]).films) == 4
+
+
+HARMFUL = [
+    "=1+1",
+    "+1",
+    "-ism",
+    "@ in the mood for love",
+    "'=quoted",
+    "''@twice",
+    '=HYPERLINK("http://x","y")',
+]
+
+
+async def test_formulas_do_no_harm_and_survive(api: Api) -> None:
+    def quoted(*cells: str) -> str:
+        out = io.StringIO()
+        csv.writer(out).writerow(cells)
+        return out.getvalue().strip()
+
+    reviews = [
+        quoted("2024-01-02", title, "2010", "", "4", "", f"{title} indeed", title, "2024-01-02")
+        for title in HARMFUL
+    ]
+    session = await done(api, *files(reviews="\n".join(reviews)))
+
+    downloads = [await api.get(f"{session}/{name}.csv") for name in ("movies", "matches", "letterboxd")]
+
+    cells = [cell for response in downloads for row in table(response) for cell in row.values()]
+    assert not [cell for cell in cells if re.match(r"[=+\-@\t\r]", cell)]
+    for index, name in ((0, "movies.csv"), (2, "letterboxd.csv")):
+        back = main.parse_export([(name, downloads[index].content)]).films
+        assert [film.title for film in back] == HARMFUL
+        assert [film.viewings[0].review for film in back] == [f"{title} indeed" for title in HARMFUL]
+
+
+async def test_apostrophes_of_other_files_are_left(api: Api) -> None:
+    title = "'-ism"
+
+    read = main.parse_export(
+        [
+            *files(watched=f"2024-01-02,{title},2010,"),
+            ("a.csv", f"Title,Year,tmdbID\n{title},2010,1".encode()),
+        ]
+    )
+
+    assert [film.title for film in read.films] == [title]
+
+
+async def test_movies_csv_can_be_uploaded_too(api: Api) -> None:
+    session = await done(api, SAMPLE_FILE)
+
+    back = main.parse_export([("movies.csv", (await api.get(f"{session}/movies.csv")).content)])
+
+    films = main.parse_export([SAMPLE_FILE]).films
+    assert back.warnings == []
+    assert {(f.title, f.year, f.watched, f.liked, f.watchlist) for f in back.films} == {
+        (f.title, f.year, f.watched, f.liked, f.watchlist) for f in films
+    }
+    assert next(film.tmdb for film in back.films if film.title == "Chernobyl") == ("tv", 87108)
+
+
+async def test_what_letterboxd_would_not_take_comes_in_parts(api: Api) -> None:
+    review = "x" * 9_000
+    rows = [
+        f"2024-01-02,Film {n},2010,,4,,{review} {day},,2024-01-0{day}"
+        for n in range(1, 100)
+        for day in (1, 1, 2)
+    ]
+    given = files(reviews="\n".join(rows))
+    session = await done(api, *given)
+
+    response = await api.get(f"{session}/letterboxd.csv")
+
+    assert response.headers["Content-Type"] == "application/zip"
+    assert response.headers["Content-Disposition"] == 'attachment; filename="letterboxd.zip"'
+    with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
+        parts = [archive.read(name) for name in archive.namelist()]
+    assert len(parts) == 3
+    assert all(len(part) <= 1_000_000 and part.startswith(b"LetterboxdURI,") for part in parts)
+    back = main.parse_export([("letterboxd.zip", response.content)])
+    assert [logged(film) for film in back.films] == [logged(film) for film in main.parse_export(given).films]
+
+
+@pytest.mark.parametrize("name", ["movies", "matches", "letterboxd"])
+async def test_csvs_can_be_had_before_tmdb_has_answered(name: str, api: Api, tmdb: FakeTMDB) -> None:
+    tmdb.latency_seconds = 30
+    session = f"/api/session/{(await api.upload(*files(watched=INCEPTION)))['session_id']}"
+
+    (row,) = table(await api.get(f"{session}/{name}.csv"))
+
+    assert "Inception" in row.values()
+    assert "27205" not in row.values()
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the real export is not here")
+async def test_csvs_of_the_real_export_open_in_pandas(serve: Serve) -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    sample = next(SHARED.glob("letterboxd-sample-*.zip"))
+    with gzip.open(SHARED / "details.jsonl.gz", "rt", encoding="utf-8") as lines:
+        bodies = [json.loads(line) | {"media": "movie"} for line in lines]
+    async with FakeTMDB(bodies) as tmdb:
+        api = await serve(tmdb_base_url=tmdb.url)
+        session = await done(api, (sample.name, sample.read_bytes()))
+        enriched = (await get(api, session))["enriched_count"]
+
+        movies, matches, letterboxd = [
+            pandas.read_csv(io.BytesIO((await api.get(f"{session}/{name}.csv")).content))
+            for name in ("movies", "matches", "letterboxd")
+        ]
+
+    assert enriched > 700
+    assert len(movies) == len(matches) == 2186
+    assert movies["movie_id"].tolist() == list(range(1, 2187))
+    assert movies["watched"].dtype == movies["liked"].dtype == bool
+    assert (movies["watched"].sum(), movies["watchlist"].sum(), movies["liked"].sum()) == (1656, 531, 320)
+    assert movies["rating"].count() == 1073
+    assert set(movies["rating"].dropna() * 2) <= set(range(1, 11))
+    assert (
+        movies["tmdb_id"].count()
+        == movies["runtime"].count() + movies.query("tmdb_enriched and runtime.isna()").shape[0]
+        == enriched
+    )
+    assert pandas.to_datetime(movies["watched_date"]).count() == movies["watched_date"].count() == 615
+    assert matches["status"].isin(["exact", "guessed"]).sum() == enriched
+    assert letterboxd["WatchedDate"].count() == 651
+    assert letterboxd["LetterboxdURI"].nunique() == 1656
+    assert letterboxd["Rating"].dtype == float
