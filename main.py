@@ -1540,41 +1540,17 @@ class Session:
         finally:
             self.followers -= 1
 
-    @property
-    def files(self) -> list[str]:
-        return list(self.export.rows)
-
-    @property
-    def rows(self) -> dict[str, int]:
-        return self.export.rows
-
-    @property
-    def warnings(self) -> list[str]:
-        return self.export.warnings
-
-    @property
-    def total_movies(self) -> int:
-        return len(self.export.films)
-
-    @property
-    def processed_count(self) -> int:
-        return self.total_movies - self.counts["pending"]
-
-    @property
-    def enriched_count(self) -> int:
-        return self.counts["exact"] + self.counts["guessed"] + self.counts["corrected"]
-
-    @property
-    def not_found_count(self) -> int:
-        return self.counts["not_found"]
-
-    @property
-    def failed_count(self) -> int:
-        return self.counts["failed"]
-
-    @property
-    def progress_percent(self) -> float:
-        return 100 * self.processed_count / self.total_movies
+    # What the API tells, as it is at this moment.
+    files = property(lambda self: list(self.export.rows))
+    rows = property(lambda self: self.export.rows)
+    warnings = property(lambda self: self.export.warnings)
+    total_movies = property(lambda self: len(self.export.films))
+    processed_count = property(lambda self: self.total_movies - self.counts["pending"])
+    enriched_count = property(lambda self: sum(self.counts[s] for s in ("exact", "guessed", "corrected")))
+    not_found_count = property(lambda self: self.counts["not_found"])
+    failed_count = property(lambda self: self.counts["failed"])
+    progress_percent = property(lambda self: 100 * self.processed_count / self.total_movies)
+    created_at = property(lambda self: datetime.fromtimestamp(self.started_at, UTC))
 
     @property
     def eta_seconds(self) -> float | None:
@@ -1583,10 +1559,6 @@ class Session:
             return 0
         done = self._to_do - self.counts["pending"]
         return (self.clock() - self.begun_at) / done * self.counts["pending"] if done else None
-
-    @property
-    def created_at(self) -> datetime:
-        return datetime.fromtimestamp(self.started_at, UTC)
 
     @property
     def expires_at(self) -> datetime:
@@ -1745,6 +1717,8 @@ EXAMPLE_ID = "Wm9XbK3vS4mZ0uH2aQ7c1w"
 
 
 class SessionBase(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
     session_id: str = Field(examples=[EXAMPLE_ID])
     status: SessionStatus = Field(description="`processing`, `enriching`, then `completed` or `failed`.")
     total_movies: int = Field(examples=[2186])
@@ -1981,7 +1955,7 @@ def _movie(film: Film) -> dict[str, Any]:
 
 
 def progress_json(session: Session) -> str:
-    return SessionView.model_validate(session, from_attributes=True).model_dump_json()
+    return SessionView.model_validate(session).model_dump_json()
 
 
 # --- CSVs
@@ -2159,7 +2133,8 @@ LETTERBOXD_TYPES = {
     "description": "A CSV, or a ZIP of them",
     "content": {"text/csv": {}, "application/zip": {}},
 }
-router = APIRouter(prefix="/api", tags=["sessions"])
+routes = APIRouter()
+of_session = APIRouter(prefix="/api/session/{session_id}", tags=["sessions"], responses=_errors(404, 422))
 
 
 class CSVResponse(StreamingResponse):
@@ -2170,11 +2145,11 @@ def _attached(name: str) -> dict[str, str]:
     return {"Content-Disposition": f'attachment; filename="{name}"'}
 
 
-@router.post(
-    "/upload",
-    status_code=201,
+@routes.post(
+    "/api/upload",
     summary="Upload an export",
-    response_model=UploadView,
+    status_code=201,
+    tags=["sessions"],
     responses=_errors(400, 413, 422, 503),
 )
 async def upload(
@@ -2183,7 +2158,7 @@ async def upload(
     ],
     service: TheService,
     response: Response,
-) -> Session:
+) -> UploadView:
     """The ZIP exactly as Letterboxd exports it, or any of its CSVs, one or many.
 
     Answers at once; the films can be read immediately and are looked up in TMDB in the background:
@@ -2193,27 +2168,17 @@ async def upload(
     session = service.store.create(await service.read(files))
     session.task = asyncio.create_task(enrich_session_async(session, service.tmdb))
     response.headers["Location"] = f"/api/session/{session.session_id}"
-    return session
+    return UploadView.model_validate(session)
 
 
-@router.get(
-    "/session/{session_id}",
-    summary="How far a session is",
-    response_model=SessionView,
-    responses=_errors(404, 422),
-)
-async def read_session(session: TheSession) -> Session:
+@of_session.get("", summary="How far a session is")
+async def read_session(session: TheSession) -> SessionView:
     """From memory, so poll as often as you like. Every film ends up enriched, not found or failed."""
-    return session
+    return SessionView.model_validate(session)
 
 
-@router.get(
-    "/session/{session_id}/events",
-    summary="Follow a session",
-    response_class=EventSourceResponse,
-    responses=_errors(404, 422),
-)
-async def follow_session(session: TheSession, service: TheService) -> AsyncIterator[ServerSentEvent]:
+@of_session.get("/events", summary="Follow a session", response_class=EventSourceResponse)
+async def follow_session(session: TheSession) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: `progress` at once and after every change, four a second at most, then one `end`.
 
     The data of each is the session, as `/api/session/{session_id}` answers it. Close your `EventSource` on
@@ -2224,11 +2189,7 @@ async def follow_session(session: TheSession, service: TheService) -> AsyncItera
     yield ServerSentEvent(event="end", raw_data=progress_json(session))
 
 
-@router.get(
-    "/session/{session_id}/movies",
-    summary="A session's films",
-    responses={200: {"headers": PAGE_HEADERS}, **_errors(404, 422)},
-)
+@of_session.get("/movies", summary="A session's films", responses={200: {"headers": PAGE_HEADERS}})
 def read_movies(
     session: TheSession, wanted: Annotated[Wanted, Query()], request: Request, response: Response
 ) -> list[MovieView]:
@@ -2245,21 +2206,13 @@ def read_movies(
     return [movie_view(film) for film in films[wanted.skip : after]]
 
 
-@router.get(
-    "/session/{session_id}/movies/{movie_id}",
-    summary="One film, with its viewings and candidates",
-    responses=_errors(404, 422),
-)
+@of_session.get("/movies/{movie_id}", summary="One film, with its viewings and candidates")
 async def read_movie(film: TheFilm) -> MovieDetail:
     """All viewings, and what TMDB's search offered for it with the score of each."""
     return movie_detail(film)
 
 
-@router.put(
-    "/session/{session_id}/movies/{movie_id}/match",
-    summary="Correct a match",
-    responses=_errors(404, 422, 502),
-)
+@of_session.put("/movies/{movie_id}/match", summary="Correct a match", responses=_errors(502))
 async def correct_match(
     session: TheSession, film: TheFilm, choice: Choice, service: TheService
 ) -> MovieDetail:
@@ -2271,64 +2224,41 @@ async def correct_match(
     return movie_detail(film)
 
 
-@router.delete(
-    "/session/{session_id}/movies/{movie_id}/match",
-    status_code=204,
-    summary="Clear a wrong match",
-    responses=_errors(404, 422),
-)
+@of_session.delete("/movies/{movie_id}/match", summary="Clear a wrong match", status_code=204)
 async def clear_match(session: TheSession, film: TheFilm, service: TheService) -> None:
     """The film is `not_found` from now on, and no retry looks it up again. Remembered like a correction."""
     decide(session, film, None, service.tmdb)
 
 
-@router.post(
-    "/session/{session_id}/retry",
-    status_code=202,
-    summary="Look up again what has no match",
-    response_model=SessionView,
-    responses=_errors(404, 409, 422),
-)
-async def retry_session(session: TheSession, service: TheService) -> Session:
+@of_session.post("/retry", summary="Look up again what has no match", status_code=202, responses=_errors(409))
+async def retry_session(session: TheSession, service: TheService) -> SessionView:
     """Asks TMDB again for the failed and the not-found films alone, but for those that were cleared."""
     retry(session, service.tmdb)
-    return session
+    return SessionView.model_validate(session)
 
 
-@router.get(
-    "/session/{session_id}/movies.csv",
-    summary="The films as CSV",
-    response_class=CSVResponse,
-    responses=_errors(404, 422),
-)
+@of_session.get("/movies.csv", summary="The films as CSV", response_class=CSVResponse)
 def download_movies(session: TheSession) -> CSVResponse:
     """A line a film, with the columns that the JSON has as fields; lists are separated by commas.
 
     Safe in a spreadsheet: a cell that begins like a formula has an apostrophe in front.
     """
-    return CSVResponse(
-        csv_chunks(MOVIE_COLUMNS, session.export.films, movie_row), headers=_attached("movies.csv")
-    )
+    chunks = csv_chunks(MOVIE_COLUMNS, session.export.films, movie_row)
+    return CSVResponse(chunks, headers=_attached("movies.csv"))
 
 
-@router.get(
-    "/session/{session_id}/matches.csv",
-    summary="The match report",
-    response_class=CSVResponse,
-    responses=_errors(404, 422),
-)
+@of_session.get("/matches.csv", summary="The match report", response_class=CSVResponse)
 def download_matches(session: TheSession) -> CSVResponse:
     """A line a film: what it was matched with, why, and what else was considered."""
-    return CSVResponse(
-        csv_chunks(MATCH_COLUMNS, session.export.films, match_row), headers=_attached("matches.csv")
-    )
+    chunks = csv_chunks(MATCH_COLUMNS, session.export.films, match_row)
+    return CSVResponse(chunks, headers=_attached("matches.csv"))
 
 
-@router.get(
-    "/session/{session_id}/letterboxd.csv",
+@of_session.get(
+    "/letterboxd.csv",
     summary="Letterboxd's import format",
     response_class=CSVResponse,
-    responses={200: LETTERBOXD_TYPES, **_errors(404, 422)},
+    responses={200: LETTERBOXD_TYPES},
 )
 def download_letterboxd(
     session: TheSession,
@@ -2350,14 +2280,13 @@ def download_letterboxd(
     return Response(zipped(numbered), media_type="application/zip", headers=_attached(f"{name}.zip"))
 
 
-@router.delete(
-    "/session/{session_id}", status_code=204, summary="Forget a session", responses=_errors(404, 422)
-)
+@of_session.delete("", summary="Forget a session", status_code=204)
 async def delete_session(session_id: SessionId, service: TheService) -> None:
     """Ends its work, if it still goes on, and frees its memory."""
     await service.store.delete(session_id)
 
 
+@routes.get("/health", summary="Is it well?", tags=["service"])
 async def health(service: TheService) -> HealthView:
     """For whoever runs the service. Asks TMDB about the key until that is known to be accepted."""
     if service.tmdb.key_state in ("unchecked", "rejected"):
@@ -2369,6 +2298,7 @@ async def health(service: TheService) -> HealthView:
     )
 
 
+@routes.get("/", include_in_schema=False)
 async def to_docs() -> RedirectResponse:
     return RedirectResponse("/docs")
 
@@ -2477,9 +2407,8 @@ def create_app(settings: Settings) -> FastAPI:
         expose_headers=["Content-Disposition", "Link", "Location", "Retry-After", "X-Total-Count"],
     )
     app.add_middleware(UploadLimit, max_bytes=settings.max_upload_bytes)
-    app.include_router(router)
-    app.add_api_route("/health", health, tags=["service"], summary="Is it well?")
-    app.add_api_route("/", to_docs, include_in_schema=False)
+    app.include_router(routes)
+    app.include_router(of_session)
     return app
 
 
