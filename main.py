@@ -314,6 +314,12 @@ class Film:
     match: Match = PENDING
 
     @property
+    def titles(self) -> set[str]:
+        """The member's, and TMDB's two."""
+        movie = self.match.movie
+        return {self.title, movie.title, movie.original_title} if movie else {self.title}
+
+    @property
     def watched_date(self) -> date | None:
         return next((viewing.watched_date for viewing in self.viewings if viewing.watched_date), None)
 
@@ -1871,22 +1877,20 @@ class Wanted(BaseModel):
 
     def of(self, films: list[Film]) -> list[Film]:
         """All of them, on whatever page."""
-        chosen = [film for film in films if self._includes(film)]
+        text = fold(self.q) if self.q else ""
+        chosen = [
+            film
+            for film in films
+            if (not self.match or film.match.status in self.match)
+            and (not self.in_list or IN_LIST[self.in_list](film))
+            and (not text or any(text in fold(title) for title in film.titles))
+        ]
         if self.sort is None:
             return chosen
         value = SORTED_BY[self.sort.lstrip("-")]
         known = [film for film in chosen if value(film) is not None]
         unknown = [film for film in chosen if value(film) is None]
         return sorted(known, key=value, reverse=self.sort.startswith("-")) + unknown
-
-    def _includes(self, film: Film) -> bool:
-        movie, text = film.match.movie, fold(self.q) if self.q else ""
-        titles = (film.title, *((movie.title, movie.original_title) if movie else ()))
-        return (
-            (not self.match or film.match.status in self.match)
-            and (not self.in_list or IN_LIST[self.in_list](film))
-            and (not text or any(text in fold(title) for title in titles))
-        )
 
 
 IN_LIST: dict[str, Callable[[Film], bool]] = {
@@ -2043,14 +2047,20 @@ def zipped(files: Iterable[tuple[str, bytes]]) -> bytes:
     return packed.getvalue()
 
 
+def known_ids(film: Film) -> tuple[TMDBId | None, str | None]:
+    """TMDB's and IMDb's: of the match, else as the upload gave them, unless that match was cleared."""
+    if movie := film.match.movie:
+        return (movie.tmdb_type, movie.tmdb_id), movie.imdb_id
+    return (None, None) if film.match.by_hand else (film.tmdb, film.imdb_id)
+
+
 def letterboxd_row(film: Film, entry: Viewing) -> list[object]:
     """Letterboxd's tmdbID is a film's; for a series the address tells."""
-    movie = film.match.movie
-    tmdb = (movie.tmdb_type, movie.tmdb_id) if movie else None if film.match.by_hand else film.tmdb
+    movie, (tmdb, imdb_id) = film.match.movie, known_ids(film)
     return [
         film.film_uri,
         tmdb[1] if tmdb and tmdb[0] == "movie" else None,
-        movie.imdb_id if movie else film.imdb_id,
+        imdb_id,
         film.title or (movie and movie.title),
         film.year,
         movie and movie.directors,

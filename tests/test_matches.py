@@ -862,3 +862,29 @@ async def test_csvs_of_the_real_export_open_in_pandas(serve: Serve) -> None:
     assert letterboxd["WatchedDate"].count() == 651
     assert letterboxd["LetterboxdURI"].nunique() == 1656
     assert letterboxd["Rating"].dtype == float
+
+
+async def test_readme_example_finds_the_guessed_fixes_one_and_downloads(serve: Serve) -> None:
+    readme = (ROOT / "README.md").read_text("utf-8").replace("\\\n", " ")
+    example = readme.partition("### Mend what is wrong")[2].partition("\n## ")[0]
+    calls = re.findall(r"^curl (.*?)'?localhost:8000(/[^\s']+)'?$", example, re.MULTILINE)
+    assert len(calls) == 5
+    api = await serve()
+    session = await done(api, SAMPLE_FILE)
+
+    answers = []
+    for options, path in calls:
+        url = re.sub(r"/api/session/[\w-]{22}", session, path)
+        if "-X PUT" in options:
+            (body,) = re.findall(r"-d '(.*)'", options)
+            answers.append(await api.put(url, content=body, headers={"Content-Type": "application/json"}))
+        else:
+            answers.append(await api.get(url))
+
+    assert [answer.status_code for answer in answers] == [200] * 5
+    found, one, fixed, movies, letterboxd = answers
+    assert one.json()["movie_id"] in [movie["movie_id"] for movie in found.json()]
+    assert fixed.json()["match"]["status"] == "corrected"
+    assert fixed.json()["tmdb_id"] in [candidate["tmdb_id"] for candidate in one.json()["candidates"]]
+    assert len(table(movies)) == 159
+    assert table(letterboxd)[0]["Title"] == "Inception"
