@@ -47,12 +47,13 @@ from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime
 from functools import cache, partial
+from operator import itemgetter
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Literal, Self, TypeVar, cast
+from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args
 
 import aiohttp
 import uvicorn
@@ -255,7 +256,7 @@ class Movie:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One row of TMDB's search results."""
+    """One row of TMDB's search results; `score` once it is weighed, 1 more is ten times as likely."""
 
     tmdb_id: int
     tmdb_type: MediaType
@@ -265,6 +266,7 @@ class Candidate:
     votes: int
     popularity: float
     poster_url: str | None
+    score: float = 0
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -274,7 +276,7 @@ class Match:
     status: MatchStatus
     reason: str
     movie: Movie | None = None
-    considered: tuple[tuple[Candidate, float], ...] = ()  # with their scores, best first
+    considered: tuple[Candidate, ...] = ()  # best first
     by_hand: bool = False  # chosen or cleared by the member, so no search may undo it
 
 
@@ -308,8 +310,9 @@ class Film:
     added_date: date | None = None  # marked as watched, liked or put on the watchlist: no viewing date
     viewings: list[Viewing] = field(default_factory=list)  # latest first, once the export is read
     undated_reviews: list[Viewing] = field(default_factory=list)  # reviews that are not in the diary
-    tmdb: TMDBId | None = None  # as given by the upload, like imdb_id
+    tmdb: TMDBId | None = None  # as given by the upload, like the next two
     imdb_id: str = ""
+    given_as: MatchStatus = "exact"  # what those ids are, where a download of this service tells
     movie_id: int = 0  # its place in the session, from 1
     match: Match = PENDING
 
@@ -327,17 +330,14 @@ class Film:
     def entries(self) -> list[Viewing]:
         return self.viewings + self.undated_reviews
 
-    @property
-    def latest_rating(self) -> float | None:
-        """Of its entries; the member may have changed or taken back the film's own since."""
-        return next((entry.rating for entry in self.entries if entry.rating is not None), None)
-
 
 BASE62 = {digit: i for i, digit in enumerate(string.digits + string.ascii_lowercase + string.ascii_uppercase)}
 SHORT_URI = re.compile(r"(?:https?://)?boxd\.it/([0-9a-zA-Z]{1,8})/?")
 IMDB_ID = re.compile(r"tt[0-9]{5,10}")
 LONG_URI = re.compile(r"(?:https?://)?(?:www\.)?letterboxd\.com/([\w-]+/)?film/([\w-]+)(?:/.*)?")
-TMDB_URL = re.compile(r"(?:https?://)?(?:www\.)?themoviedb\.org/(movie|tv)/([1-9][0-9]{0,8})(?:[-/?#].*)?")
+TMDB_URL = re.compile(
+    r"(?i)(?:https?://)?(?:www\.)?themoviedb\.org/(movie|tv)/([1-9][0-9]{0,8})(?:[-/?#].*)?"
+)
 
 
 def letterboxd_number(uri: str) -> tuple[int, bool] | None:
@@ -357,8 +357,8 @@ def letterboxd_number(uri: str) -> tuple[int, bool] | None:
 
 def tmdb_of(url: str) -> TMDBId | None:
     """'https://www.themoviedb.org/movie/27205-inception' is ('movie', 27205). None for any other address."""
-    page = TMDB_URL.fullmatch(url)
-    return (cast(MediaType, page[1]), int(page[2])) if page else None
+    page = TMDB_URL.fullmatch(url.strip())
+    return (cast(MediaType, page[1].lower()), int(page[2])) if page else None
 
 
 def tmdb_url(tmdb_type: MediaType, tmdb_id: int) -> str:
@@ -385,7 +385,7 @@ def fold(title: str) -> str:
 csv.field_size_limit(1_000_000)  # Python stops at 131,072; the longest review seen has 17,958
 
 Kind = Literal["watched", "ratings", "likes", "watchlist", "import", "diary", "reviews"]
-KINDS: tuple[Kind, ...] = ("watched", "ratings", "likes", "watchlist", "import", "diary", "reviews")
+KINDS = get_args(Kind)  # in the order in which they are joined
 
 FILM_FILES = {"watched.csv", "ratings.csv", "watchlist.csv", "likes/films.csv", "diary.csv", "reviews.csv"}
 OTHER_FILES = {"profile.csv", "comments.csv", "likes/reviews.csv", "likes/lists.csv"}
@@ -402,6 +402,7 @@ COLUMNS = {
     "tmdbid": "tmdbID",
     "tmdburl": "tmdbURL",
     "imdbid": "imdbID",
+    **dict.fromkeys(("matchstatus", "status"), "match"),
 }
 NOT_GIVEN = {"", "na", "n/a", "nan", "null", "none", "-"}
 ISO_DATE = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})(?![0-9])")
@@ -527,7 +528,7 @@ class Table:
             shown = ",".join(header[1])[:60]
             raise Unreadable(f"its first line '{shown}' has no column Name, so it lists no films")
         self.kind = _kind(name.lower(), set(self._columns))
-        self.ours = "tmdbURL" in self._columns  # a download of this service, whose cells are guarded
+        self.ours = "tmdbURL" in self._columns  # a download of this service
         self._day_first = self._decide_day_first()
         rating = partial(_rating, most=self._decide_most_stars())
         parsers: dict[str, Callable[[str], Any]] = {
@@ -602,7 +603,6 @@ class Table:
         given: dict[str, Any] = {}
         for column, i in self._columns.items():
             text = cells[i].strip() if i < len(cells) else ""
-            text = unguarded(text) if self.ours else text
             parse = self._parsers.get(column)
             if parse is None:
                 given[column] = text
@@ -624,6 +624,7 @@ class Table:
             added_date=given.get("date"),
             tmdb=given.get("tmdbURL") or given.get("tmdbID"),
             imdb_id=given.get("imdbID", ""),
+            given_as=given.get("match", "exact"),
         )
         entry = Viewing(
             watched_date=given.get("watched date"),
@@ -715,18 +716,6 @@ def _tags(text: str) -> tuple[str, ...]:
     return tuple(tag for part in text.split(",") if (tag := part.strip()))
 
 
-# To a spreadsheet, a cell that begins like this is a formula; a leading apostrophe makes it text.
-FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
-
-
-def guarded(text: str) -> str:
-    return f"'{text}" if FORMULA.match(text) else text
-
-
-def unguarded(text: str) -> str:
-    return text[1:] if text.startswith("'") and FORMULA.match(text) else text
-
-
 # Cells that are text as they stand have no parser; a table adds those that depend on its file.
 PARSERS: dict[str, Callable[[str], Any]] = {
     "year": _year,
@@ -737,6 +726,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "tmdbID": _tmdb_id,
     "tmdbURL": _tmdb_url,
     "imdbID": _imdb_id,
+    "match": lambda text: text if text in ("guessed", "corrected") else "exact",
 }
 
 
@@ -769,9 +759,10 @@ class Join:
 
     def _film(self, row: Film, entry: Viewing, table: Table, line: int) -> Film:
         identities = _identities(row, entry.entry_uri)
-        if table.ours and row.title:  # its ids are what was found for the film, maybe for two of one name
-            identities = {key: name for key, name in identities.items() if key in ("number", "slug")}
-        film = next((self._by_identity[key] for key in identities.items() if key in self._by_identity), None)
+        # The ids in a download of ours tell what was found, which may be one movie for two films.
+        schemes = {"number", "slug"} if table.ours and row.title else identities.keys()
+        naming = [(scheme, name) for scheme, name in identities.items() if scheme in schemes]
+        film = next((self._by_identity[key] for key in naming if key in self._by_identity), None)
         if film is None:
             namesakes = self._by_name[plain(row.title), row.year]
             alike = [film for film in namesakes if row.title and _compatible(_identities(film), identities)]
@@ -783,8 +774,9 @@ class Join:
                 self.films.append(film)
                 namesakes.append(film)
         film.film_uri = film.film_uri or row.film_uri
+        film.given_as = film.given_as if film.tmdb or film.imdb_id else row.given_as
         film.tmdb, film.imdb_id = film.tmdb or row.tmdb, film.imdb_id or row.imdb_id
-        self._by_identity.update(dict.fromkeys(identities.items(), film))
+        self._by_identity.update(dict.fromkeys(naming, film))
         return film
 
     def _add_entry(self, film: Film, told: Viewing, table: Table) -> None:
@@ -813,7 +805,7 @@ class Join:
         for film in self.films:
             film.viewings.sort(key=lambda viewing: viewing.watched_date or date.min, reverse=True)
             if film.rating is None and not self._has_ratings and id(film) not in self._rated:
-                film.rating = film.latest_rating
+                film.rating = next((e.rating for e in film.entries if e.rating is not None), None)
         ordered = sorted(self.films, key=_order)
         for place, film in enumerate(ordered, 1):
             film.movie_id = place
@@ -1192,7 +1184,7 @@ def movie_of(tmdb_type: MediaType, body: MovieBody) -> Movie:
     episodes = body.episode_run_time
     series_runtime = round(sum(episodes) / len(episodes) * body.number_of_episodes) if episodes else 0
     runtime = body.runtime if tmdb_type == "movie" else series_runtime
-    cast, crew = body.credits.get("cast", []), body.credits.get("crew", [])
+    actors, crew = body.credits.get("cast", []), body.credits.get("crew", [])
     imdb_id = body.imdb_id or str(body.external_ids.get("imdb_id") or "")
     return Movie(
         tmdb_id=body.id,
@@ -1204,7 +1196,7 @@ def movie_of(tmdb_type: MediaType, body: MovieBody) -> Movie:
         runtime=runtime if runtime > 0 else None,
         genres=_names(body.genres),
         directors=_names(body.created_by) or _working_as({"Director"}, crew),
-        cast=_names(sorted(cast, key=lambda person: person.order or 0))[:CAST_SHOWN],
+        cast=_names(sorted(actors, key=lambda person: person.order or 0))[:CAST_SHOWN],
         writers=_working_as(WRITING_JOBS, crew),
         countries=_names(body.production_countries),
         languages=_names(body.spoken_languages),
@@ -1241,9 +1233,14 @@ class _Fault(Exception):
         self.refused, self.retry_after = refused, retry_after
 
 
+def _name(film: Film) -> Hashable:
+    """What a film is known by, whichever files told of it."""
+    return film.title, film.year, film.letterboxd_number or film.film_uri or (film.tmdb, film.imdb_id)
+
+
 def _key(film: Film) -> Hashable:
-    """What a film is looked up by: films alike in it are one film."""
-    return film.title, film.year, film.film_uri, film.tmdb, film.imdb_id
+    """What a film is looked up by."""
+    return _name(film), film.tmdb, film.imdb_id, film.given_as
 
 
 class TMDBClient:
@@ -1297,13 +1294,12 @@ class TMDBClient:
 
     async def find(self, film: Film) -> Match:
         """Which movie the film is. Raises TMDBKeyRejected, and TMDBError when TMDB cannot tell."""
-        key = _key(film)
-        return self._decided.get(key) or await self._once(key, partial(self._find, film))
+        return self._decided.get(_name(film)) or await self._once(_key(film), partial(self._find, film))
 
-    def decide(self, film: Film, match: Match) -> None:
-        """From now on the film is that, in every upload that has it."""
-        self._decided.pop(_key(film), None)
-        self._decided[_key(film)] = match
+    def remember(self, film: Film, match: Match) -> None:
+        """What a member decided: from now on the film is that, in every upload that has it."""
+        self._decided.pop(_name(film), None)
+        self._decided[_name(film)] = match
         if len(self._decided) > DECISIONS:
             del self._decided[next(iter(self._decided))]
 
@@ -1314,21 +1310,21 @@ class TMDBClient:
     async def _find(self, film: Film) -> Match:
         if film.tmdb:
             with contextlib.suppress(TMDBNotFound):
-                return Match("exact", "The upload gives TMDB's id.", await self.movie(*film.tmdb))
+                return Match(film.given_as, "The upload gives TMDB's id.", await self.movie(*film.tmdb))
         if film.imdb_id and (found := await self._with_imdb_id(film.imdb_id)):
             movie = await self.movie(found.tmdb_type, found.tmdb_id)
-            return Match("exact", "The upload gives IMDb's id.", movie)
+            return Match(film.given_as, "The upload gives IMDb's id.", movie)
         if not film.title:
             return Match("not_found", "TMDB does not know the id that the upload gives.")
         ranked = await self._candidates(film)
         candidate, status, reason = judge(film, ranked)
         chosen = await self.movie(candidate.tmdb_type, candidate.tmdb_id) if candidate else None
-        considered = tuple((weighed.candidate, weighed.score) for weighed in ranked[:CONSIDERED])
-        return Match(status, reason, chosen, considered)
+        considered = (replace(w.candidate, score=round(w.score, 2)) for w in ranked[:CONSIDERED])
+        return Match(status, reason, chosen, tuple(considered))
 
     async def _candidates(self, film: Film) -> list[Weighed]:
         """Ranked; searches go on until one is sure enough."""
-        seen: dict[Candidate, Weighed] = {}
+        seen: dict[TMDBId, Weighed] = {}
         ranked: list[Weighed] = []
         for tmdb_type, query, year, reworded in searches(film):
             if reworded and ranked and ranked[0].evidence >= TOO_WEAK:
@@ -1336,7 +1332,7 @@ class TMDBClient:
             for candidate in await self.search(tmdb_type, query, year):
                 weighed = weigh(film, candidate)
                 if weighed.title > UNLIKE or not reworded:
-                    seen[candidate] = weighed
+                    seen[candidate.tmdb_type, candidate.tmdb_id] = weighed
             ranked = sorted(seen.values(), key=best_first)
             if ranked and ranked[0].score >= SURE_ENOUGH:
                 break
@@ -1373,10 +1369,10 @@ class TMDBClient:
         task = self._in_flight.get(key)
         if task is None:
             task = self._in_flight[key] = asyncio.create_task(ask())
-            task.add_done_callback(partial(self._remember, key))
+            task.add_done_callback(partial(self._keep, key))
         return cast(Known, await asyncio.shield(task))
 
-    def _remember(self, key: Hashable, task: asyncio.Task[Any]) -> None:
+    def _keep(self, key: Hashable, task: asyncio.Task[Any]) -> None:
         del self._in_flight[key]
         if not task.cancelled() and not task.exception():
             self._known[key] = task.result()
@@ -1408,7 +1404,7 @@ class TMDBClient:
     async def _fetch(self, path: str, params: dict[str, str]) -> bytes:
         """The body of one 200. No text of aiohttp's errors is kept: it may hold the URL with the key."""
         if self.key_state == "missing":
-            raise TMDBKeyRejected(NO_KEY)
+            raise TMDBKeyRejected("No TMDB_API_KEY is set, so TMDB cannot be asked.")
         url = f"{self._settings.tmdb_base_url}/{path}"
         async with self._places:
             await self._limiter.slot()
@@ -1442,7 +1438,7 @@ class TMDBClient:
             raise _Fault("it refused, status 429", True, _seconds(response.headers.get("Retry-After")))
         if status == 404:
             self._limiter.answered()
-            raise TMDBNotFound("TMDB has no film or series of that id and type; its address there has both.")
+            raise TMDBNotFound("TMDB has no record of that id and type; copy both from its address there.")
         if 400 <= status < 500:
             raise TMDBUnavailable(f"TMDB refused the request with status {status}.")
         if status != 200:
@@ -1458,8 +1454,7 @@ def _seconds(retry_after: str | None) -> float | None:
 
 # === Sessions =================================================================
 
-TICK_SECONDS = 0.3  # between two events of one stream, give or take a tenth
-EVENTS_PER_SECOND = 15  # of all the streams that follow one session
+STOPPED = "The work was stopped."
 SessionStatus = Literal["processing", "enriching", "completed", "failed"]
 
 
@@ -1483,9 +1478,9 @@ class Session:
     ended_at: float | None = None
 
     def __post_init__(self) -> None:
-        self.started_at = self.clock()
+        self.started_at = self._begun_at = self.clock()
         self.counts = Counter(film.match.status for film in self.export.films)
-        self.begin()
+        self._to_do = self.total_movies
 
     @property
     def short_id(self) -> str:
@@ -1498,10 +1493,10 @@ class Session:
         raise MovieNotFound(f"This session has no film {movie_id}; they are 1 to {self.total_movies}.")
 
     def begin(self) -> None:
-        """Pending films are to be looked up, at first or again."""
-        self.status, self.error_message, self.ended_at = "processing", None, None
+        """Pending films are being looked up, at first or again."""
+        self.status, self.error_message, self.ended_at = "enriching", None, None
+        self._begun_at, self._to_do = self.clock(), self.counts["pending"]
         self.over.clear()
-        self.begun_at, self._to_do = self.clock(), self.counts["pending"]
         self.revision += 1
 
     def record(self, film: Film, match: Match) -> None:
@@ -1513,6 +1508,9 @@ class Session:
 
     def end(self, status: SessionStatus, error_message: str | None) -> None:
         self.status, self.error_message, self.ended_at = status, error_message, self.clock()
+        counts = ", ".join(f"{count} {status}" for status, count in sorted((+self.counts).items()))
+        seconds = self.ended_at - self._begun_at
+        log.info("[%s] %s after %.1f s: %s", self.short_id, self.status, seconds, counts)
         self.task = None  # a task that has ended keeps its frames, and so the whole session
         self.revision += 1
         self.over.set()
@@ -1521,27 +1519,23 @@ class Session:
         if self.task:
             self.task.cancel()
             await asyncio.gather(self.task, return_exceptions=True)
-        self.over.set()
+        if self.task:  # it was stopped before its first step
+            self.end("failed", STOPPED)
 
     async def changes(self) -> AsyncIterator[None]:
-        """Now, after every change, and once more at the end.
-
-        All who follow wake at the same ticks, which are the rarer the more they are, so that two hundred of
-        them cost no more CPU than a few.
-        """
-        told = 0
+        """Now, after every change but no oftener than at each tick, and once more at the end."""
+        told, told_at, now = 0, -math.inf, asyncio.get_running_loop().time
         self.followers += 1
         try:
             while not self.over.is_set():
                 if told != self.revision:
-                    told = self.revision
+                    told, told_at = self.revision, now()
                     yield
                 with contextlib.suppress(TimeoutError):
-                    tick = max(TICK_SECONDS, self.followers / EVENTS_PER_SECOND)
-                    next_tick = math.floor(asyncio.get_running_loop().time() / tick + 1.9) * tick
-                    async with asyncio.timeout_at(next_tick):
+                    async with asyncio.timeout_at(next_tick(now(), self.followers)):
                         await self.over.wait()
             if told != self.revision:
+                await asyncio.sleep(told_at + 0.25 - now())
                 yield
         finally:
             self.followers -= 1
@@ -1564,13 +1558,23 @@ class Session:
         if self.ended_at is not None:
             return 0
         done = self._to_do - self.counts["pending"]
-        return (self.clock() - self.begun_at) / done * self.counts["pending"] if done else None
+        return (self.clock() - self._begun_at) / done * self.counts["pending"] if done else None
 
     @property
     def expires_at(self) -> datetime:
         """While the work goes on, the earliest time at which the session may expire."""
         ended_at = self.clock() if self.ended_at is None else self.ended_at
         return datetime.fromtimestamp(ended_at + self.ttl_seconds, UTC)
+
+
+def next_tick(now: float, followers: int) -> float:
+    """When to tell those who follow one session of its changes, in seconds, 0.25 or more from now.
+
+    All of them at the same ticks, which are the rarer the more they are: 15 events a second for all, so that
+    two hundred cost no more CPU than a few.
+    """
+    tick = max(0.3, followers / 15)
+    return math.ceil((now + 0.25) / tick) * tick
 
 
 class SessionStore:
@@ -1589,8 +1593,9 @@ class SessionStore:
     async def __aexit__(self, *_: object) -> None:
         self._sweeper.cancel()
         await asyncio.gather(self._sweeper, return_exceptions=True)
-        for session_id in list(self._sessions):
-            await self.delete(session_id)
+        for session in self._sessions.values():
+            await session.stop()
+        self._sessions.clear()
 
     def __len__(self) -> int:
         self.sweep()
@@ -1612,7 +1617,9 @@ class SessionStore:
         self.sweep()
         if session := self._sessions.get(session_id):
             return session
-        raise SessionNotFound("There is no such session; it may have expired. Upload the export again.")
+        raise SessionNotFound(
+            "There is no such session: check its id, or upload the export again, for it may have expired."
+        )
 
     async def delete(self, session_id: str) -> None:
         session = self.get(session_id)
@@ -1643,9 +1650,9 @@ class SessionStore:
 async def enrich_session_async(session: Session, tmdb: TMDBClient) -> None:
     """Looks every pending film up in TMDB; however it ends, the session's work has ended then."""
     trace.set(session.short_id)
-    session.status = "enriching"
+    session.begin()
     status: SessionStatus = "failed"
-    problem: str | None = "The work was stopped."
+    problem: str | None = STOPPED
     log.info("[%s] looking up %d films", session.short_id, session.counts["pending"])
     try:
         problem = await _look_up(session, tmdb)
@@ -1657,9 +1664,6 @@ async def enrich_session_async(session: Session, tmdb: TMDBClient) -> None:
         problem = "An error inside this service ended the work."
     finally:
         session.end(status, problem)
-        counts = ", ".join(f"{count} {status}" for status, count in sorted((+session.counts).items()))
-        seconds = session.clock() - session.begun_at
-        log.info("[%s] %s after %.1f s: %s", session.short_id, session.status, seconds, counts)
 
 
 async def _look_up(session: Session, tmdb: TMDBClient) -> str | None:
@@ -1695,7 +1699,9 @@ async def _work(session: Session, films: Iterator[Film], tmdb: TMDBClient) -> No
 def retry(session: Session, tmdb: TMDBClient) -> None:
     """Asks TMDB again for the films that have no movie, but for those whose match a member has cleared."""
     if session.ended_at is None:
-        raise SessionBusy("The films are still being looked up; retry once the session has ended.")
+        raise SessionBusy(
+            "The films are still being looked up; retry when the session is completed or failed."
+        )
     for film in session.export.films:
         if film.match.movie is None and not film.match.by_hand:
             tmdb.forget(film)
@@ -1711,7 +1717,7 @@ def decide(session: Session, film: Film, movie: Movie | None, tmdb: TMDBClient) 
         match = Match("corrected", "Chosen by hand.", movie, considered, by_hand=True)
     else:
         match = Match("not_found", "The match was cleared by hand.", None, considered, by_hand=True)
-    tmdb.decide(film, match)
+    tmdb.remember(film, match)
     session.record(film, match)
 
 
@@ -1726,7 +1732,9 @@ class SessionBase(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     session_id: str = Field(examples=[EXAMPLE_ID])
-    status: SessionStatus = Field(description="`processing`, `enriching`, then `completed` or `failed`.")
+    status: SessionStatus = Field(
+        description="`completed` when every film has an outcome; `failed` when TMDB rejects the key."
+    )
     total_movies: int = Field(examples=[2186])
     created_at: datetime
     expires_at: datetime = Field(description="While films are being looked up, the earliest it may be.")
@@ -1736,9 +1744,7 @@ class UploadView(SessionBase):
     """A new session, and what became of each file."""
 
     files: list[str] = Field(description="The files that were understood.", examples=[["watched.csv"]])
-    rows: dict[str, int] = Field(
-        description="How many rows of each counted.", examples=[{"watched.csv": 1656}]
-    )
+    rows: dict[str, int] = Field(description="Rows used of each.", examples=[{"watched.csv": 1656}])
     warnings: list[str] = Field(
         description="What could not be read, with file, line and reason.",
         examples=[["ratings.csv, line 12: rating '6' is not between 0.5 and 5 in steps of 0.5"]],
@@ -1802,45 +1808,17 @@ class MovieView(BaseModel):
     match: MatchView
 
 
-class ViewingView(BaseModel):
-    """One diary entry, or a review outside of the diary, which has no date."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    watched_date: date | None
-    rating: float | None = Field(description="Of that viewing; stars from 0.5 to 5.")
-    rewatch: bool
-    tags: list[str]
-    review: str
-    entry_uri: str = Field(description="Names the diary entry, not the film.")
-
-
-class CandidateView(BaseModel):
-    """What TMDB's search offered for the film."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    tmdb_id: int = Field(examples=[27205])
-    tmdb_type: MediaType
-    title: str
-    original_title: str
-    year: int | None
-    votes: int
-    poster_url: str | None
-    score: float = Field(0, description="A sum of decimal logarithms: 1 more is ten times as likely.")
-
-
 class MovieDetail(MovieView):
     """A film with all that is known of it."""
 
-    viewings: list[ViewingView] = Field(description="Latest first, then reviews without a date.")
-    candidates: list[CandidateView] = Field(description="What was considered, best first, 10 at most.")
+    viewings: list[Viewing] = Field(description="Latest first, then reviews without a date.")
+    candidates: list[Candidate] = Field(description="What was considered, best first, 10 at most.")
 
 
 class Choice(BaseModel):
     """`tmdb_id` and `tmdb_type`, or `tmdb_url`."""
 
-    tmdb_id: int | None = Field(None, ge=1, le=999_999_999, examples=[27205])
+    tmdb_id: int | None = Field(None, strict=True, ge=1, le=999_999_999, examples=[27205])
     tmdb_type: MediaType | None = Field(None, description="A film and a series may have the same id.")
     tmdb_url: str | None = Field(None, examples=["https://www.themoviedb.org/movie/27205"])
 
@@ -1852,7 +1830,8 @@ class Choice(BaseModel):
         if by_id == (None, None) and tmdb_of(by_url or ""):
             return self
         raise ValueError(
-            "give either tmdb_id and tmdb_type, or a tmdb_url like https://www.themoviedb.org/movie/27205"
+            "give tmdb_id and tmdb_type (movie or tv), or the tmdb_url of a film or series, "
+            "like https://www.themoviedb.org/movie/27205"
         )
 
     @property
@@ -1864,9 +1843,13 @@ class Wanted(BaseModel):
     """Which films of a session, in which order, and which page of them."""
 
     match: list[MatchStatus] = Field([], description="Only films with such a match; may be repeated.")
-    in_list: Literal["watched", "rated", "liked", "watchlist"] | None = Field(None, alias="list")
+    in_list: Literal["watched", "rated", "liked", "watchlist"] | None = Field(
+        None, alias="list", description="Only films that are that."
+    )
     q: str = Field(
-        "", max_length=200, description="Only films with this in their title, here or in TMDB; é is e."
+        "",
+        max_length=200,
+        description="Only films with this in a title, the member's or TMDB's, whatever its case and accents.",
     )
     sort: (
         Literal["rating", "year", "watched_date", "runtime", "-rating", "-year", "-watched_date", "-runtime"]
@@ -1888,9 +1871,10 @@ class Wanted(BaseModel):
         if self.sort is None:
             return chosen
         value = SORTED_BY[self.sort.lstrip("-")]
-        known = [film for film in chosen if value(film) is not None]
-        unknown = [film for film in chosen if value(film) is None]
-        return sorted(known, key=value, reverse=self.sort.startswith("-")) + unknown
+        keyed = [(value(film), film) for film in chosen]  # read once, for films may be enriched meanwhile
+        known = [pair for pair in keyed if pair[0] is not None]
+        known.sort(key=itemgetter(0), reverse=self.sort.startswith("-"))
+        return [film for _, film in known] + [film for key, film in keyed if key is None]
 
 
 IN_LIST: dict[str, Callable[[Film], bool]] = {
@@ -1925,12 +1909,7 @@ def movie_view(film: Film) -> MovieView:
 
 
 def movie_detail(film: Film) -> MovieDetail:
-    candidates = [
-        CandidateView.model_validate(candidate).model_copy(update={"score": round(score, 2)})
-        for candidate, score in film.match.considered
-    ]
-    viewings = [ViewingView.model_validate(entry) for entry in film.entries]
-    return MovieDetail(**_movie(film), viewings=viewings, candidates=candidates)
+    return MovieDetail(**_movie(film), viewings=film.entries, candidates=list(film.match.considered))
 
 
 def _movie(film: Film) -> dict[str, Any]:
@@ -1965,29 +1944,32 @@ def progress_json(session: Session) -> str:
 # --- CSVs
 
 BOM = "\ufeff"  # without it, Excel takes UTF-8 for cp1252
-MATCH_COLUMNS = (
-    "movie_id,title,year,letterboxd_uri,status,reason,tmdb_url,tmdb_id,tmdb_type,tmdb_title,candidates"
-)
-# Letterboxd's, and after them two that it passes over and an upload to this service reads.
+MATCH_COLUMNS = "movie_id,title,year,letterboxd_uri,watched,watchlist,liked,status,reason,"
+MATCH_COLUMNS += "tmdb_url,tmdb_id,tmdb_type,tmdb_title,candidates"
+# Letterboxd's, and after them three that it passes over and an upload to this service reads.
 LETTERBOXD_COLUMNS = (
-    "LetterboxdURI,tmdbID,imdbID,Title,Year,Directors,Rating,WatchedDate,Rewatch,Tags,Review,Liked,tmdbURL"
+    "LetterboxdURI,tmdbID,imdbID,Title,Year,Directors,Rating,WatchedDate,Rewatch,Tags,Review,"
 )
+LETTERBOXD_COLUMNS += "Liked,tmdbURL,MatchStatus"
 LETTERBOXD_BYTES = 1_000_000  # Letterboxd takes no larger file
 FILMS_A_CHUNK = 100
+FORMULA = re.compile(r"[=+\-@\t\r\n]")  # how a cell begins that a spreadsheet would compute
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
     out = io.StringIO()
-    csv.writer(out).writerows([guarded(_cell(value)) for value in row] for row in rows)
+    csv.writer(out).writerows(map(_cell, row) for row in rows)
     return out.getvalue()
 
 
 def _cell(value: object) -> str:
+    """A space in front makes text of what begins like a formula; whoever reads the file strips it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+        value = ", ".join(map(str, value))
+    text = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return f" {text}" if FORMULA.match(text) else text
 
 
 def csv_chunks(header: str, films: list[Film], row: Callable[[Film], Iterable[object]]) -> Iterator[str]:
@@ -2003,17 +1985,24 @@ def movie_row(film: Film) -> list[object]:
     return [*view.values(), match["status"], match["reason"]]
 
 
-MOVIE_COLUMNS = ",".join([*MovieView.model_fields, "match_status", "match_reason"]).replace("match,", "", 1)
+MOVIE_COLUMNS = ",".join(
+    [*(name for name in MovieView.model_fields if name != "match"), "match_status", "match_reason"]
+)
 
 
 def match_row(film: Film) -> list[object]:
-    match, view = film.match, movie_view(film)
-    candidates = "; ".join(
-        f"{candidate.title} ({candidate.year}) {tmdb_url(candidate.tmdb_type, candidate.tmdb_id)} {score:.1f}"
-        for candidate, score in match.considered
+    match = film.match
+    movie = match.movie
+    chosen = (
+        (tmdb_url(movie.tmdb_type, movie.tmdb_id), movie.tmdb_id, movie.tmdb_type, movie.title)
+        if movie
+        else [None] * 4
     )
-    chosen = view.tmdb_url, view.tmdb_id, view.tmdb_type, view.tmdb_title
-    logged = film.movie_id, film.title, film.year, film.film_uri
+    logged = film.movie_id, film.title, film.year, film.film_uri, film.watched, film.watchlist, film.liked
+    candidates = "; ".join(
+        f"{c.title} ({c.year or 'no year'}) {tmdb_url(c.tmdb_type, c.tmdb_id)} {c.score:g}"
+        for c in match.considered
+    )
     return [*logged, match.status, match.reason, *chosen, candidates]
 
 
@@ -2027,7 +2016,7 @@ def letterboxd_csvs(films: list[Film], in_list: Literal["watched", "watchlist"])
     for film in filter(IN_LIST[in_list], films):
         entries = _entries_to_import(film) if in_list == "watched" else [Viewing()]
         lines = csv_text(letterboxd_row(film, entry) for entry in entries).encode()
-        if len(header) < len(parts[-1]) > LETTERBOXD_BYTES - len(lines):
+        if len(parts[-1]) > len(header) and len(parts[-1]) + len(lines) > LETTERBOXD_BYTES:
             parts.append(bytearray(header))
         parts[-1] += lines
     return [bytes(part) for part in parts]
@@ -2035,8 +2024,9 @@ def letterboxd_csvs(films: list[Film], in_list: Literal["watched", "watchlist"])
 
 def _entries_to_import(film: Film) -> list[Viewing]:
     """Its viewings; and, where the latest does not tell the film's own rating, that without a date."""
-    own = [] if film.entries and film.latest_rating == film.rating else [Viewing(rating=film.rating)]
-    return film.entries + own
+    told = [entry for entry in film.entries if entry.watched_date or entry.review or entry.tags]
+    latest = next((entry.rating for entry in told if entry.rating is not None), None)
+    return told if told and latest == film.rating else [*told, Viewing(rating=film.rating)]
 
 
 def zipped(files: Iterable[tuple[str, bytes]]) -> bytes:
@@ -2047,16 +2037,14 @@ def zipped(files: Iterable[tuple[str, bytes]]) -> bytes:
     return packed.getvalue()
 
 
-def known_ids(film: Film) -> tuple[TMDBId | None, str | None]:
-    """TMDB's and IMDb's: of the match, else as the upload gave them, unless that match was cleared."""
-    if movie := film.match.movie:
-        return (movie.tmdb_type, movie.tmdb_id), movie.imdb_id
-    return (None, None) if film.match.by_hand else (film.tmdb, film.imdb_id)
-
-
 def letterboxd_row(film: Film, entry: Viewing) -> list[object]:
-    """Letterboxd's tmdbID is a film's; for a series the address tells."""
-    movie, (tmdb, imdb_id) = film.match.movie, known_ids(film)
+    """Letterboxd's tmdbID is a film's; for a series the address tells. A cleared match leaves no id."""
+    match = film.match
+    tmdb, imdb_id, status = film.tmdb, film.imdb_id, film.given_as
+    if movie := match.movie:
+        tmdb, imdb_id, status = (movie.tmdb_type, movie.tmdb_id), movie.imdb_id or "", match.status
+    elif match.by_hand and film.title:
+        tmdb, imdb_id = None, ""
     return [
         film.film_uri,
         tmdb[1] if tmdb and tmdb[0] == "movie" else None,
@@ -2071,6 +2059,7 @@ def letterboxd_row(film: Film, entry: Viewing) -> list[object]:
         entry.review,
         "Yes" if film.liked else None,
         tmdb and tmdb_url(*tmdb),
+        status if tmdb or imdb_id else None,
     ]
 
 
@@ -2096,7 +2085,7 @@ class Service:
             return await asyncio.to_thread(parse_export, contents, **limits)
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:
     return cast(Service, request.app.state.service)
 
 
@@ -2104,7 +2093,7 @@ TheService = Annotated[Service, Depends(service_of)]
 SessionId = Annotated[str, InPath(description="As the upload answered it.", examples=[EXAMPLE_ID])]
 
 
-def session_of(session_id: SessionId, service: TheService) -> Session:
+async def session_of(session_id: SessionId, service: TheService) -> Session:
     return service.store.get(session_id)
 
 
@@ -2112,7 +2101,7 @@ TheSession = Annotated[Session, Depends(session_of)]
 MovieId = Annotated[int, InPath(description="The film's number in this session.", examples=[7])]
 
 
-def film_of(session: TheSession, movie_id: MovieId) -> Film:
+async def film_of(session: TheSession, movie_id: MovieId) -> Film:
     return session.film(movie_id)
 
 
@@ -2120,19 +2109,20 @@ TheFilm = Annotated[Film, Depends(film_of)]
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": ErrorView, "description": ERRORS[status]} for status in statuses}
+    content = {"application/json": {"schema": ErrorView.model_json_schema()}}
+    return {status: {"description": ERRORS[status], "content": content} for status in statuses}
 
 
 PAGE_HEADERS = {
     "X-Total-Count": {
-        "description": "How many films there are, on all pages.",
+        "description": "How many films pass the filters, on all pages.",
         "schema": {"type": "integer"},
     },
     "Link": {"description": 'The next page, `<…>; rel="next"`, if any.', "schema": {"type": "string"}},
 }
 ERRORS = {
     400: "No file of the upload holds films; the detail says why, file by file",
-    404: "The session is unknown or has expired, or has no such film, or TMDB has no such id",
+    404: "No such session (it may have expired), no such film in it, or no such id at TMDB",
     409: "The session's films are still being looked up",
     413: "Too many bytes or too many films",
     422: "The request is not as described here; the detail says where",
@@ -2189,10 +2179,10 @@ async def read_session(session: TheSession) -> SessionView:
 
 @of_session.get("/events", summary="Follow a session", response_class=EventSourceResponse)
 async def follow_session(session: TheSession) -> AsyncIterator[ServerSentEvent]:
-    """Server-sent events: `progress` at once and after every change, four a second at most, then one `end`.
+    """Server-sent events: `progress` at once and after changes, four a second at most, then one `end`.
 
-    The data of each is the session, as `/api/session/{session_id}` answers it. Close your `EventSource` on
-    `end`, or it will connect again and be told the same.
+    The data of each is the session, as `/api/session/{session_id}` answers it. The more follow a session, the
+    rarer the events. Close your `EventSource` on `end`, or it will connect again and be told the same.
     """
     async for _ in session.changes():
         yield ServerSentEvent(event="progress", raw_data=progress_json(session))
@@ -2249,9 +2239,9 @@ async def retry_session(session: TheSession, service: TheService) -> SessionView
 
 @of_session.get("/movies.csv", summary="The films as CSV", response_class=CSVResponse)
 def download_movies(session: TheSession) -> CSVResponse:
-    """A line a film, with the columns that the JSON has as fields; lists are separated by commas.
+    """A line a film, with the fields of the JSON as columns; lists are separated by commas.
 
-    Safe in a spreadsheet: a cell that begins like a formula has an apostrophe in front.
+    Safe in a spreadsheet: a cell that begins like a formula has a space in front.
     """
     chunks = csv_chunks(MOVIE_COLUMNS, session.export.films, movie_row)
     return CSVResponse(chunks, headers=_attached("movies.csv"))
@@ -2274,7 +2264,7 @@ def download_letterboxd(
     session: TheSession,
     in_list: Annotated[
         Literal["watched", "watchlist"],
-        Query(alias="list", description="Letterboxd would take what is imported with the films for watched."),
+        Query(alias="list", description="Apart, since Letterboxd marks all that is imported as watched."),
     ] = "watched",
 ) -> Response:
     """A line a viewing, with TMDB's ids, to import at Letterboxd or to upload here again.
@@ -2296,7 +2286,7 @@ async def delete_session(session_id: SessionId, service: TheService) -> None:
     await service.store.delete(session_id)
 
 
-@routes.get("/health", summary="Is it well?", tags=["service"])
+@routes.get("/health", summary="How the service is", tags=["service"])
 async def health(service: TheService) -> HealthView:
     """For whoever runs the service. Asks TMDB about the key until that is known to be accepted."""
     if service.tmdb.key_state in ("unchecked", "rejected"):
@@ -2320,11 +2310,16 @@ async def show_service_error(_: Request, error: Exception) -> JSONResponse:
 
 async def show_request_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    problems = (
-        f"{'.'.join(map(str, problem['loc'][1:])) or 'body'}: {problem['msg'].removeprefix('Value error, ')}"
-        for problem in error.errors()
-    )
-    return JSONResponse({"detail": "; ".join(problems) + "."}, 422)
+    return JSONResponse({"detail": "; ".join(map(_request_problem, error.errors())) + "."}, 422)
+
+
+def _request_problem(error: Any) -> str:
+    name = ".".join(part for part in error["loc"][1:] if isinstance(part, str)) or "body"
+    if name == "files":
+        return "files: upload the export under this name, as `curl -F files=@export.zip` does"
+    if name == "body" and error["type"] != "value_error":
+        return "body: send a JSON object, with the header Content-Type: application/json"
+    return f"{name}: {error['msg'].removeprefix('Value error, ')}"
 
 
 class UploadLimit:
@@ -2353,7 +2348,7 @@ class ShortIds(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
             record.args = tuple(
-                re.sub(r"(/session/[\w-]{6})[\w-]+", r"\1…", arg) if isinstance(arg, str) else arg
+                re.sub(r"([\w-]{6})[\w-]{16,}", r"\1…", arg) if isinstance(arg, str) else arg
                 for arg in record.args
             )
         return True
@@ -2375,11 +2370,14 @@ def on_signals(call: Callable[[], None]) -> Iterator[None]:
         loop.call_soon_threadsafe(call)
         cast(Callable[..., None], handlers[signal.Signals(number)])(number, frame)
 
-    for number in (number for number, handler in handlers.items() if callable(handler)):
+    handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in handlers:
         signal.signal(number, handle)
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 @contextlib.asynccontextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import socket
 import sys
 from collections import Counter
 from pathlib import Path
@@ -61,7 +62,8 @@ def _summarise(movies: list[dict[str, Any]]) -> None:
     for movie in movies:
         match = movie["match"]
         if match["status"] != "exact":
-            print(f"    {movie['title']} ({movie['year']}), {match['status']}: {match['reason']}")
+            year = f" ({movie['year']})" if movie["year"] else ""
+            print(f"    {movie['title']}{year}, {match['status']}: {match['reason']}")
 
 
 async def demo(port: int) -> None:
@@ -83,7 +85,11 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--port", type=int, default=8000)
+    chosen = parser.parse_args().port
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", chosen)) == 0:
+            raise SystemExit(f"Port {chosen} is taken; choose another with --port.")
     try:
-        asyncio.run(demo(parser.parse_args().port))
+        asyncio.run(demo(chosen))
     except KeyboardInterrupt:
         print("\nBye.")

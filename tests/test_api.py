@@ -247,6 +247,19 @@ async def test_only_configured_origins_may_read(serve: Serve) -> None:
     assert "Access-Control-Allow-Origin" not in other.headers
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+async def test_pages_of_a_configured_origin_may_use_every_method(method: str, serve: Serve) -> None:
+    api = await serve(cors_origins="http://localhost:3000")
+    asks = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": method}
+
+    preflight = await api.options("/api/session/x/movies/1/match", headers=asks)
+    answer = await api.get("/health", headers=asks)
+
+    assert preflight.status_code == 200
+    assert method in preflight.headers["Access-Control-Allow-Methods"]
+    assert "Content-Disposition" in answer.headers["Access-Control-Expose-Headers"]
+
+
 @pytest.mark.skipif(not SHARED.exists(), reason="the real export is not here")
 async def test_real_export_is_read_whole(serve: Serve) -> None:
     api = await serve(tmdb_api_key="")

@@ -60,8 +60,9 @@ async def match_url(api: Api, session: str, title: str) -> str:
 
 
 async def until(true: Callable[[], object]) -> None:
-    while not true():  # noqa: ASYNC110 - what is waited for has no event
-        await asyncio.sleep(0.005)
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.005)
 
 
 # --- Finding films
@@ -187,6 +188,7 @@ async def test_film_shows_the_ten_best_that_were_considered(serve: Serve) -> Non
         "original_title": "Wüste",
         "year": 2021,
         "votes": 140,
+        "popularity": 1.0,
         "poster_url": "https://image.tmdb.org/t/p/w500/reel14.jpg",
     }
 
@@ -209,7 +211,7 @@ async def test_unknown_film_is_a_404_that_says_which_there_are(path: str, api: A
     [
         {"tmdb_id": PARASITE_ID, "tmdb_type": "movie"},
         {"tmdb_url": f"https://www.themoviedb.org/movie/{PARASITE_ID}"},
-        {"tmdb_url": f"themoviedb.org/movie/{PARASITE_ID}-gisaengchung?language=ko#x"},
+        {"tmdb_url": f" TheMovieDB.org/movie/{PARASITE_ID}-gisaengchung?language=ko#x"},
     ],
 )
 async def test_correction_replaces_the_match_and_the_counts_follow(choice: Any, api: Api) -> None:
@@ -258,7 +260,7 @@ async def test_id_that_tmdb_does_not_know_is_a_404_and_nothing_changes(api: Api)
     response = await api.put(f"{session}/movies/1/match", json={"tmdb_id": PARASITE_ID, "tmdb_type": "tv"})
 
     assert response.status_code == 404
-    assert "TMDB has no film or series of that id" in response.json()["detail"]
+    assert response.json()["detail"].startswith("TMDB has no record of that id and type")
     assert (await get(api, f"{session}/movies/1"), await get(api, session)) == before
 
 
@@ -268,6 +270,7 @@ HALF_CHOICES: list[Any] = [
     {"tmdb_type": "movie"},
     {"tmdb_id": 27205, "tmdb_type": "movie", "tmdb_url": INCEPTION_URL},
     {"tmdb_id": 0, "tmdb_type": "movie"},
+    {"tmdb_id": True, "tmdb_type": "movie"},
     {"tmdb_id": 27205, "tmdb_type": "film"},
     {"tmdb_url": "https://letterboxd.com/film/inception/"},
     {"tmdb_url": f"https://evil.example/?{INCEPTION_URL}"},
@@ -318,8 +321,10 @@ async def test_correction_of_a_film_that_waits_survives_its_lookup(api: Api, tmd
         assert response.status_code == 200
     status = await api.ended(session_id)
 
-    assert [(await get(api, url))["tmdb_title"] for url in (f"{session}/movies/1", last)] == ["Parasite"] * 2
+    waiting = await get(api, last)
+    assert [(await get(api, f"{session}/movies/1"))["tmdb_title"], waiting["tmdb_title"]] == ["Parasite"] * 2
     assert status["processed_count"] == 159
+    assert waiting["title"] not in {asked.query.get("query") for asked in tmdb.requests}
     assert len(await get(api, f"{session}/movies?match=corrected")) == 2
 
 
@@ -357,6 +362,31 @@ async def test_cleared_match_is_gone_for_good(api: Api, tmdb: FakeTMDB) -> None:
     assert film["match"] == {"status": "not_found", "reason": "The match was cleared by hand."}
     assert film["candidates"][0]["tmdb_id"] == 27205
     assert tmdb.calls() == calls
+
+
+async def test_cleared_match_stays_cleared_when_decisions_are_forgotten(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "DECISIONS", 0)
+    session = await done(api, *files(watched=INCEPTION))
+    await api.delete(f"{session}/movies/1/match")
+
+    await api.post(f"{session}/retry")
+    await api.ended(session.rpartition("/")[2])
+
+    assert (await get(api, f"{session}/movies/1"))["match"]["status"] == "not_found"
+
+
+async def test_latest_decisions_are_remembered(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "DECISIONS", 2)
+    session = await done(api, *files(watched=f"{INCEPTION}\n{PARASITE}\n{CHERNOBYL}"))
+    for number in (1, 2, 1, 3):
+        await api.delete(f"{session}/movies/{number}/match")
+
+    again = await done(api, *files(watched=f"{INCEPTION}\n{PARASITE}\n{CHERNOBYL}"))
+
+    statuses = [movie["match"]["status"] for movie in await get(api, f"{again}/movies")]
+    assert statuses == ["not_found", "exact", "not_found"]
 
 
 # --- Retrying
@@ -418,17 +448,6 @@ async def test_retry_finishes_what_a_rejected_key_left(api: Api, tmdb: FakeTMDB)
     after = await api.ended(session.rpartition("/")[2])
 
     assert (after["status"], after["error_message"], after["enriched_count"]) == ("completed", None, 156)
-
-
-async def test_retried_session_lives_an_hour_from_then(serve: Serve, tmdb: FakeTMDB) -> None:
-    api = await serve(session_ttl_seconds=0.6)
-    session = await done(api, *files(watched=NOWHERE))
-    tmdb.latency_seconds = 0.3
-
-    await api.post(f"{session}/retry")
-    await asyncio.sleep(0.7)
-
-    assert (await api.get(session)).status_code == 200
 
 
 # --- Following
@@ -576,7 +595,7 @@ async def test_signal_ends_streams_and_the_service(number: signal.Signals, tmdb:
     while b"Uvicorn running" not in await service.stderr.readline():
         pass
 
-    async with Api(base_url=f"http://127.0.0.1:{port}", timeout=30) as api:
+    async with asyncio.timeout(20), Api(base_url=f"http://127.0.0.1:{port}", timeout=30) as api:
         session = f"/api/session/{(await api.upload(SAMPLE_FILE))['session_id']}"
         async with following(api, session) as events:
             await anext(events)
@@ -587,6 +606,22 @@ async def test_signal_ends_streams_and_the_service(number: signal.Signals, tmdb:
     assert rest[-1] == "end"
     assert b"Traceback" not in said
     assert b"Finished server process" in said
+
+
+async def test_handlers_of_signals_are_called_and_put_back() -> None:
+    heard: list[str] = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append("its own"))
+    own = signal.getsignal(signal.SIGTERM)
+
+    try:
+        with main.on_signals(lambda: heard.append("streams")):
+            signal.raise_signal(signal.SIGTERM)
+            await until(lambda: len(heard) == 2)
+        assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    assert sorted(heard) == ["its own", "streams"]
 
 
 # --- Taking it away
@@ -719,6 +754,74 @@ async def test_rating_that_was_taken_back_stays_taken_back(api: Api) -> None:
     assert films["Inception"].viewings[0].rating == 3
 
 
+async def test_guess_stays_a_guess_and_a_correction_a_correction(serve: Serve) -> None:
+    first = await serve()
+    session = await done(first, SAMPLE_FILE)
+    await first.put(await match_url(first, session, "Inception"), json={"tmdb_url": INCEPTION_URL})
+    guessed = await titles(first, f"{session}/movies?match=guessed")
+
+    for name in ("letterboxd", "movies", "matches"):
+        again = await serve()
+        back = await done(again, (f"{name}.csv", (await first.get(f"{session}/{name}.csv")).content))
+
+        assert set(guessed) == set(await titles(again, f"{back}/movies?match=guessed")), name
+        assert await titles(again, f"{back}/movies?match=corrected") == ["Inception"], name
+
+
+async def test_cleared_film_is_exported_without_an_id(api: Api) -> None:
+    given = b"Title,Year,tmdbID,imdbID\nInception,2010,27205,tt1375666\nParasite,2019,496243,\n"
+    session = await done(api, ("import.csv", given))
+    await api.delete(f"{session}/movies/1/match")
+
+    rows = table(await api.get(f"{session}/letterboxd.csv"))
+
+    assert [(row["Title"], row["tmdbID"], row["imdbID"], row["tmdbURL"]) for row in rows] == [
+        ("Inception", "", "", ""),
+        ("Parasite", "496243", "tt6751668", "https://www.themoviedb.org/movie/496243"),
+    ]
+
+
+async def test_cleared_film_that_only_its_id_names_is_not_lost(api: Api) -> None:
+    session = await done(api, ("import.csv", b"tmdbID,Rating\n27205,2\n"))
+    await api.delete(f"{session}/movies/1/match")
+
+    back = main.parse_export([("letterboxd.csv", (await api.get(f"{session}/letterboxd.csv")).content)])
+
+    assert [(film.tmdb, film.rating) for film in back.films] == [(("movie", 27205), 2)]
+
+
+async def test_rating_of_an_empty_review_does_not_become_the_films(api: Api) -> None:
+    session = await done(api, *files(ratings=f"{INCEPTION},4", reviews=f"{INCEPTION},3,,,,"))
+
+    back = main.parse_export([("letterboxd.csv", (await api.get(f"{session}/letterboxd.csv")).content)])
+
+    assert [film.rating for film in back.films] == [4]
+
+
+async def test_correction_within_a_download_counts_for_the_export_too(api: Api) -> None:
+    session = await done(api, *files(watched=INCEPTION))
+    await api.delete(f"{session}/movies/1/match")
+    download = (await api.get(f"{session}/letterboxd.csv")).content
+    again = await done(api, ("letterboxd.csv", download))
+    assert (await get(api, f"{again}/movies/1"))["match"]["reason"] == "The match was cleared by hand."
+    await api.put(f"{again}/movies/1/match", json={"tmdb_id": PARASITE_ID, "tmdb_type": "movie"})
+
+    last = await done(api, *files(watched=INCEPTION))
+
+    assert (await get(api, f"{last}/movies/1"))["tmdb_title"] == "Parasite"
+
+
+@pytest.mark.parametrize("header", ["tmdbID", "Title,tmdbID"])
+async def test_films_that_only_their_ids_tell_apart_stay_two(header: str, api: Api) -> None:
+    title = "Dune," if "Title" in header else ""
+    session = await done(api, ("import.csv", f"{header}\n{title}438631\n{title}841\n".encode()))
+
+    for name in ("letterboxd", "movies"):
+        back = main.parse_export([(f"{name}.csv", (await api.get(f"{session}/{name}.csv")).content)])
+
+        assert [film.tmdb for film in back.films] == [("movie", 438631), ("movie", 841)], name
+
+
 async def test_series_has_no_number_that_letterboxd_takes_for_a_film(api: Api) -> None:
     session = await done(api, *files(watched=CHERNOBYL))
 
@@ -737,6 +840,7 @@ async def test_two_films_with_one_match_stay_two(api: Api) -> None:
     assert len(main.parse_export([("letterboxd.csv", csv_file)]).films) == 4
 
 
+# To a spreadsheet, a cell that begins with one of the first four is a formula.
 HARMFUL = [
     "=1+1",
     "+1",
@@ -755,7 +859,7 @@ async def test_formulas_do_no_harm_and_survive(api: Api) -> None:
         return out.getvalue().strip()
 
     reviews = [
-        quoted("2024-01-02", title, "2010", "", "4", "", f"{title} indeed", title, "2024-01-02")
+        quoted("2024-01-02", title, "2010", "", "4", "", f"{title} indeed\r\n{title}", title, "2024-01-02")
         for title in HARMFUL
     ]
     session = await done(api, *files(reviews="\n".join(reviews)))
@@ -767,32 +871,23 @@ async def test_formulas_do_no_harm_and_survive(api: Api) -> None:
     for index, name in ((0, "movies.csv"), (2, "letterboxd.csv")):
         back = main.parse_export([(name, downloads[index].content)]).films
         assert [film.title for film in back] == HARMFUL
-        assert [film.viewings[0].review for film in back] == [f"{title} indeed" for title in HARMFUL]
-
-
-async def test_apostrophes_of_other_files_are_left(api: Api) -> None:
-    title = "'-ism"
-
-    read = main.parse_export(
-        [
-            *files(watched=f"2024-01-02,{title},2010,"),
-            ("a.csv", f"Title,Year,tmdbID\n{title},2010,1".encode()),
+        assert [film.viewings[0].review for film in back] == [
+            f"{title} indeed\r\n{title}" for title in HARMFUL
         ]
-    )
-
-    assert [film.title for film in read.films] == [title]
 
 
-async def test_movies_csv_can_be_uploaded_too(api: Api) -> None:
+@pytest.mark.parametrize("name", ["movies", "matches"])
+async def test_other_downloads_can_be_uploaded_too(name: str, api: Api) -> None:
     session = await done(api, SAMPLE_FILE)
 
-    back = main.parse_export([("movies.csv", (await api.get(f"{session}/movies.csv")).content)])
+    back = main.parse_export([(f"{name}.csv", (await api.get(f"{session}/{name}.csv")).content)])
 
     films = main.parse_export([SAMPLE_FILE]).films
     assert back.warnings == []
-    assert {(f.title, f.year, f.watched, f.liked, f.watchlist) for f in back.films} == {
-        (f.title, f.year, f.watched, f.liked, f.watchlist) for f in films
-    }
+    assert [(f.title, f.year, f.watched, f.liked, f.watchlist) for f in back.films if f.watched] == [
+        (f.title, f.year, f.watched, f.liked, f.watchlist) for f in films if f.watched
+    ]
+    assert len(back.films) == len(films)
     assert next(film.tmdb for film in back.films if film.title == "Chernobyl") == ("tv", 87108)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import random
 import weakref
 
 import pytest
@@ -93,6 +94,90 @@ def test_progress_adds_up_at_every_moment(clock: Clock) -> None:
         assert session.eta_seconds == 2 * (3 - done)
 
     assert session.progress_percent == 100
+
+
+def test_time_left_after_a_retry_is_told_at_the_pace_of_the_retry(clock: Clock) -> None:
+    session = main.Session(export(watched=FILMS), HOUR, clock)
+    session.begin()
+    for film in session.export.films:
+        session.record(film, main.Match("failed", ""))
+    session.end("completed", None)
+    clock.now += 1000
+    for film in session.export.films[1:]:
+        session.record(film, main.PENDING)
+    session.begin()
+    assert session.eta_seconds is None
+
+    clock.now += 5
+    session.record(session.export.films[1], main.Match("exact", ""))
+
+    assert session.eta_seconds == 5
+    assert session.processed_count == 2
+
+
+def test_retried_session_lives_an_hour_from_the_end_of_the_retry(clock: Clock) -> None:
+    sessions = store(clock)
+    session = sessions.create(export(watched=FILMS))
+    session.end("completed", None)
+    clock.now += HOUR - 1
+    session.begin()
+    clock.now += 10 * HOUR
+    assert sessions.get(session.session_id) is session
+
+    session.end("completed", None)
+    clock.now += HOUR - 1
+    assert sessions.get(session.session_id) is session
+    clock.now += 1
+
+    with pytest.raises(main.SessionNotFound):
+        sessions.get(session.session_id)
+
+
+def test_every_change_that_followers_hear_of_has_a_revision(clock: Clock) -> None:
+    session = main.Session(export(watched=FILMS), HOUR, clock)
+    seen = [session.revision]
+
+    for change in (
+        session.begin,
+        lambda: session.record(session.export.films[0], main.Match("exact", "")),
+        lambda: session.end("completed", None),
+    ):
+        change()
+        seen.append(session.revision)
+
+    assert seen == sorted(set(seen))
+
+
+def test_followers_are_told_four_times_a_second_at_most_and_all_at_once() -> None:
+    moments = [random.Random(1).uniform(0, 1e6) for _ in range(1000)]
+
+    for followers in (1, 2, 4, 10, 200):
+        waits = [main.next_tick(now, followers) - now for now in moments]
+        assert min(waits) >= 0.25
+        assert max(waits) <= max(0.3, followers / 15) + 0.25
+        ticks = {round(main.next_tick(now, followers), 6) for now in range(1_000_000, 1_000_600)}
+        assert followers * len(ticks) <= max(15, followers / 0.3) * 600 * 1.01
+
+
+async def test_closing_stops_every_session_though_one_has_expired(clock: Clock) -> None:
+    async with store(clock) as sessions:
+        sessions.create(export(watched=FILMS)).end("completed", None)
+        running = sessions.create(export(watched=FILMS))
+        running.begin()
+        task = running.task = asyncio.create_task(asyncio.sleep(60))
+        clock.now += 2 * HOUR
+
+    assert task.cancelled()
+
+
+async def test_session_stopped_before_its_first_step_has_ended_too(tmdb: FakeTMDB, clock: Clock) -> None:
+    session = main.Session(export(watched=FILMS), HOUR, clock)
+    session.task = asyncio.create_task(main.enrich_session_async(session, client(tmdb, clock)))
+
+    await session.stop()
+
+    assert (session.status, session.error_message) == ("failed", "The work was stopped.")
+    assert [None async for _ in session.changes()] == [None]
 
 
 # --- The task
