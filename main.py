@@ -27,6 +27,7 @@ import asyncio
 import contextlib
 import csv
 import difflib
+import heapq
 import io
 import itertools
 import logging
@@ -43,15 +44,26 @@ import time
 import unicodedata
 import weakref
 import zipfile
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import cache, partial
 from operator import itemgetter
 from pathlib import Path
+from statistics import median
 from types import FrameType
 from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args
 
@@ -230,9 +242,17 @@ TMDBId = tuple[MediaType, int]  # a film and a series may have the same number
 MatchStatus = Literal["pending", "exact", "guessed", "corrected", "not_found", "failed"]
 
 
+class Label(str):
+    """The name of a person, a studio or a collection, and its TMDB id, which tells namesakes apart."""
+
+    __slots__ = ("__weakref__", "identity", "tmdb_id")
+    tmdb_id: int | None
+    identity: Hashable  # the id, or the name where TMDB gives none
+
+
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Movie:
-    """TMDB's record of a film or a series. Tuples of names; `runtime` in minutes, None where unknown."""
+    """TMDB's record of a film or a series; `runtime` in minutes, None where unknown."""
 
     tmdb_id: int
     tmdb_type: MediaType
@@ -242,16 +262,29 @@ class Movie:
     release_date: str | None
     runtime: int | None
     genres: tuple[str, ...]
-    directors: tuple[str, ...]
-    cast: tuple[str, ...]
-    writers: tuple[str, ...]
+    directors: tuple[Label, ...]
+    cast: tuple[Label, ...]
+    writers: tuple[Label, ...]
+    composers: tuple[Label, ...]
+    cinematographers: tuple[Label, ...]
+    editors: tuple[Label, ...]
+    producers: tuple[Label, ...]
+    studios: tuple[Label, ...]
     countries: tuple[str, ...]
     languages: tuple[str, ...]
     keywords: tuple[str, ...]
     poster_url: str | None
     tmdb_rating: float | None
     tmdb_votes: int
-    collection: str | None
+    collection: Label | None
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class Collection:
+    """Such as a film and its sequels; `released` are TMDB's ids of those that are out."""
+
+    name: str
+    released: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +348,12 @@ class Film:
     given_as: MatchStatus = "exact"  # what those ids are, where a download of this service tells
     movie_id: int = 0  # its place in the session, from 1
     match: Match = PENDING
+
+    @property
+    def name(self) -> str:
+        """The title, or TMDB's where the upload gives none."""
+        movie = self.match.movie
+        return self.title or (movie.title if movie else "")
 
     @property
     def titles(self) -> set[str]:
@@ -1083,6 +1122,7 @@ SMALL_WORDS = set("a an and at by de der die el en for from in la le les of on o
 
 
 class Named(BaseModel):
+    id: int | None = None
     name: str | None = None
     english_name: str | None = None
     order: int | None = None
@@ -1119,6 +1159,11 @@ class SearchBody(BaseModel):
     results: list[ResultBody]
 
 
+class CollectionBody(Body):
+    name: str = ""
+    parts: list[ResultBody] = []
+
+
 class FindBody(Body):
     movie_results: list[ResultBody] = []
     tv_results: list[ResultBody] = []
@@ -1135,6 +1180,7 @@ class MovieBody(ResultBody):
     genres: list[Named] = []
     created_by: list[Named] = []
     production_countries: list[Named] = []
+    production_companies: list[Named] = []
     spoken_languages: list[Named] = []
     keywords: dict[str, list[Named]] = {}
     credits: dict[str, list[Named]] = Field({}, validation_alias=AliasChoices("aggregate_credits", "credits"))
@@ -1143,7 +1189,13 @@ class MovieBody(ResultBody):
 
 
 CAST_SHOWN = 15
-WRITING_JOBS = {"Writer", "Screenplay", "Story", "Novel", "Author", "Teleplay", "Original Story", "Book"}
+JOBS = {
+    "writers": {"Writer", "Screenplay", "Story", "Novel", "Author", "Teleplay", "Original Story", "Book"},
+    "composers": {"Original Music Composer", "Music"},
+    "cinematographers": {"Director of Photography", "Cinematography"},
+    "editors": {"Editor"},
+    "producers": {"Producer"},
+}
 POSTERS = "https://image.tmdb.org/t/p/w500"
 POSTER_PATH = re.compile(r"/[\w-]+\.(jpg|png|svg|webp)")
 
@@ -1156,14 +1208,10 @@ def _poster_url(path: str) -> str | None:
     return POSTERS + path if POSTER_PATH.fullmatch(path) else None
 
 
-def _names(people: Iterable[Named]) -> tuple[str, ...]:
-    """Each name once, in order; interned, since most names stand in many movies."""
-    names = (person.english_name or person.name for person in people)
+def _names(given: Iterable[Named]) -> tuple[str, ...]:
+    """Each name once, in order; interned, since most stand in many movies."""
+    names = (each.english_name or each.name for each in given)
     return tuple(dict.fromkeys(sys.intern(name) for name in names if name))
-
-
-def _working_as(jobs: set[str], crew: Iterable[Named]) -> tuple[str, ...]:
-    return _names(p for p in crew if p.job in jobs or any(credit.job in jobs for credit in p.jobs))
 
 
 def candidate_of(tmdb_type: MediaType, body: ResultBody) -> Candidate:
@@ -1179,8 +1227,16 @@ def candidate_of(tmdb_type: MediaType, body: ResultBody) -> Candidate:
     )
 
 
-def movie_of(tmdb_type: MediaType, body: MovieBody) -> Movie:
+def movie_of(tmdb_type: MediaType, body: MovieBody, label: Callable[[Named], Label]) -> Movie:
     """A series' directors are its creators, and its runtime is that of all episodes."""
+
+    def labels(given: Iterable[Named]) -> tuple[Label, ...]:
+        """Each once, in order."""
+        return tuple({found.identity: found for found in map(label, given) if found}.values())
+
+    def working_as(jobs: set[str]) -> tuple[Label, ...]:
+        return labels(p for p in crew if p.job in jobs or any(credit.job in jobs for credit in p.jobs))
+
     episodes = body.episode_run_time
     series_runtime = round(sum(episodes) / len(episodes) * body.number_of_episodes) if episodes else 0
     runtime = body.runtime if tmdb_type == "movie" else series_runtime
@@ -1195,16 +1251,17 @@ def movie_of(tmdb_type: MediaType, body: MovieBody) -> Movie:
         release_date=body.release_date if _year_of(body.release_date) else None,
         runtime=runtime if runtime > 0 else None,
         genres=_names(body.genres),
-        directors=_names(body.created_by) or _working_as({"Director"}, crew),
-        cast=_names(sorted(actors, key=lambda person: person.order or 0))[:CAST_SHOWN],
-        writers=_working_as(WRITING_JOBS, crew),
+        directors=labels(body.created_by) or working_as({"Director"}),
+        cast=labels(sorted(actors, key=lambda person: person.order or 0))[:CAST_SHOWN],
+        **{role: working_as(jobs) for role, jobs in JOBS.items()},
+        studios=labels(body.production_companies),
         countries=_names(body.production_countries),
         languages=_names(body.spoken_languages),
         keywords=_names(itertools.chain(*body.keywords.values())),
         poster_url=_poster_url(body.poster_path),
         tmdb_rating=body.vote_average if body.vote_count else None,
         tmdb_votes=body.vote_count,
-        collection=body.belongs_to_collection.name if body.belongs_to_collection else None,
+        collection=label(body.belongs_to_collection) if body.belongs_to_collection else None,
     )
 
 
@@ -1222,7 +1279,7 @@ CONSIDERED = 10  # candidates that a match keeps
 NO_KEY = "No TMDB_API_KEY is set, so no film was looked up."
 
 Model = TypeVar("Model", bound=BaseModel)
-Known = TypeVar("Known", Match, Movie)
+Known = TypeVar("Known", Match, Movie, Collection)
 
 
 class _Fault(Exception):
@@ -1265,9 +1322,10 @@ class TMDBClient:
         self._places = asyncio.Semaphore(settings.tmdb_connections)
         self._faults_in_a_row = 0
         self._known: weakref.WeakValueDictionary[Hashable, Any] = weakref.WeakValueDictionary()
-        self._last_known: deque[Match | Movie] = deque(maxlen=REMEMBERED)
+        self._last_known: deque[Match | Movie | Collection] = deque(maxlen=REMEMBERED)
         self._in_flight: dict[Hashable, asyncio.Task[Any]] = {}
         self._decided: dict[Hashable, Match] = {}
+        self._labels: weakref.WeakValueDictionary[Hashable, Label] = weakref.WeakValueDictionary()
         self._headers, self._params = {"Accept-Encoding": "gzip"}, {}
         if key := settings.tmdb_api_key.get_secret_value():
             self.key_state = "unchecked"
@@ -1350,7 +1408,24 @@ class TMDBClient:
 
     async def _movie(self, tmdb_type: MediaType, tmdb_id: int) -> Movie:
         params = {"append_to_response": APPENDED[tmdb_type]}
-        return movie_of(tmdb_type, await self._get(f"{tmdb_type}/{tmdb_id}", MovieBody, params))
+        return movie_of(tmdb_type, await self._get(f"{tmdb_type}/{tmdb_id}", MovieBody, params), self._label)
+
+    def _label(self, named: Named) -> Label:
+        """One for all movies in which it stands."""
+        key = named.id, named.name
+        label = self._labels.get(key)
+        if label is None:
+            label = self._labels[key] = Label(named.name or "")
+            label.tmdb_id, label.identity = named.id, named.id or str(label)
+        return label
+
+    async def collection(self, tmdb_id: int) -> Collection:
+        return await self._once(("collection", tmdb_id), partial(self._collection, tmdb_id))
+
+    async def _collection(self, tmdb_id: int) -> Collection:
+        body = await self._get(f"collection/{tmdb_id}", CollectionBody, {})
+        today = datetime.now(UTC).date().isoformat()
+        return Collection(body.name, tuple(part.id for part in body.parts if "" < part.release_date <= today))
 
     async def _with_imdb_id(self, imdb_id: str) -> Candidate | None:
         body = await self._get(f"find/{imdb_id}", FindBody, {"external_source": "imdb_id"})
@@ -1452,6 +1527,503 @@ def _seconds(retry_after: str | None) -> float | None:
     return float(retry_after) if retry_after and re.fullmatch(r"[0-9]{1,6}", retry_after) else None
 
 
+# === Statistics ===============================================================
+# Films -> numbers, pure functions.
+
+WHAT_COUNTS = """All of it from what is known by now, of all time or of one `year` of the diary.
+
+- A film counts when it was watched; with a `year`, when it has a viewing in it.
+- A viewing is a row of the diary. A rewatch is one too: one that says so, or that is not the film's first.
+  The date in watched.csv is no viewing. Viewings without a date count, but in no year.
+- Ratings are the film's own, as they are now, not those of its viewings.
+- Hours are a film's runtime as often as it was viewed, and once without a diary. Films whose runtime is not
+  known are left out of them and counted. Series are in all numbers, and counted apart.
+- People, studios and collections are told apart by TMDB's id; each counts once a film, whatever the jobs.
+- Ties are broken by mean rating, then by name."""
+
+LEAST_RATED = 3  # films that a mean rating takes to be ranked
+LEAST_VOTES = 50  # at TMDB, for a crowd to compare with
+GEM_VOTES = 1_000  # fewer is hidden
+RUNTIMES = (0, 60, 90, 120, 150, 180)  # the lower ends of the columns, in minutes
+AGES = (0, 1, 5, 10, 20, 30, 50)  # and in years
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+
+@dataclass(slots=True)
+class Bar:
+    """One of a chart: how many, the mean of their ratings, and which films they are."""
+
+    name: str
+    count: int
+    mean_rating: float | None
+    movie_ids: list[int]
+    tmdb_id: int | None = None
+
+
+@dataclass(slots=True)
+class Ranking:
+    """The first of `total`, by films; and by mean rating, of those with three rated films or more."""
+
+    most_watched: list[Bar]
+    highest_rated: list[Bar]
+    total: int
+
+
+@dataclass(slots=True)
+class Listed:
+    """A film of a list, with the number that put it there."""
+
+    movie_id: int
+    title: str
+    year: int | None
+    poster_url: str | None
+    rating: float | None
+    value: float | None
+
+
+@dataclass(slots=True)
+class Totals:
+    """`viewings` have a row in the diary, `undated` ones of them no date; a rewatch is a viewing too.
+
+    `hours` are those of all viewings, and once of films that are not in the diary; `without_runtime` films
+    are left out of them. `series` are in all numbers. A streak is one of days or weeks (from Monday) with a
+    viewing; averages are over the time from the first to the last one. `milestones` are every 50th viewing.
+    """
+
+    films: int
+    series: int
+    viewings: int
+    undated: int
+    rewatches: int
+    hours: float
+    days: float
+    without_runtime: int
+    rated: int
+    liked: int
+    reviewed: int
+    watchlist: int
+    directors: int
+    countries: int
+    languages: int
+    mean_rating: float | None
+    median_rating: float | None
+    longest_streak_days: int
+    longest_streak_weeks: int
+    days_with_two_or_more: int
+    viewings_per_week: float | None
+    viewings_per_month: float | None
+    first: Listed | None
+    last: Listed | None
+    milestones: list[Listed]
+
+
+@dataclass(slots=True)
+class ThroughTime:
+    """Viewings by year, month, week (its Monday), weekday and day; films by release year and decade.
+
+    `best_decades` are the three of the highest mean rating, with three rated films or more. `ages` are those
+    of the films in years, by viewing.
+    """
+
+    years: list[Bar]
+    months: list[Bar]
+    weeks: list[Bar]
+    weekdays: list[Bar]
+    days: list[Bar]
+    release_years: list[Bar]
+    decades: list[Bar]
+    best_decades: list[Bar]
+    ages: list[Bar]
+    mean_age: float | None
+
+
+@dataclass(slots=True)
+class Ratings:
+    """`above_crowd` and `below_crowd`: the rating less half of TMDB's, for films with 50 votes or more.
+
+    `obscure` and `popular` by votes; `gems` are rated 4 or higher and have 50 to 999 votes.
+    """
+
+    histogram: list[Bar]
+    above_crowd: list[Listed]
+    below_crowd: list[Listed]
+    obscure: list[Listed]
+    popular: list[Listed]
+    gems: list[Listed]
+
+
+@dataclass(slots=True)
+class CollectionSeen:
+    """A collection of which two films or more were watched, and how many of it are released."""
+
+    name: str
+    tmdb_id: int
+    watched: int
+    released: int
+    movie_ids: list[int]
+
+
+@dataclass(slots=True)
+class What:
+    """`themes` are TMDB's keywords; `collections` are those that the least is missing of first."""
+
+    genres: Ranking
+    countries: Ranking
+    languages: Ranking
+    themes: Ranking
+    studios: Ranking
+    collections: list[CollectionSeen]
+    genre_pairs: list[Bar]
+
+
+@dataclass(slots=True)
+class Who:
+    directors: Ranking
+    cast: Ranking
+    writers: Ranking
+    composers: Ranking
+    cinematographers: Ranking
+    editors: Ranking
+    producers: Ranking
+
+
+@dataclass(slots=True)
+class FilmLists:
+    """`new` and `old`: the highest rated of the year's releases and of older ones; empty without a year."""
+
+    most_rewatched: list[Listed]
+    longest: list[Listed]
+    shortest: list[Listed]
+    new: list[Listed]
+    old: list[Listed]
+    runtimes: list[Bar]
+
+
+@dataclass(slots=True)
+class Watchlist:
+    """What is on the watchlist and not watched; whatever the year.
+
+    `directors` are those with three rated films or more, by their mean rating, and with films on the list.
+    """
+
+    films: int
+    hours: float
+    without_runtime: int
+    watched_from_it: int
+    genres: list[Bar]
+    decades: list[Bar]
+    directors: list[Bar]
+
+
+@dataclass(slots=True)
+class Statistics:
+    """All that rests on TMDB rests on the `matched` of the `films`; `pending` ones are still looked up."""
+
+    year: int | None
+    years: list[int]
+    films: int
+    matched: int
+    pending: int
+    totals: Totals
+    through_time: ThroughTime
+    ratings: Ratings
+    what: What
+    who: Who
+    lists: FilmLists
+    watchlist: Watchlist
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One viewing of one film; `day` is None where the diary has none."""
+
+    day: date | None
+    film: Film
+    rewatch: bool
+
+
+def statistics(
+    films: list[Film], collections: Mapping[int, Collection], year: int | None = None, limit: int = 10
+) -> Statistics:
+    """See WHAT_COUNTS; lists have `limit` entries at most."""
+    films = [replace(film) for film in films]  # as of now, for they may be looked up meanwhile
+    viewings = [seen for film in films for seen in _viewings(film)]
+    years = sorted({seen.day.year for seen in viewings if seen.day}, reverse=True)
+    watched = [film for film in films if film.watched]
+    if year is not None:
+        viewings = [seen for seen in viewings if seen.day and seen.day.year == year]
+        watched = list({seen.film.movie_id: seen.film for seen in viewings}.values())
+    viewings.sort(key=lambda seen: (seen.day or date.min, seen.film.movie_id))
+    return Statistics(
+        year=year,
+        years=years,
+        films=len(watched),
+        matched=sum(film.match.movie is not None for film in watched),
+        pending=sum(film.match.status == "pending" for film in watched),
+        totals=_totals(films, watched, viewings),
+        through_time=_through_time(watched, viewings, year),
+        ratings=_ratings(watched, limit),
+        what=_what(watched, collections, limit),
+        who=Who(**{role.name: _ranking(_by(watched, role.name), limit) for role in fields(Who)}),
+        lists=_lists(watched, viewings, year, limit),
+        watchlist=_watchlist(films, limit),
+    )
+
+
+def _viewings(film: Film) -> Iterator[Seen]:
+    """Oldest first."""
+    for number, viewing in enumerate(reversed(film.viewings)):
+        yield Seen(viewing.watched_date, film, viewing.rewatch or number > 0)
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(sum(known) / len(known), 2) if known else None
+
+
+def _bar(name: str, films: list[Film]) -> Bar:
+    ids = list(dict.fromkeys([film.movie_id for film in films]))
+    tmdb_id = name.tmdb_id if isinstance(name, Label) else None
+    return Bar(str(name), len(films), _mean([film.rating for film in films]), ids, tmdb_id)
+
+
+def _bars(pairs: Iterable[tuple[Hashable, Film]], keys: Iterable[Hashable] | None = None) -> list[Bar]:
+    """A bar a key, in the order of `keys`, or sorted."""
+    groups: defaultdict[Any, list[Film]] = defaultdict(list)
+    for key, film in pairs:
+        groups[key].append(film)
+    return [_bar(str(key), groups.get(key, [])) for key in (sorted(groups) if keys is None else keys)]
+
+
+def _columns(pairs: Iterable[tuple[int, Film]], ends: Sequence[int]) -> list[Bar]:
+    """A column from each of `ends` up to the next."""
+    names = [f"{low}–{high - 1}" if high - low > 1 else str(low) for low, high in itertools.pairwise(ends)]
+    names.append(f"{ends[-1]} or more")
+    return _bars(((names[bisect_right(ends, value) - 1], film) for value, film in pairs), names)
+
+
+def _listed(film: Film, value: float | None = None) -> Listed:
+    movie = film.match.movie
+    poster = movie.poster_url if movie else None
+    return Listed(film.movie_id, film.name, film.year, poster, film.rating, value)
+
+
+def _top(films: Iterable[tuple[float | None, Film]], limit: int, least_first: bool = False) -> list[Listed]:
+    """The films of the highest value, or of the least."""
+    sign = 1 if least_first else -1
+    known = ((sign * value, -(film.rating or 0), film) for value, film in films if value is not None)
+    first = heapq.nsmallest(limit, known, key=lambda entry: (*entry[:2], entry[2].name))
+    return [_listed(film, round(sign * value, 2)) for value, _, film in first]
+
+
+Groups = list[tuple[str, list[Film]]]
+
+
+def _by(films: Iterable[Film], attribute: str) -> Groups:
+    """Films by what their movies have as `attribute`, a tuple of names."""
+    groups: dict[Hashable, tuple[str, list[Film]]] = {}
+    for film in films:
+        for name in getattr(film.match.movie, attribute, ()):
+            key = name.identity if type(name) is Label else name
+            group = groups.get(key)
+            if group is None:
+                groups[key] = group = name, []
+            group[1].append(film)
+    return list(groups.values())
+
+
+def _most(groups: Groups, limit: int) -> list[Bar]:
+    """By films, then mean rating, then name. Only those that may be among the first are looked at closely."""
+    sizes = sorted((len(films) for _, films in groups), reverse=True)
+    least = sizes[min(limit, len(sizes)) - 1] if sizes else 0
+    bars = [_bar(name, films) for name, films in groups if len(films) >= least]
+    return sorted(bars, key=lambda bar: (-bar.count, -(bar.mean_rating or 0), bar.name))[:limit]
+
+
+def _highest_rated(groups: Groups, limit: int | None) -> list[Bar]:
+    means = []
+    for name, films in groups:
+        if len(films) < LEAST_RATED:
+            continue
+        ratings = [film.rating for film in films if film.rating is not None]
+        if len(ratings) >= LEAST_RATED:
+            means.append((-sum(ratings) / len(ratings), -len(ratings), name, films))
+    means.sort(key=itemgetter(0, 1, 2))
+    return [_bar(name, [f for f in films if f.rating is not None]) for *_, name, films in means[:limit]]
+
+
+def _ranking(groups: Groups, limit: int) -> Ranking:
+    return Ranking(_most(groups, limit), _highest_rated(groups, limit), len(groups))
+
+
+def _minutes(film: Film) -> int | None:
+    return film.match.movie.runtime if film.match.movie else None
+
+
+def _hours(films: Iterable[Film], times: Mapping[int, int]) -> float:
+    """Of films, each as often as it was viewed, and at least once."""
+    return round(sum((_minutes(film) or 0) * max(times.get(film.movie_id, 1), 1) for film in films) / 60, 1)
+
+
+def _totals(films: list[Film], watched: list[Film], viewings: list[Seen]) -> Totals:
+    hours = _hours(watched, Counter(seen.film.movie_id for seen in viewings))
+    dated = [seen for seen in viewings if seen.day]
+    per_day = Counter(seen.day.toordinal() for seen in dated if seen.day)
+    span = max(per_day) - min(per_day) + 1 if per_day else 0
+    ratings = [film.rating for film in watched if film.rating is not None]
+    return Totals(
+        films=len(watched),
+        series=sum(film.match.movie is not None and film.match.movie.tmdb_type == "tv" for film in watched),
+        viewings=len(viewings),
+        undated=len(viewings) - len(dated),
+        rewatches=sum(seen.rewatch for seen in viewings),
+        hours=hours,
+        days=round(hours / 24, 1),
+        without_runtime=sum(_minutes(film) is None for film in watched),
+        rated=len(ratings),
+        liked=sum(film.liked for film in watched),
+        reviewed=sum(any(entry.review for entry in film.entries) for film in watched),
+        watchlist=sum(film.watchlist for film in films),
+        directors=len(_by(watched, "directors")),
+        countries=len(_by(watched, "countries")),
+        languages=len(_by(watched, "languages")),
+        mean_rating=_mean(ratings),
+        median_rating=median(ratings) if ratings else None,
+        longest_streak_days=_longest_run(per_day),
+        longest_streak_weeks=_longest_run((day - 1) // 7 for day in per_day),
+        days_with_two_or_more=sum(count > 1 for count in per_day.values()),
+        viewings_per_week=round(len(dated) * 7 / max(span, 7), 2) if dated else None,
+        viewings_per_month=round(len(dated) * 30.44 / max(span, 30.44), 2) if dated else None,
+        first=_listed(dated[0].film) if dated else None,
+        last=_listed(dated[-1].film) if dated else None,
+        milestones=[_listed(seen.film, number) for number, seen in enumerate(dated, 1) if number % 50 == 0],
+    )
+
+
+def _longest_run(numbers: Iterable[int]) -> int:
+    """How many numbers follow each other without a gap."""
+    longest = run = 0
+    before: int | None = None
+    for number in sorted(set(numbers)):
+        run = run + 1 if number - 1 == before else 1
+        longest, before = max(longest, run), number
+    return longest
+
+
+def _through_time(watched: list[Film], viewings: list[Seen], year: int | None) -> ThroughTime:
+    days = [(seen.day, seen.film) for seen in viewings if seen.day]
+    ages = [(day.year - film.year, film) for day, film in days if film.year and film.year <= day.year]
+    released = [(film.year, film) for film in watched if film.year]
+    decades: defaultdict[int, list[Film]] = defaultdict(list)
+    for release_year, film in released:
+        decades[release_year // 10 * 10].append(film)
+    named = [(f"{decade}s", films) for decade, films in sorted(decades.items())]
+    return ThroughTime(
+        years=_bars((day.year, film) for day, film in days),
+        months=_bars(
+            ((day.isoformat()[:7], film) for day, film in days),
+            [f"{year}-{month:02}" for month in range(1, 13)] if year else None,
+        ),
+        weeks=_bars((day - timedelta(day.weekday()), film) for day, film in days),
+        weekdays=_bars(((WEEKDAYS[day.weekday()], film) for day, film in days), WEEKDAYS),
+        days=_bars(days),
+        release_years=_bars(released),
+        decades=[_bar(name, films) for name, films in named],
+        best_decades=_highest_rated(named, 3),
+        ages=_columns(ages, AGES),
+        mean_age=_mean(age for age, _ in ages),
+    )
+
+
+def _ratings(watched: list[Film], limit: int) -> Ratings:
+    movies = [(film.match.movie, film) for film in watched if film.match.movie]
+    voted = [(movie, film) for movie, film in movies if movie.tmdb_votes >= LEAST_VOTES]
+    crowd = [
+        (film.rating - movie.tmdb_rating / 2, film)
+        for movie, film in voted
+        if film.rating is not None and movie.tmdb_rating
+    ]
+    votes = [(movie.tmdb_votes, film) for movie, film in movies if movie.tmdb_votes]
+    gems = [(m.tmdb_votes, f) for m, f in voted if m.tmdb_votes < GEM_VOTES and (f.rating or 0) >= 4]
+    return Ratings(
+        histogram=_bars(
+            ((f"{film.rating:g}", film) for film in watched if film.rating),
+            [f"{half / 2:g}" for half in range(1, 11)],
+        ),
+        above_crowd=_top(((less, film) for less, film in crowd if less > 0), limit),
+        below_crowd=_top(((less, film) for less, film in crowd if less < 0), limit, least_first=True),
+        obscure=_top(votes, limit, least_first=True),
+        popular=_top(votes, limit),
+        gems=_top(gems, limit, least_first=True),
+    )
+
+
+def _what(watched: list[Film], collections: Mapping[int, Collection], limit: int) -> What:
+    pairs: defaultdict[str, list[Film]] = defaultdict(list)
+    for film in watched:
+        genres = film.match.movie.genres if film.match.movie else ()
+        for pair in itertools.combinations(sorted(genres), 2):
+            pairs[" & ".join(pair)].append(film)
+    return What(
+        genres=_ranking(_by(watched, "genres"), limit),
+        countries=_ranking(_by(watched, "countries"), limit),
+        languages=_ranking(_by(watched, "languages"), limit),
+        themes=_ranking(_by(watched, "keywords"), limit),
+        studios=_ranking(_by(watched, "studios"), limit),
+        collections=_collections(watched, collections)[:limit],
+        genre_pairs=_most(list(pairs.items()), limit),
+    )
+
+
+def _collections(watched: list[Film], known: Mapping[int, Collection]) -> list[CollectionSeen]:
+    movies = ((film.match.movie, film) for film in watched)
+    films = {movie.tmdb_id: film for movie, film in movies if movie and movie.tmdb_type == "movie"}
+    found = []
+    for tmdb_id, collection in known.items():
+        ids = [films[part].movie_id for part in collection.released if part in films]
+        if len(ids) > 1:
+            found.append(CollectionSeen(collection.name, tmdb_id, len(ids), len(collection.released), ids))
+    return sorted(found, key=lambda seen: (seen.released - seen.watched, -seen.watched, seen.name))
+
+
+def _lists(watched: list[Film], viewings: list[Seen], year: int | None, limit: int) -> FilmLists:
+    times = Counter(seen.film.movie_id for seen in viewings)
+    runtimes = [(minutes, film) for film in watched if (minutes := _minutes(film))]
+    new = [film for film in watched if year and film.year == year]
+    old = [film for film in watched if year and film.year and film.year < year]
+    return FilmLists(
+        most_rewatched=_top(
+            ((times[film.movie_id], film) for film in watched if times[film.movie_id] > 1), limit
+        ),
+        longest=_top(runtimes, limit),
+        shortest=_top(runtimes, limit, least_first=True),
+        new=_top(((film.rating, film) for film in new), limit),
+        old=_top(((film.rating, film) for film in old), limit),
+        runtimes=_columns(runtimes, RUNTIMES),
+    )
+
+
+def _watchlist(films: list[Film], limit: int) -> Watchlist:
+    listed = [film for film in films if film.watchlist and not film.watched]
+    watched = [film for film in films if film.watched]
+    on_it = {getattr(name, "identity", name): found for name, found in _by(listed, "directors")}
+    best = _highest_rated(_by(watched, "directors"), None)
+    decades = _bars((f"{film.year // 10 * 10}s", film) for film in listed if film.year)
+    return Watchlist(
+        films=len(listed),
+        hours=_hours(listed, {}),
+        without_runtime=sum(_minutes(film) is None for film in listed),
+        watched_from_it=sum(film.watchlist and film.watched for film in films),
+        genres=_most(_by(listed, "genres"), limit),
+        decades=decades,
+        directors=[
+            replace(bar, count=len(found), movie_ids=[film.movie_id for film in found])
+            for bar in best
+            if (found := on_it.get(bar.tmdb_id or bar.name))
+        ][:limit],
+    )
+
+
 # === Sessions =================================================================
 
 STOPPED = "The work was stopped."
@@ -1471,6 +2043,7 @@ class Session:
     session_id: str = field(default_factory=partial(secrets.token_urlsafe, 16))
     status: SessionStatus = "processing"
     error_message: str | None = None
+    collections: dict[int, Collection] = field(default_factory=dict)  # by TMDB's id
     revision: int = 0  # grows with every change that a follower wants to hear of
     followers: int = 0
     over: asyncio.Event = field(default_factory=asyncio.Event)  # nothing more is to be followed
@@ -1677,9 +2250,25 @@ async def _look_up(session: Session, tmdb: TMDBClient) -> str | None:
         async with asyncio.TaskGroup() as group:
             for _ in range(tmdb.workers):
                 group.create_task(_work(session, films, tmdb))
+        await _read_collections(session, tmdb)
     except* TMDBKeyRejected as rejected:
         raise rejected.exceptions[0] from None
     return None
+
+
+async def _read_collections(session: Session, tmdb: TMDBClient) -> None:
+    """Those of which two films or more were watched, for the statistics."""
+
+    async def read(tmdb_id: int) -> None:
+        with contextlib.suppress(TMDBUnavailable, TMDBNotFound):  # then it is not in the statistics
+            session.collections[tmdb_id] = await tmdb.collection(tmdb_id)
+
+    watched = (film.match.movie for film in session.export.films if film.watched)
+    ids = Counter(movie.collection.tmdb_id for movie in watched if movie and movie.collection)
+    async with asyncio.TaskGroup() as group:
+        for tmdb_id, count in ids.items():
+            if tmdb_id and count > 1:
+                group.create_task(read(tmdb_id))
 
 
 async def _work(session: Session, films: Iterator[Film], tmdb: TMDBClient) -> None:
@@ -1921,7 +2510,7 @@ def _movie(film: Film) -> dict[str, Any]:
         "tmdb_url": movie and tmdb_url(movie.tmdb_type, movie.tmdb_id),
         "tmdb_enriched": movie is not None,
         "movie_id": film.movie_id,
-        "title": film.title or (movie.title if movie else ""),
+        "title": film.name,
         "year": film.year,
         "letterboxd_uri": film.film_uri or None,
         "rating": film.rating,
@@ -2049,7 +2638,7 @@ def letterboxd_row(film: Film, entry: Viewing) -> list[object]:
         film.film_uri,
         tmdb[1] if tmdb and tmdb[0] == "movie" else None,
         imdb_id,
-        film.title or (movie and movie.title),
+        film.name,
         film.year,
         movie and movie.directors,
         entry.rating,
@@ -2228,6 +2817,15 @@ async def correct_match(
 async def clear_match(session: TheSession, film: TheFilm, service: TheService) -> None:
     """The film is `not_found` from now on, and no retry looks it up again. Remembered like a correction."""
     decide(session, film, None, service.tmdb)
+
+
+@of_session.get("/stats", summary="Statistics", description=WHAT_COUNTS)
+def read_statistics(
+    session: TheSession,
+    year: Annotated[int | None, Query(ge=1, le=9999, description="A year in review.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="How long a list is at most.")] = 10,
+) -> Statistics:
+    return statistics(session.export.films, session.collections, year, limit)
 
 
 @of_session.post("/retry", summary="Look up again what has no match", status_code=202, responses=_errors(409))

@@ -124,6 +124,7 @@ class FakeTMDB:
         app.router.add_get("/3/search/{media:movie|tv}", self._search)
         app.router.add_get("/3/find/{imdb_id}", self._find)
         app.router.add_get(r"/3/{media:movie|tv}/{id:\d+}", self._detail)
+        app.router.add_get(r"/3/collection/{id:\d+}", self._collection)
         app.middlewares.append(self._gate)
         app.router.add_get("/fake", self._control)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -203,6 +204,14 @@ class FakeTMDB:
         appended = request.query.get("append_to_response", "").split(",")
         optional = {"credits", "aggregate_credits", "keywords", "external_ids"} - set(appended)
         return _gzipped({key: value for key, value in body.items() if key not in optional | {"media"}})
+
+    async def _collection(self, request: web.Request) -> web.Response:
+        tmdb_id = int(request.match_info["id"])
+        parts = [b for b in self._index.bodies if (b.get("belongs_to_collection") or {}).get("id") == tmdb_id]
+        if not parts or tmdb_id == 404:
+            return _error(404, 34, "The resource you requested could not be found.")
+        name = parts[0]["belongs_to_collection"]["name"]
+        return _gzipped({"id": tmdb_id, "name": name, "parts": list(map(_result, parts))})
 
     async def _control(self, request: web.Request) -> web.Response:
         """For the benchmark: sets what the query names, tells what was asked, and forgets it."""

@@ -1,0 +1,460 @@
+"""Statistics: every number of a small diary by hand, and what must hold for any diary."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import fields
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+
+import main
+from tests.conftest import SAMPLE, Api, Serve, files
+from tests.fake_tmdb import FakeTMDB, made_up
+
+
+def label(name: str, tmdb_id: int | None = None) -> main.Label:
+    made = main.Label(name)
+    made.tmdb_id, made.identity = tmdb_id, tmdb_id or name
+    return made
+
+
+def labels(*given: tuple[str, int]) -> tuple[main.Label, ...]:
+    return tuple(label(name, tmdb_id) for name, tmdb_id in given)
+
+
+def movie(tmdb_id: int, **given: Any) -> main.Movie:
+    empty: dict[str, Any] = {field.name: () for field in fields(main.Movie)}
+    empty |= {"tmdb_id": tmdb_id, "tmdb_type": "movie", "title": f"TMDB {tmdb_id}", "original_title": ""}
+    empty |= {"imdb_id": None, "release_date": None, "runtime": None, "poster_url": None, "collection": None}
+    return main.Movie(**(empty | {"tmdb_rating": None, "tmdb_votes": 0} | given))
+
+
+def film(number: int, title: str, year: int | None, days: Iterable[str] = (), **given: Any) -> main.Film:
+    """`days` latest first; a day with a `*` is marked as a rewatch, `-` is a viewing without a date."""
+    record = given.pop("movie", None)
+    viewings = [
+        main.Viewing(None if day == "-" else date.fromisoformat(day.strip("*")), rewatch="*" in day)
+        for day in days
+    ]
+    match = main.Match("exact", "", record) if record else main.Match("not_found", "")
+    logged: dict[str, Any] = {"watched": True, "viewings": viewings, "match": match}
+    return main.Film(title, year, movie_id=number, **(logged | given))
+
+
+SCOTT, WEAVER, KING = ("Ridley Scott", 578), ("Sigourney Weaver", 10205), ("Stephen King", 3027)
+NAMESAKE = ("Ridley Scott", 999)
+
+ALIEN = movie(
+    348, runtime=117, genres=("Horror", "Science Fiction"), countries=("United Kingdom", "United States"),
+    languages=("English",), keywords=("space",), directors=labels(SCOTT), cast=labels(WEAVER),
+    studios=labels(("Fox", 25)), collection=label("Alien Collection", 8091),
+    tmdb_rating=8.2, tmdb_votes=15_000,
+)  # fmt: skip
+ALIENS = movie(
+    679, runtime=137, genres=("Science Fiction", "Action"), countries=("United States",),
+    languages=("English",), keywords=("space", "war"), directors=labels(("James Cameron", 2710)),
+    writers=labels(("James Cameron", 2710), KING), cast=labels(WEAVER), studios=labels(("Fox", 25)),
+    collection=label("Alien Collection", 8091), tmdb_rating=7.9, tmdb_votes=9_000,
+)  # fmt: skip
+BLADE = movie(
+    78, runtime=118, genres=("Science Fiction",), countries=("United States",),
+    languages=("English", "Cantonese"), directors=labels(SCOTT), composers=labels(("Vangelis", 1)),
+    tmdb_rating=7.9, tmdb_votes=13_000,
+)  # fmt: skip
+SHORT = movie(9, runtime=30, genres=("Drama",), directors=labels(NAMESAKE), tmdb_rating=6.0, tmdb_votes=60)
+SERIES = movie(348, tmdb_type="tv", runtime=None, genres=("Drama",), tmdb_rating=9.0, tmdb_votes=49)
+LATER = movie(5, runtime=90, genres=("Horror",), directors=labels(SCOTT, KING))
+UNLIKED = movie(6, runtime=100, genres=("Horror",), directors=labels(("Nobody", 7)))
+
+# Sundays are 2023-12-31 and 2024-01-07; 2024-01-01 is a Monday.
+DIARY = [
+    film(1, "Alien", 1979, ("2024-01-01", "2023-12-31"), rating=5, liked=True, movie=ALIEN),
+    film(2, "Aliens", 1986, ("2024-01-02*",), rating=4, movie=ALIENS),
+    film(3, "Blade Runner", 1982, ("2024-01-02", "-"), rating=4.5, movie=BLADE, watchlist=True),
+    film(4, "Shorty", 2024, ("2024-03-10",), rating=4.5, movie=SHORT),
+    film(5, "A Series", 2023, ("2024-01-10",), rating=1, movie=SERIES),
+    film(6, "Unknown", None, (), rating=None),
+    film(7, "On the list", 2019, watched=False, watchlist=True, movie=LATER),
+    film(8, "On it too", 2005, watched=False, watchlist=True, movie=UNLIKED),
+    film(9, "Not matched", 2001, watched=False, watchlist=True),
+    film(10, "Only liked", 2000, watched=False, liked=True),
+]
+DIARY[0].viewings[0].review = "Again!"
+COLLECTIONS = {8091: main.Collection("Alien Collection", (348, 679, 8077))}
+
+
+def told(bars: list[main.Bar]) -> list[tuple[str, int]]:
+    return [(bar.name, bar.count) for bar in bars]
+
+
+def titles(listed: list[main.Listed]) -> list[tuple[str, float | None]]:
+    return [(one.title, one.value) for one in listed]
+
+
+@pytest.fixture(scope="module")
+def ever() -> main.Statistics:
+    return main.statistics(DIARY, COLLECTIONS)
+
+
+@pytest.fixture(scope="module")
+def in_2024() -> main.Statistics:
+    return main.statistics(DIARY, COLLECTIONS, 2024)
+
+
+# --- By hand
+
+
+def test_basis_says_how_many_films_it_rests_on(ever: main.Statistics, in_2024: main.Statistics) -> None:
+    assert (ever.year, ever.years, ever.films, ever.matched, ever.pending) == (None, [2024, 2023], 6, 5, 0)
+    assert (in_2024.year, in_2024.films, in_2024.matched) == (2024, 5, 5)
+
+
+def test_totals_of_all_time(ever: main.Statistics) -> None:
+    totals = ever.totals
+
+    assert (totals.films, totals.series, totals.viewings, totals.undated) == (6, 1, 7, 1)
+    # Alien and Blade Runner a second time, and Aliens because it says so.
+    assert totals.rewatches == 3
+    assert totals.hours == round((2 * 117 + 137 + 2 * 118 + 30) / 60, 1) == 10.6
+    assert (totals.days, totals.without_runtime) == (0.4, 2)
+    assert (totals.rated, totals.liked, totals.reviewed, totals.watchlist) == (5, 1, 1, 4)
+    assert (totals.directors, totals.countries, totals.languages) == (3, 2, 2)
+    assert (totals.mean_rating, totals.median_rating) == (3.8, 4.5)
+    # 31 December to 2 January; the weeks of 25 December, 1 and 8 January.
+    assert (totals.longest_streak_days, totals.longest_streak_weeks, totals.days_with_two_or_more) == (
+        3,
+        3,
+        1,
+    )
+    # Six dated viewings in the 71 days from 31 December to 10 March.
+    assert totals.viewings_per_week == round(6 * 7 / 71, 2) == 0.59
+    assert totals.viewings_per_month == round(6 * 30.44 / 71, 2) == 2.57
+    assert totals.first and totals.last
+    assert (totals.first.title, totals.last.title, totals.milestones) == ("Alien", "Shorty", [])
+
+
+def test_totals_of_a_year(in_2024: main.Statistics) -> None:
+    totals = in_2024.totals
+
+    assert (totals.films, totals.viewings, totals.undated, totals.rewatches) == (5, 5, 0, 3)
+    assert totals.hours == round((117 + 137 + 118 + 30) / 60, 1) == 6.7
+    assert (totals.longest_streak_days, totals.longest_streak_weeks) == (2, 2)
+    assert totals.first
+    assert totals.first.title == "Alien"
+
+
+def test_every_fiftieth_viewing_is_a_milestone() -> None:
+    start = date(2020, 1, 1)
+    diary = [film(n, f"Film {n}", 2000, (f"{start + timedelta(n)}",)) for n in range(1, 121)]
+
+    assert titles(main.statistics(diary, {}).totals.milestones) == [("Film 50", 50), ("Film 100", 100)]
+
+
+def test_viewings_through_time(ever: main.Statistics, in_2024: main.Statistics) -> None:
+    time = ever.through_time
+
+    assert told(time.years) == [("2023", 1), ("2024", 5)]
+    assert told(time.months) == [("2023-12", 1), ("2024-01", 4), ("2024-03", 1)]
+    assert told(in_2024.through_time.months)[:4] == [
+        ("2024-01", 4),
+        ("2024-02", 0),
+        ("2024-03", 1),
+        ("2024-04", 0),
+    ]
+    assert len(in_2024.through_time.months) == 12
+    assert told(time.weeks) == [("2023-12-25", 1), ("2024-01-01", 3), ("2024-01-08", 1), ("2024-03-04", 1)]
+    assert [bar.count for bar in time.weekdays] == [1, 2, 1, 0, 0, 0, 2]
+    assert told(time.days)[2] == ("2024-01-02", 2)
+    assert time.days[2].movie_ids == [2, 3]
+
+
+def test_films_by_release_year_decade_and_age(ever: main.Statistics) -> None:
+    time = ever.through_time
+
+    assert told(time.release_years) == [("1979", 1), ("1982", 1), ("1986", 1), ("2023", 1), ("2024", 1)]
+    assert [(bar.name, bar.count, bar.mean_rating) for bar in time.decades] == [
+        ("1970s", 1, 5),
+        ("1980s", 2, 4.25),
+        ("2020s", 2, 2.75),
+    ]
+    assert time.best_decades == []
+    # Alien at 44 and 45, Aliens at 38, Blade Runner at 42, Shorty at 0, the series at 1.
+    assert [(name, count) for name, count in told(time.ages) if count] == [("0", 1), ("1–4", 1), ("30–49", 4)]
+    assert time.mean_age == round((44 + 45 + 38 + 42 + 0 + 1) / 6, 2)
+
+
+def test_best_decades_are_three_with_three_rated_films() -> None:
+    rated = {1950: (5, 5), 1960: (3, 3, 3), 1970: (4, 4, 4), 1980: (2, 2, 2), 1990: (4, 4, 5, None)}
+    numbers = iter(range(1, 99))
+    diary = [
+        film(next(numbers), "x", decade, rating=rating)
+        for decade, ratings in rated.items()
+        for rating in ratings
+    ]
+
+    best = main.statistics(diary, {}).through_time.best_decades
+
+    assert [(bar.name, bar.mean_rating) for bar in best] == [("1990s", 4.33), ("1970s", 4), ("1960s", 3)]
+
+
+def test_ratings_and_the_crowd(ever: main.Statistics) -> None:
+    ratings = ever.ratings
+
+    assert told(ratings.histogram) == [
+        ("0.5", 0), ("1", 1), ("1.5", 0), ("2", 0), ("2.5", 0),
+        ("3", 0), ("3.5", 0), ("4", 1), ("4.5", 2), ("5", 1),
+    ]  # fmt: skip
+    # The crowd's halves are 4.1, 3.95, 3.95 and 3; the series has too few votes.
+    assert titles(ratings.above_crowd) == [
+        ("Shorty", 1.5),
+        ("Alien", 0.9),
+        ("Blade Runner", 0.55),
+        ("Aliens", 0.05),
+    ]
+    assert ratings.below_crowd == []
+    assert titles(ratings.obscure)[:2] == [("A Series", 49), ("Shorty", 60)]
+    assert titles(ratings.popular)[:2] == [("Alien", 15_000), ("Blade Runner", 13_000)]
+    assert titles(ratings.gems) == [("Shorty", 60)]
+
+
+def test_films_rated_below_the_crowd_are_listed_lowest_first() -> None:
+    diary = [
+        film(n, str(n), 2000, rating=rating, movie=movie(n, tmdb_rating=8.0, tmdb_votes=50))
+        for n, rating in ((1, 3), (2, 0.5), (3, 4))
+    ]
+
+    assert titles(main.statistics(diary, {}).ratings.below_crowd) == [("2", -3.5), ("1", -1)]
+
+
+def test_genres_countries_languages_themes_studios(ever: main.Statistics) -> None:
+    what = ever.what
+
+    assert [(b.name, b.count, b.mean_rating) for b in what.genres.most_watched] == [
+        ("Science Fiction", 3, 4.5),
+        ("Drama", 2, 2.75),
+        ("Horror", 1, 5),
+        ("Action", 1, 4),
+    ]
+    assert [(b.name, b.mean_rating) for b in what.genres.highest_rated] == [("Science Fiction", 4.5)]
+    assert what.genres.total == 4
+    assert told(what.countries.most_watched) == [("United States", 3), ("United Kingdom", 1)]
+    assert told(what.languages.most_watched) == [("English", 3), ("Cantonese", 1)]
+    assert told(what.themes.most_watched) == [("space", 2), ("war", 1)]
+    assert [(b.name, b.tmdb_id, b.movie_ids) for b in what.studios.most_watched] == [("Fox", 25, [1, 2])]
+    assert told(what.genre_pairs) == [("Horror & Science Fiction", 1), ("Action & Science Fiction", 1)]
+
+
+def test_collections_say_how_complete_they_are(ever: main.Statistics) -> None:
+    assert ever.what.collections == [main.CollectionSeen("Alien Collection", 8091, 2, 3, [1, 2])]
+
+
+def test_people_are_told_apart_by_id_and_count_once_a_film(ever: main.Statistics) -> None:
+    who = ever.who
+
+    assert [(b.name, b.tmdb_id, b.count, b.mean_rating) for b in who.directors.most_watched] == [
+        ("Ridley Scott", 578, 2, 4.75),
+        ("Ridley Scott", 999, 1, 4.5),
+        ("James Cameron", 2710, 1, 4),
+    ]
+    assert told(who.cast.most_watched) == [("Sigourney Weaver", 2)]
+    assert told(who.writers.most_watched) == [("James Cameron", 1), ("Stephen King", 1)]
+    assert told(who.composers.most_watched) == [("Vangelis", 1)]
+    for role in (who.cinematographers, who.editors, who.producers):
+        assert role == main.Ranking([], [], 0)
+
+
+def test_film_lists(ever: main.Statistics, in_2024: main.Statistics) -> None:
+    lists = ever.lists
+
+    assert titles(lists.most_rewatched) == [("Alien", 2), ("Blade Runner", 2)]
+    assert titles(lists.longest)[0] == ("Aliens", 137)
+    assert titles(lists.shortest)[0] == ("Shorty", 30)
+    assert told(lists.runtimes)[:4] == [("0–59", 1), ("60–89", 0), ("90–119", 2), ("120–149", 1)]
+    assert (lists.new, lists.old) == ([], [])
+    assert titles(in_2024.lists.new) == [("Shorty", 4.5)]
+    assert titles(in_2024.lists.old)[:2] == [("Alien", 5), ("Blade Runner", 4.5)]
+    assert in_2024.lists.most_rewatched == []
+
+
+def test_watchlist(ever: main.Statistics, in_2024: main.Statistics) -> None:
+    listed = ever.watchlist
+
+    assert (listed.films, listed.hours, listed.without_runtime, listed.watched_from_it) == (3, 3.2, 1, 1)
+    assert told(listed.genres) == [("Horror", 2)]
+    assert told(listed.decades) == [("2000s", 2), ("2010s", 1)]
+    assert listed.directors == []
+    assert in_2024.watchlist == listed
+
+
+def test_watchlist_names_the_directors_that_the_member_rates_highest() -> None:
+    good, bad = labels(("Good", 1)), labels(("Bad", 2))
+    diary = [film(n, str(n), 2000, rating=5, movie=movie(n, directors=good)) for n in range(1, 4)]
+    diary += [film(n, str(n), 2000, rating=1, movie=movie(n, directors=bad)) for n in range(4, 7)]
+    diary += [
+        film(n, str(n), 2000, watched=False, watchlist=True, movie=movie(n, directors=who))
+        for n, who in ((7, bad), (8, good), (9, good))
+    ]
+
+    directors = main.statistics(diary, {}).watchlist.directors
+
+    assert [(b.name, b.mean_rating, b.count, b.movie_ids) for b in directors] == [
+        ("Good", 5, 2, [8, 9]),
+        ("Bad", 1, 1, [7]),
+    ]
+
+
+def test_nothing_watched_is_no_error() -> None:
+    empty = main.statistics([film(1, "x", 2000, watched=False, watchlist=True)], {}, 2020)
+
+    assert (empty.films, empty.totals.hours, empty.totals.first, empty.totals.mean_rating) == (
+        0,
+        0,
+        None,
+        None,
+    )
+
+
+# --- What must hold for any diary
+
+
+def random_diary(seed: int) -> list[main.Film]:
+    dice = random.Random(seed)
+    movies = [
+        movie(
+            n,
+            tmdb_type=dice.choice(["movie", "movie", "tv"]),
+            runtime=dice.choice([None, 45, 90, 130]),
+            genres=tuple(dice.sample(["Drama", "Horror", "War"], dice.randrange(3))),
+            directors=labels(*dice.sample([("A", 1), ("A", 2), ("B", 3)], dice.randrange(3))),
+            tmdb_rating=dice.choice([None, 3.1, 7.9]),
+            tmdb_votes=dice.choice([0, 49, 50, 5000]),
+        )
+        for n in range(1, 12)
+    ]
+    days = ["-", *(str(date(2019, 1, 1) + timedelta(dice.randrange(1500))) for _ in range(30))]
+    return [
+        film(
+            n,
+            f"Film {n}",
+            dice.choice([None, *range(1920, 2025)]),
+            sorted(dice.choices(days, k=dice.choice([0, 0, 1, 2, 3])), reverse=True) if watched else (),
+            rating=dice.choice([None, 0.5, 3, 4.5, 5]) if watched else None,
+            watched=watched,
+            watchlist=dice.random() < 0.3,
+            movie=dice.choice([None, *movies]),
+        )
+        for n in range(1, 60)
+        for watched in [dice.random() < 0.8]
+    ]
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_parts_sum_to_wholes(seed: int) -> None:
+    diary = random_diary(seed)
+    ever = main.statistics(diary, {}, limit=100)
+    years = [main.statistics(diary, {}, year, limit=100) for year in ever.years]
+
+    time, dated = ever.through_time, ever.totals.viewings - ever.totals.undated
+    assert sum(year.totals.viewings for year in years) == dated
+    assert sum(year.totals.rewatches for year in years) <= ever.totals.rewatches
+    for bars in (time.years, time.months, time.weeks, time.weekdays, time.days):
+        assert sum(bar.count for bar in bars) == dated
+    for year in years:
+        assert {bar.name: bar.count for bar in time.years}[str(year.year)] == year.totals.viewings
+        assert sum(bar.count for bar in year.through_time.months) == year.totals.viewings
+    assert sum(bar.count for bar in ever.ratings.histogram) == ever.totals.rated
+    assert sum(bar.count for bar in time.decades) == sum(bar.count for bar in time.release_years)
+    assert sum(bar.count for bar in ever.lists.runtimes) == ever.films - ever.totals.without_runtime
+    assert ever.totals.watchlist == ever.watchlist.films + ever.watchlist.watched_from_it
+    for bar in [*ever.what.genres.most_watched, *ever.who.directors.most_watched]:
+        assert bar.count == len(bar.movie_ids)
+        ratings = [diary[n - 1].rating for n in bar.movie_ids if diary[n - 1].rating is not None]
+        assert bar.mean_rating == (round(sum(r or 0 for r in ratings) / len(ratings), 2) if ratings else None)
+
+
+# --- Over HTTP
+
+
+async def test_statistics_of_the_sample_by_year_and_limit(api: Api) -> None:
+    upload = await api.upload((SAMPLE.name, SAMPLE.read_bytes()))
+    await api.ended(upload["session_id"])
+    url = f"/api/session/{upload['session_id']}/stats"
+    movies = await api.movies(upload["session_id"])
+
+    ever, year, long = [(await api.get(url + query)).json() for query in ("", "?year=2024", "?limit=100")]
+
+    assert (ever["films"], ever["matched"], ever["pending"]) == (133, 131, 0)
+    days = [day for movie in movies for day in movie["watched_dates"] if day.startswith("2024")]
+    assert (year["year"], year["totals"]["viewings"]) == (2024, len(days))
+    directors = ever["who"]["directors"]
+    assert directors["most_watched"][0]["name"] == "Quentin Tarantino"
+    assert directors["most_watched"][0]["count"] == 6
+    assert len(directors["most_watched"]) == 10
+    assert len(long["who"]["directors"]["most_watched"]) == min(directors["total"], 100)
+
+
+async def test_statistics_can_be_had_while_films_are_looked_up(api: Api, tmdb: FakeTMDB) -> None:
+    tmdb.latency_seconds = 30
+    upload = await api.upload((SAMPLE.name, SAMPLE.read_bytes()))
+
+    response = await api.get(f"/api/session/{upload['session_id']}/stats")
+
+    assert response.status_code == 200
+    assert (response.json()["films"], response.json()["pending"]) == (133, 133)
+    assert response.json()["totals"]["rated"] > 0
+
+
+@pytest.mark.parametrize("query", ["year=0", "year=x", "limit=0", "limit=101"])
+async def test_wrong_year_or_limit_is_a_422(query: str, api: Api) -> None:
+    upload = await api.upload(*files(watched="2024-01-02,Dune,2021,"))
+
+    response = await api.get(f"/api/session/{upload['session_id']}/stats?{query}")
+
+    assert response.status_code == 422
+    assert response.json()["detail"].startswith(query.partition("=")[0])
+
+
+async def test_upload_of_the_same_twice_changes_no_number(api: Api) -> None:
+    sample = (SAMPLE.name, SAMPLE.read_bytes())
+    once, twice = await api.upload(sample), await api.upload(sample, sample)
+    for upload in (once, twice):
+        await api.ended(upload["session_id"])
+
+    one, other = [(await api.get(f"/api/session/{u['session_id']}/stats")).json() for u in (once, twice)]
+
+    assert one == other
+
+
+async def test_released_films_of_a_collection_are_asked_for_once(serve: Serve) -> None:
+    collection = {"id": 77, "name": "Reels"}
+    bodies = [body | {"belongs_to_collection": collection} for body in made_up(4)]
+    bodies[3]["release_date"] = "2999-01-01"
+    async with FakeTMDB(bodies) as tmdb:
+        api = await serve(tmdb_base_url=tmdb.url)
+        watched = "\n".join(f"2024-01-02,{body['title']},{body['release_date'][:4]}," for body in bodies[:2])
+        for _ in range(2):
+            upload = await api.upload(*files(watched=watched))
+            await api.ended(upload["session_id"])
+        stats = (await api.get(f"/api/session/{upload['session_id']}/stats")).json()
+
+        assert stats["what"]["collections"] == [
+            {"name": "Reels", "tmdb_id": 77, "watched": 2, "released": 3, "movie_ids": [1, 2]}
+        ]
+        assert tmdb.calls("collection/77") == 1
+
+
+async def test_collection_that_tmdb_cannot_tell_is_left_out(serve: Serve) -> None:
+    bodies = [body | {"belongs_to_collection": {"id": 404, "name": "Gone"}} for body in made_up(2)]
+    async with FakeTMDB(bodies) as tmdb:
+        api = await serve(tmdb_base_url=tmdb.url)
+        watched = "\n".join(f"2024-01-02,{body['title']},{body['release_date'][:4]}," for body in bodies)
+        upload = await api.upload(*files(watched=watched))
+
+        status = await api.ended(upload["session_id"])
+        stats = (await api.get(f"/api/session/{upload['session_id']}/stats")).json()
+
+    assert (status["status"], status["enriched_count"]) == ("completed", 2)
+    assert stats["what"]["collections"] == []
