@@ -221,6 +221,28 @@ async def upload() -> None:
                 )
 
 
+async def stats() -> None:
+    """Statistics of a large diary, over HTTP, and what a poll waits meanwhile."""
+    async with bench(FAST) as b:
+        await b.ended(session_id := (await b.upload(ratings(7_000)))[0])
+        for query in ("", "?limit=100"):
+            times = []
+            for _ in range(7):
+                started = time.perf_counter()
+                await b.client.get(f"/api/session/{session_id}/stats{query}")
+                times.append(time.perf_counter() - started)
+            figure = f"{sorted(times)[3] * 1000:.0f} ms, at worst {max(times) * 1000:.0f}"
+            row(f"statistics of 7,000 films{query}", figure, "150 ms")
+        polling = asyncio.create_task(_poll_for(b, session_id, 3))
+        while not polling.done():
+            await b.client.get(f"/api/session/{session_id}/stats")
+        row("poll, statistics being computed all the time: p50 / p99", _percentiles(await polling), "-")
+        for name in ("movies", "matches", "letterboxd"):
+            started = time.perf_counter()
+            await b.client.get(f"/api/session/{session_id}/{name}.csv")
+            row(f"{name}.csv of 7,000 films", f"{(time.perf_counter() - started) * 1000:.0f} ms", "-")
+
+
 async def polls() -> None:
     """Latency of a poll while ten uploads are enriched."""
     async with bench() as b:
@@ -338,7 +360,7 @@ async def faults() -> None:
 
 
 GROUPS: dict[str, Callable[[], Awaitable[None]]] = {
-    group.__name__: group for group in (rate, calls, upload, polls, listeners, memory, faults)
+    group.__name__: group for group in (rate, calls, upload, stats, polls, listeners, memory, faults)
 }
 
 

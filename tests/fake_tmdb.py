@@ -322,8 +322,14 @@ def made_up(count: int) -> list[Body]:
             "spoken_languages": [{"english_name": "French", "name": "Français"}],
             "keywords": {"keywords": [{"id": n, "name": f"keyword {n + number % 500}"} for n in range(12)]},
             "credits": {
-                "cast": [p | {"name": f"Actor {number % 997} {p['id']}"} for p in people],
-                "crew": [*crew, {"id": 9, "name": f"Director {number % 400}", "job": "Director"}],
+                "cast": [
+                    p | {"id": number % 997 * 100 + p["id"], "name": f"Actor {number % 997} {p['id']}"}
+                    for p in people
+                ],
+                "crew": [
+                    *crew,
+                    {"id": 10**6 + number % 400, "name": f"Director {number % 400}", "job": "Director"},
+                ],
             },
         }
         for number in range(count)

@@ -222,11 +222,12 @@ async def test_nothing_secret_is_in_logs_or_answers(api: Api, caplog: pytest.Log
 # --- Around it
 
 
-async def test_start_page_leads_to_the_docs(api: Api) -> None:
-    response = await api.get("/", follow_redirects=True)
+async def test_page_and_docs_are_served(api: Api) -> None:
+    page, docs = await api.get("/"), await api.get("/docs")
 
-    assert response.status_code == 200
-    assert response.url.path == "/docs"
+    assert (page.status_code, docs.status_code) == (200, 200)
+    assert "This product uses the TMDB API but is not endorsed or certified by TMDB." in page.text
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
 
 
 async def test_docs_say_what_every_call_does_and_how_it_fails() -> None:

@@ -17,7 +17,7 @@ from tests.fake_tmdb import FakeTMDB, made_up
 
 def label(name: str, tmdb_id: int | None = None) -> main.Label:
     made = main.Label(name)
-    made.tmdb_id, made.identity = tmdb_id, tmdb_id or name
+    made.identity = tmdb_id or name
     return made
 
 
