@@ -1272,7 +1272,7 @@ REFUSALS = 30  # of one request; they cost nothing but time, unless TMDB never s
 OUTAGE = 5  # faults in a row that mean everybody had better wait
 BODY_BYTES = 4_000_000  # the largest one seen has 281 KB
 APPENDED = {"movie": "credits,keywords", "tv": "aggregate_credits,keywords,external_ids"}
-REMEMBERED = 1_000  # matches and movies that outlive the sessions that asked for them
+REMEMBERED = 2_000  # matches and movies that outlive the sessions that asked for them
 DECISIONS = 2_000  # of members about films, the latest ones
 CONSIDERED = 10  # candidates that a match keeps
 
