@@ -34,7 +34,8 @@ async def show(url: str) -> None:
         await _follow(client, session)
         _summarise((await client.get(f"{session}/movies?limit=1000")).json())
     print(f"\nGo on with\n\n    curl {url}{session}\n    curl '{url}{session}/movies?limit=3'")
-    print(f"    curl -F files=@tests/{SAMPLE.name} {url}/api/upload\n\nor open {url}/docs. Ctrl-C ends it.")
+    print(f"    curl -F files=@tests/{SAMPLE.name} {url}/api/upload\n")
+    print(f"or look at it: {url}/#{upload['session_id']}\nCtrl-C ends it.")
 
 
 async def _follow(client: httpx.AsyncClient, session: str) -> None:
