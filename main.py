@@ -276,7 +276,11 @@ class Movie:
     poster_url: str | None
     tmdb_rating: float | None
     tmdb_votes: int
-    collection: Label | None
+    collections: tuple[Label, ...]  # one at most
+
+    @property
+    def collection(self) -> Label | None:
+        return next(iter(self.collections), None)
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -1261,7 +1265,7 @@ def movie_of(tmdb_type: MediaType, body: MovieBody, label: Callable[[str, Named]
         poster_url=_poster_url(body.poster_path),
         tmdb_rating=body.vote_average if body.vote_count else None,
         tmdb_votes=body.vote_count,
-        collection=label("collection", body.belongs_to_collection) if body.belongs_to_collection else None,
+        collections=labels([body.belongs_to_collection] if body.belongs_to_collection else [], "collection"),
     )
 
 
@@ -1667,15 +1671,16 @@ class CollectionSeen:
 
 @dataclass(slots=True)
 class What:
-    """`themes` are TMDB's keywords; `collections` are those that the least is missing of first."""
+    """`themes` are TMDB's keywords; `completeness` is that of collections, the fullest first."""
 
     genres: Ranking
+    genre_pairs: Ranking
     countries: Ranking
     languages: Ranking
     themes: Ranking
     studios: Ranking
-    collections: list[CollectionSeen]
-    genre_pairs: list[Bar]
+    collections: Ranking
+    completeness: list[CollectionSeen]
 
 
 @dataclass(slots=True)
@@ -1988,16 +1993,17 @@ def _what(watched: list[Counted], collections: Mapping[int, Collection], limit: 
     pairs = _grouped((pair, [film]) for names, film in genres for pair in itertools.combinations(names, 2))
     return What(
         genres=_ranking(_by(watched, "genres"), limit),
+        genre_pairs=_ranking([(" & ".join(pair), films) for pair, films in pairs], limit),
         countries=_ranking(_by(watched, "countries"), limit),
         languages=_ranking(_by(watched, "languages"), limit),
         themes=_ranking(_by(watched, "keywords"), limit),
         studios=_ranking(_by(watched, "studios"), limit),
-        collections=_collections(watched, collections)[:limit],
-        genre_pairs=_most([(" & ".join(pair), films) for pair, films in pairs], limit),
+        collections=_ranking(_by(watched, "collections"), limit),
+        completeness=_completeness(watched, collections)[:limit],
     )
 
 
-def _collections(watched: list[Counted], known: Mapping[int, Collection]) -> list[CollectionSeen]:
+def _completeness(watched: list[Counted], known: Mapping[int, Collection]) -> list[CollectionSeen]:
     movies = ((counted.movie, counted) for counted in watched)
     films = {movie.tmdb_id: counted for movie, counted in movies if movie and movie.tmdb_type == "movie"}
     found = []
@@ -2288,7 +2294,7 @@ async def _read_collections(session: Session, tmdb: TMDBClient) -> None:
             session.collections[tmdb_id] = await tmdb.collection(tmdb_id)
 
     watched = (film.match.movie for film in session.export.films if film.watched)
-    ids = Counter(movie.collection.identity for movie in watched if movie and movie.collection)
+    ids = Counter(label.identity for movie in watched if movie for label in movie.collections)
     async with asyncio.TaskGroup() as group:
         for tmdb_id, count in ids.items():
             if isinstance(tmdb_id, int) and count > 1:
@@ -2531,6 +2537,7 @@ def _movie(film: Film) -> dict[str, Any]:
     known = {f.name: getattr(movie, f.name) for f in fields(Movie)} if movie else {}
     return known | {
         "tmdb_title": movie and movie.title,
+        "collection": movie and movie.collection,
         "tmdb_url": movie and tmdb_url(movie.tmdb_type, movie.tmdb_id),
         "tmdb_enriched": movie is not None,
         "movie_id": film.movie_id,

@@ -323,8 +323,8 @@ def made_up(count: int) -> list[Body]:
             "keywords": {"keywords": [{"id": n, "name": f"keyword {n + number % 500}"} for n in range(12)]},
             "credits": {
                 "cast": [
-                    p | {"id": number % 997 * 100 + p["id"], "name": f"Actor {number % 997} {p['id']}"}
-                    for p in people
+                    p | {"id": number % 997 * 100 + n, "name": f"Actor {number % 997} {p['id']}"}
+                    for n, p in enumerate(people)
                 ],
                 "crew": [
                     *crew,

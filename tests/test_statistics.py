@@ -28,7 +28,7 @@ def labels(*given: tuple[str, int]) -> tuple[main.Label, ...]:
 def movie(tmdb_id: int, **given: Any) -> main.Movie:
     empty: dict[str, Any] = {field.name: () for field in fields(main.Movie)}
     empty |= {"tmdb_id": tmdb_id, "tmdb_type": "movie", "title": f"TMDB {tmdb_id}", "original_title": ""}
-    empty |= {"imdb_id": None, "release_date": None, "runtime": None, "poster_url": None, "collection": None}
+    empty |= {"imdb_id": None, "release_date": None, "runtime": None, "poster_url": None}
     return main.Movie(**(empty | {"tmdb_rating": None, "tmdb_votes": 0} | given))
 
 
@@ -50,14 +50,14 @@ NAMESAKE = ("Ridley Scott", 999)
 ALIEN = movie(
     348, runtime=117, genres=("Horror", "Science Fiction"), countries=("United Kingdom", "United States"),
     languages=("English",), keywords=("space",), directors=labels(SCOTT), cast=labels(WEAVER),
-    studios=labels(("Fox", 25)), collection=label("Alien Collection", 8091),
+    studios=labels(("Fox", 25)), collections=labels(("Alien Collection", 8091)),
     tmdb_rating=8.2, tmdb_votes=15_000,
 )  # fmt: skip
 ALIENS = movie(
     679, runtime=137, genres=("Science Fiction", "Action"), countries=("United States",),
     languages=("English",), keywords=("space", "war"), directors=labels(("James Cameron", 2710)),
     writers=labels(("James Cameron", 2710), KING), cast=labels(WEAVER), studios=labels(("Fox", 25)),
-    collection=label("Alien Collection", 8091), tmdb_rating=7.9, tmdb_votes=9_000,
+    collections=labels(("Alien Collection", 8091)), tmdb_rating=7.9, tmdb_votes=9_000,
 )  # fmt: skip
 BLADE = movie(
     78, runtime=118, genres=("Science Fiction",), countries=("United States",),
@@ -244,11 +244,15 @@ def test_genres_countries_languages_themes_studios(ever: main.Statistics) -> Non
     assert told(what.languages.most_watched) == [("English", 3), ("Cantonese", 1)]
     assert told(what.themes.most_watched) == [("space", 2), ("war", 1)]
     assert [(b.name, b.tmdb_id, b.movie_ids) for b in what.studios.most_watched] == [("Fox", 25, [1, 2])]
-    assert told(what.genre_pairs) == [("Horror & Science Fiction", 1), ("Action & Science Fiction", 1)]
+    assert told(what.genre_pairs.most_watched) == [
+        ("Horror & Science Fiction", 1),
+        ("Action & Science Fiction", 1),
+    ]
+    assert told(what.collections.most_watched) == [("Alien Collection", 2)]
 
 
 def test_collections_say_how_complete_they_are(ever: main.Statistics) -> None:
-    assert ever.what.collections == [main.CollectionSeen("Alien Collection", 8091, 2, 3, [1, 2])]
+    assert ever.what.completeness == [main.CollectionSeen("Alien Collection", 8091, 2, 3, [1, 2])]
 
 
 def test_people_are_told_apart_by_id_and_count_once_a_film(ever: main.Statistics) -> None:
@@ -440,7 +444,7 @@ async def test_released_films_of_a_collection_are_asked_for_once(serve: Serve) -
             await api.ended(upload["session_id"])
         stats = (await api.get(f"/api/session/{upload['session_id']}/stats")).json()
 
-        assert stats["what"]["collections"] == [
+        assert stats["what"]["completeness"] == [
             {"name": "Reels", "tmdb_id": 77, "watched": 2, "released": 3, "movie_ids": [1, 2]}
         ]
         assert tmdb.calls("collection/77") == 1
@@ -457,4 +461,4 @@ async def test_collection_that_tmdb_cannot_tell_is_left_out(serve: Serve) -> Non
         stats = (await api.get(f"/api/session/{upload['session_id']}/stats")).json()
 
     assert (status["status"], status["enriched_count"]) == ("completed", 2)
-    assert stats["what"]["collections"] == []
+    assert stats["what"]["completeness"] == []
