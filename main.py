@@ -1538,14 +1538,16 @@ def _seconds(retry_after: str | None) -> float | None:
 
 WHAT_COUNTS = """All of it from what is known by now, of all time or of one `year` of the diary.
 
-- A film counts when it was watched; with a `year`, when it has a viewing in it.
+- A film counts when it was watched; with a `year`, when it has a viewing in it. Its year of release is the
+  export's, or else TMDB's.
 - A viewing is a row of the diary. A rewatch is one too: one that says so, or that is not the film's first.
-  The date in watched.csv is no viewing. Viewings without a date count, but in no year.
+  The date in watched.csv is no viewing. Viewings without a date count, but in no year. Those of one day are
+  in the order of the films.
 - Ratings are the film's own, as they are now, not those of its viewings.
 - Hours are a film's runtime as often as it was viewed, and once without a diary. Films whose runtime is not
   known are left out of them and counted. Series are in all numbers, and counted apart.
 - People, studios and collections are told apart by TMDB's id; each counts once a film, whatever the jobs.
-- Ties are broken by mean rating, then by name."""
+- Ties are broken by mean rating, or where that is the order by the number of films, then by name."""
 
 LEAST_RATED = 3  # films that a mean rating takes to be ranked
 LEAST_VOTES = 50  # at TMDB, for a crowd to compare with
@@ -1557,7 +1559,7 @@ WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", 
 
 @dataclass(slots=True)
 class Bar:
-    """One of a chart: how many, the mean of their ratings, and which films they are."""
+    """One of a chart: how many films, or viewings where it says so, their mean rating, and the films."""
 
     name: str
     count: int
@@ -1568,7 +1570,7 @@ class Bar:
 
 @dataclass(slots=True)
 class Ranking:
-    """The first of `total`, by films; and by mean rating, of those with three rated films or more."""
+    """The first of `total`, by films; and by the mean of the rated films, where these are three or more."""
 
     most_watched: list[Bar]
     highest_rated: list[Bar]
@@ -1594,6 +1596,7 @@ class Totals:
     `hours` are those of all viewings, and once of films that are not in the diary; `without_runtime` films
     are left out of them. `series` are in all numbers. A streak is one of days or weeks (from Monday) with a
     viewing; averages are over the time from the first to the last one. `milestones` are every 50th viewing.
+    `reviewed` films have a review, with a year one of a viewing in it.
     """
 
     films: int
@@ -1628,7 +1631,7 @@ class ThroughTime:
     """Viewings by year, month, week (its Monday), weekday and day; films by release year and decade.
 
     `best_decades` are the three of the highest mean rating, with three rated films or more. `ages` are those
-    of the films in years, by viewing.
+    of the films in years, by viewing; viewings that are dated before the film's year are left out.
     """
 
     years: list[Bar]
@@ -1696,7 +1699,9 @@ class Who:
 
 @dataclass(slots=True)
 class FilmLists:
-    """`new` and `old`: the highest rated of the year's releases and of older ones; empty without a year."""
+    """`most_rewatched` by viewings, two or more. `new` and `old`: the highest rated of the year's releases
+    and of older ones; empty without a year.
+    """
 
     most_rewatched: list[Listed]
     longest: list[Listed]
@@ -1745,11 +1750,19 @@ class Counted:
     """A film as it is at this moment, for it may be looked up meanwhile."""
 
     film: Film
+    match: Match
     movie: Movie | None
     movie_id: int
     name: str
     year: int | None
     rating: float | None
+
+    @classmethod
+    def of(cls, film: Film) -> Counted:
+        match = film.match
+        movie = match.movie
+        year = film.year or (_year_of(movie.release_date or "") if movie else None)
+        return cls(film, match, movie, film.movie_id, film.name, year, film.rating)
 
     @property
     def runtime(self) -> int | None:
@@ -1763,13 +1776,14 @@ class Seen:
     day: date | None
     film: Counted
     rewatch: bool
+    reviewed: bool
 
 
 def statistics(
     films: list[Film], collections: Mapping[int, Collection], year: int | None = None, limit: int = 10
 ) -> Statistics:
     """See WHAT_COUNTS; lists have `limit` entries at most."""
-    every = [Counted(f, f.match.movie, f.movie_id, f.name, f.year, f.rating) for f in films]
+    every = [Counted.of(film) for film in films]
     viewings = [seen for counted in every for seen in _viewings(counted)]
     years = sorted({seen.day.year for seen in viewings if seen.day}, reverse=True)
     watched = [counted for counted in every if counted.film.watched]
@@ -1777,19 +1791,17 @@ def statistics(
         viewings = [seen for seen in viewings if seen.day and seen.day.year == year]
         watched = list({seen.film.movie_id: seen.film for seen in viewings}.values())
     viewings.sort(key=lambda seen: (seen.day or date.min, seen.film.movie_id))
-    what = _what(watched, collections, limit)
-    who = Who(**{role.name: _ranking(_by(watched, role.name), limit) for role in fields(Who)})
     return Statistics(
         year=year,
         years=years,
         films=len(watched),
         matched=sum(counted.movie is not None for counted in watched),
-        pending=sum(counted.film.match.status == "pending" for counted in watched),
-        totals=_totals(every, watched, viewings, what, who),
+        pending=sum(counted.match.status == "pending" for counted in watched),
+        totals=_totals(every, watched, viewings, year),
         through_time=_through_time(watched, viewings, year),
         ratings=_ratings(watched, limit),
-        what=what,
-        who=who,
+        what=_what(watched, collections, limit),
+        who=Who(**{role.name: _ranking(_by(watched, role.name), limit) for role in fields(Who)}),
         lists=_lists(watched, viewings, year, limit),
         watchlist=_watchlist(every, limit),
     )
@@ -1798,12 +1810,11 @@ def statistics(
 def _viewings(counted: Counted) -> Iterator[Seen]:
     """Oldest first."""
     for number, viewing in enumerate(reversed(counted.film.viewings)):
-        yield Seen(viewing.watched_date, counted, viewing.rewatch or number > 0)
+        yield Seen(viewing.watched_date, counted, viewing.rewatch or number > 0, bool(viewing.review))
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return round(sum(known) / len(known), 2) if known else None
+def _mean(values: Sequence[float]) -> float | None:
+    return round(sum(values) / len(values), 2) if values else None
 
 
 Group = tuple[Any, list[Counted]]
@@ -1811,8 +1822,9 @@ Group = tuple[Any, list[Counted]]
 
 def _bar(name: object, films: list[Counted]) -> Bar:
     ids = list(dict.fromkeys([film.movie_id for film in films]))
+    ratings = [film.rating for film in films if film.rating is not None]
     tmdb_id = name.identity if isinstance(name, Label) and isinstance(name.identity, int) else None
-    return Bar(str(name), len(films), _mean([film.rating for film in films]), ids, tmdb_id)
+    return Bar(str(name), len(films), _mean(ratings), ids, tmdb_id)
 
 
 def _grouped(groups: Iterable[Group]) -> list[Group]:
@@ -1893,10 +1905,14 @@ def _hours(films: Iterable[Counted], times: Mapping[int, int]) -> float:
     return round(sum((film.runtime or 0) * max(times.get(film.movie_id, 1), 1) for film in films) / 60, 1)
 
 
-def _totals(
-    every: list[Counted], watched: list[Counted], viewings: list[Seen], what: What, who: Who
-) -> Totals:
+def _distinct(films: Iterable[Counted], attribute: str) -> int:
+    names = (name for film in films for name in getattr(film.movie, attribute, ()))
+    return len({name.identity if type(name) is Label else name for name in names})
+
+
+def _totals(every: list[Counted], watched: list[Counted], viewings: list[Seen], year: int | None) -> Totals:
     hours = _hours(watched, Counter(seen.film.movie_id for seen in viewings))
+    undated_reviews = {c.movie_id for c in watched if year is None and c.film.undated_reviews}
     dated = [seen for seen in viewings if seen.day]
     per_day = Counter(seen.day.toordinal() for seen in dated if seen.day)
     span = max(per_day) - min(per_day) + 1 if per_day else 0
@@ -1912,11 +1928,11 @@ def _totals(
         without_runtime=sum(counted.runtime is None for counted in watched),
         rated=len(ratings),
         liked=sum(counted.film.liked for counted in watched),
-        reviewed=sum(any(entry.review for entry in counted.film.entries) for counted in watched),
+        reviewed=len({seen.film.movie_id for seen in viewings if seen.reviewed} | undated_reviews),
         watchlist=sum(counted.film.watchlist for counted in every),
-        directors=who.directors.total,
-        countries=what.countries.total,
-        languages=what.languages.total,
+        directors=_distinct(watched, "directors"),
+        countries=_distinct(watched, "countries"),
+        languages=_distinct(watched, "languages"),
         mean_rating=_mean(ratings),
         median_rating=median(ratings) if ratings else None,
         longest_streak_days=_longest_run(per_day),
@@ -1961,7 +1977,7 @@ def _through_time(watched: list[Counted], viewings: list[Seen], year: int | None
         decades=[_bar(decade, films) for decade, films in decades],
         best_decades=_highest_rated(decades, 3),
         ages=_columns(ages, AGES),
-        mean_age=_mean(age for age, _ in ages),
+        mean_age=_mean([age for age, _ in ages]),
     )
 
 
@@ -2007,7 +2023,7 @@ def _completeness(watched: list[Counted], known: Mapping[int, Collection]) -> li
     movies = ((counted.movie, counted) for counted in watched)
     films = {movie.tmdb_id: counted for movie, counted in movies if movie and movie.tmdb_type == "movie"}
     found = []
-    for tmdb_id, collection in known.items():
+    for tmdb_id, collection in list(known.items()):  # some may be added meanwhile
         ids = [films[part].movie_id for part in collection.released if part in films]
         if len(ids) > 1:
             found.append(CollectionSeen(collection.name, tmdb_id, len(ids), len(collection.released), ids))
@@ -2280,17 +2296,17 @@ async def _look_up(session: Session, tmdb: TMDBClient) -> str | None:
         async with asyncio.TaskGroup() as group:
             for _ in range(tmdb.workers):
                 group.create_task(_work(session, films, tmdb))
-        await _read_collections(session, tmdb)
+        await read_collections(session, tmdb)
     except* TMDBKeyRejected as rejected:
         raise rejected.exceptions[0] from None
     return None
 
 
-async def _read_collections(session: Session, tmdb: TMDBClient) -> None:
+async def read_collections(session: Session, tmdb: TMDBClient) -> None:
     """Those of which two films or more were watched, for the statistics."""
 
     async def read(tmdb_id: int) -> None:
-        with contextlib.suppress(TMDBUnavailable, TMDBNotFound):  # then it is not in the statistics
+        with contextlib.suppress(TMDBError):  # then it is not in the statistics
             session.collections[tmdb_id] = await tmdb.collection(tmdb_id)
 
     watched = (film.match.movie for film in session.export.films if film.watched)
@@ -2850,6 +2866,7 @@ async def correct_match(
     Remembered for uploads of the same film until the service is stopped.
     """
     decide(session, film, await service.tmdb.movie(*choice.tmdb), service.tmdb)
+    await read_collections(session, service.tmdb)
     return movie_detail(film)
 
 

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,16 @@ def ratings(count: int, first: int = 0) -> bytes:
     for number, body in enumerate(made_up(first + count)[first:], MADE_UP + first):
         film = f"{body['title']},{body['release_date'][:4]},https://boxd.it/{_code(number * 10)}"
         lines.append(f"2024-01-02,{film},{number % 10 / 2 + 0.5:g}")
+    return "\r\n".join(lines).encode()
+
+
+def diary(count: int) -> bytes:
+    """A diary.csv of as many made-up films, one viewing each over ten years."""
+    lines = ["Date,Name,Year,Letterboxd URI,Rating,Rewatch,Tags,Watched Date"]
+    for number, body in enumerate(made_up(count)):
+        day = date(2015, 1, 1) + timedelta(number * 37 % 3650)
+        film = f"{body['title']},{body['release_date'][:4]},https://boxd.it/{_code(number * 10 + 1)}"
+        lines.append(f"{day},{film},4,,,{day}")
     return "\r\n".join(lines).encode()
 
 
@@ -224,7 +235,9 @@ async def upload() -> None:
 async def stats() -> None:
     """Statistics of a large diary, over HTTP, and what a poll waits meanwhile."""
     async with bench(FAST) as b:
-        await b.ended(session_id := (await b.upload(ratings(7_000)))[0])
+        files = [("files", ("ratings.csv", ratings(7_000))), ("files", ("diary.csv", diary(7_000)))]
+        uploaded = await b.client.post("/api/upload", files=files)
+        await b.ended(session_id := uploaded.json()["session_id"])
         for query in ("", "?limit=100"):
             times = []
             for _ in range(7):

@@ -310,6 +310,22 @@ def test_watchlist_names_the_directors_that_the_member_rates_highest() -> None:
     ]
 
 
+def test_review_counts_in_the_year_of_its_viewing() -> None:
+    diary = [film(1, "x", 2000, ("2024-01-01", "2020-01-01")), film(2, "y", 2000)]
+    diary[0].viewings[1].review = "Fine."
+    diary[1].undated_reviews = [main.Viewing(review="Fine too.")]
+
+    reviewed = [main.statistics(diary, {}, year).totals.reviewed for year in (None, 2020, 2024)]
+
+    assert reviewed == [2, 1, 0]
+
+
+def test_year_of_release_is_tmdbs_where_the_export_has_none() -> None:
+    diary = [film(1, "x", None, movie=movie(1, release_date="1994-05-05"))]
+
+    assert told(main.statistics(diary, {}).through_time.decades) == [("1990s", 1)]
+
+
 def test_nothing_watched_is_no_error() -> None:
     empty = main.statistics([film(1, "x", 2000, watched=False, watchlist=True)], {}, 2020)
 
@@ -448,6 +464,20 @@ async def test_released_films_of_a_collection_are_asked_for_once(serve: Serve) -
             {"name": "Reels", "tmdb_id": 77, "watched": 2, "released": 3, "movie_ids": [1, 2]}
         ]
         assert tmdb.calls("collection/77") == 1
+
+
+async def test_film_corrected_into_a_collection_brings_it_along(serve: Serve) -> None:
+    bodies = [body | {"belongs_to_collection": {"id": 77, "name": "Reels"}} for body in made_up(2)]
+    async with FakeTMDB(bodies) as tmdb:
+        api = await serve(tmdb_base_url=tmdb.url)
+        upload = await api.upload(*files(watched="2024-01-02,Reel0,1930,\n2024-01-02,Unheard of,1999,"))
+        await api.ended(upload["session_id"])
+        session = f"/api/session/{upload['session_id']}"
+
+        choice = {"tmdb_id": bodies[1]["id"], "tmdb_type": "movie"}
+        assert (await api.put(f"{session}/movies/2/match", json=choice)).status_code == 200
+
+        assert (await api.get(f"{session}/stats")).json()["what"]["completeness"][0]["watched"] == 2
 
 
 async def test_collection_that_tmdb_cannot_tell_is_left_out(serve: Serve) -> None:
