@@ -85,6 +85,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
@@ -1884,16 +1885,18 @@ def _most(groups: list[Group], limit: int) -> list[Bar]:
     return sorted(bars, key=lambda bar: (-bar.count, -(bar.mean_rating or 0), bar.name))[:limit]
 
 
-def _highest_rated(groups: list[Group], limit: int | None) -> list[Bar]:
-    means = []
-    for name, films in groups:
-        if len(films) < LEAST_RATED:
-            continue
-        ratings = [film.rating for film in films if film.rating is not None]
-        if len(ratings) >= LEAST_RATED:
-            means.append((-sum(ratings) / len(ratings), -len(ratings), name, films))
-    means.sort(key=itemgetter(0, 1, 2))
-    return [_bar(name, [f for f in films if f.rating is not None]) for *_, name, films in means[:limit]]
+def _highest_rated(groups: list[Group], limit: int = 100_000) -> list[Bar]:
+    """By mean rating, then the number of rated films, then name."""
+    first = heapq.nsmallest(limit, _means(groups))
+    return [_bar(groups[n][0], [film for film in groups[n][1] if film.rating is not None]) for *_, n in first]
+
+
+def _means(groups: list[Group]) -> Iterator[tuple[float, int, str, int]]:
+    for n, (name, films) in enumerate(groups):
+        if len(films) >= LEAST_RATED:
+            ratings = [film.rating for film in films if film.rating is not None]
+            if len(ratings) >= LEAST_RATED:
+                yield -sum(ratings) / len(ratings), -len(ratings), name, n
 
 
 def _ranking(groups: list[Group], limit: int) -> Ranking:
@@ -2052,8 +2055,7 @@ def _watchlist(every: list[Counted], limit: int) -> Watchlist:
     watched = [counted for counted in every if counted.film.watched]
     on_it = {name.identity: found for name, found in _by(listed, "directors")}
     best = (
-        (bar, on_it.get(bar.tmdb_id or bar.name, []))
-        for bar in _highest_rated(_by(watched, "directors"), None)
+        (bar, on_it.get(bar.tmdb_id or bar.name, [])) for bar in _highest_rated(_by(watched, "directors"))
     )
     return Watchlist(
         films=len(listed),
@@ -2573,6 +2575,9 @@ def _movie(film: Film) -> dict[str, Any]:
     }
 
 
+STATISTICS = TypeAdapter(Statistics)  # a megabyte of JSON, so it is written in the thread that counts
+
+
 def progress_json(session: Session) -> str:
     return SessionView.model_validate(session).model_dump_json()
 
@@ -2876,13 +2881,14 @@ async def clear_match(session: TheSession, film: TheFilm, service: TheService) -
     decide(session, film, None, service.tmdb)
 
 
-@of_session.get("/stats", summary="Statistics", description=WHAT_COUNTS)
+@of_session.get("/stats", summary="Statistics", description=WHAT_COUNTS, response_model=Statistics)
 def read_statistics(
     session: TheSession,
     year: Annotated[int | None, Query(ge=1, le=9999, description="A year in review.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="How long a list is at most.")] = 10,
-) -> Statistics:
-    return statistics(session.export.films, session.collections, year, limit)
+) -> Response:
+    numbers = statistics(session.export.films, session.collections, year, limit)
+    return Response(STATISTICS.dump_json(numbers), media_type="application/json")
 
 
 @of_session.post("/retry", summary="Look up again what has no match", status_code=202, responses=_errors(409))
