@@ -243,7 +243,7 @@ async def test_tabs_and_show_all(browse: Browse, api: Api) -> None:
     await ended(page)
     cast = page.get_by_role("region", name="Cast").first
 
-    await cast.get_by_role("button", name="Show all").click()
+    await cast.get_by_role("button", name="Show 100 of").click()
     await cast.locator("li").nth(50).wait_for()
     await cast.get_by_role("button", name="Highest rated").click()
 
@@ -310,6 +310,41 @@ async def test_match_is_fixed_by_a_candidate_or_a_link(browse: Browse, api: Api)
         "Our Summer on Super 8": 27205,
     }
     forget_errors(browse)
+
+
+async def test_what_is_typed_stays_when_the_report_is_drawn_again(browse: Browse, api: Api) -> None:
+    page = await browse(api)
+    await uploaded(page)
+    await ended(page)
+    await page.locator("#matches").get_by_text("Our Summer on Super 8").click()
+    link = page.get_by_label("TMDB link for Our Summer on Super 8")
+    await link.fill("https://www.themovie")
+
+    await page.evaluate("() => refresh()")
+    await page.keyboard.type("db.org/movie/27205")
+
+    assert await link.input_value() == "https://www.themoviedb.org/movie/27205"
+
+
+async def test_answer_that_comes_late_does_not_replace_a_later_one(browse: Browse, api: Api) -> None:
+    page = await browse(api)
+    await uploaded(page)
+    await ended(page)
+    late = asyncio.Event()
+
+    async def hold_all_time(route: Route) -> None:
+        if "year=" not in route.request.url:
+            await late.wait()
+        await route.continue_()
+
+    await page.route("**/stats?*", hold_all_time)
+    pending = asyncio.create_task(page.evaluate("() => refresh()"))
+    await page.get_by_role("button", name="2024", exact=True).click()
+    await page.get_by_role("heading", name="2024 in review").wait_for()
+    late.set()
+    await pending
+
+    assert await page.get_by_role("heading", name="2024 in review").is_visible()
 
 
 async def test_missing_films_are_looked_up_again(browse: Browse, api: Api, tmdb: FakeTMDB) -> None:
