@@ -1,17 +1,19 @@
 """Reads a Letterboxd export and looks every film of it up in TMDB.
 
-    uvicorn main:app                       # or: python main.py
+    uvicorn main:app                       # or: python main.py; then open http://localhost:8000, or
     curl -F files=@letterboxd-me-2026-01-01-00-00-utc.zip localhost:8000/api/upload
 
 The answer comes at once and carries a session id. The films are looked up in the background, in the
-order of the diary, as fast as TMDB allows; progress and films are read from memory; an hour after
-the work has ended everything is forgotten. The sections, in reading order:
+order of the diary, as fast as TMDB allows; progress, films and statistics are read from memory; an hour
+after the work has ended everything is forgotten. index.html, beside this file, is the page. The sections,
+in reading order:
 
     Settings     what can be set, with its default, unit and reason
     Errors       what can go wrong, and the HTTP status of each
     Films        the words of the domain: Film, Viewing, Movie, Match
     Export       bytes -> films: ZIP and CSV reading, joining, warnings
     TMDB         the rate limiter, choosing the right film, the client
+    Statistics   films -> numbers, pure functions
     Sessions     Session, and SessionStore: a dict whose entries expire
     Enrichment   the task that fills a session in, retries and corrections
     Answers      what goes over the wire: JSON and CSVs
@@ -2871,7 +2873,8 @@ async def correct_match(
     Remembered for uploads of the same film until the service is stopped.
     """
     decide(session, film, await service.tmdb.movie(*choice.tmdb), service.tmdb)
-    await read_collections(session, service.tmdb)
+    if session.task is None:  # else it will, at its end
+        await read_collections(session, service.tmdb)
     return movie_detail(film)
 
 
@@ -3084,7 +3087,8 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-ABOUT = """Upload a Letterboxd export, follow its session, read, correct and download its films.
+ABOUT = """Upload a Letterboxd export, follow its session, read its films and statistics, correct and download
+them; or let [the page](/) do it.
 
     curl -F files=@letterboxd-me-2026-01-01-00-00-utc.zip localhost:8000/api/upload
     curl localhost:8000/api/session/SESSION_ID

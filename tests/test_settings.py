@@ -40,6 +40,12 @@ def test_env_example_and_readme_list_every_setting_with_its_default() -> None:
     assert all(f"`{name}`" in readme for name in given)
 
 
+def test_outline_of_the_file_is_the_order_of_its_sections() -> None:
+    sections = re.findall(r"^# === (\w+) ===", (ROOT / "main.py").read_text("utf-8"), re.MULTILINE)
+
+    assert re.findall(r"^    ([A-Z]\w+) {2,}", str(main.__doc__), re.MULTILINE) == sections
+
+
 def test_every_call_of_the_api_is_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     paths = main.app.openapi()["paths"]
