@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -110,6 +112,19 @@ async def serving(settings: main.Settings) -> AsyncIterator[Api]:
             yield api
         server.should_exit = True
         await task
+
+
+async def process(port: int, tmdb: FakeTMDB) -> asyncio.subprocess.Process:
+    """The service as the README starts it, once it answers."""
+    environment = os.environ | {"TMDB_API_KEY": V3_KEY, "TMDB_BASE_URL": tmdb.url}
+    started = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "uvicorn", "main:app", "--port", str(port)),
+        cwd=ROOT, env=environment, stdout=-1, stderr=-1,
+    )  # fmt: skip
+    assert started.stderr
+    while b"Uvicorn running" not in await started.stderr.readline():
+        pass
+    return started
 
 
 Serve = Callable[..., Awaitable[Api]]

@@ -7,10 +7,8 @@ import csv
 import gzip
 import io
 import json
-import os
 import re
 import signal
-import sys
 import zipfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -20,7 +18,7 @@ import httpx
 import pytest
 
 import main
-from tests.conftest import ROOT, SAMPLE, SHARED, Api, Serve, files
+from tests.conftest import ROOT, SAMPLE, SHARED, Api, Serve, files, process
 from tests.fake_tmdb import V3_KEY, FakeTMDB, free_port, made_up, status, words
 
 SAMPLE_FILE = (SAMPLE.name, SAMPLE.read_bytes())
@@ -586,14 +584,7 @@ async def test_unknown_session_is_a_404_and_no_stream(api: Api) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_signal_ends_streams_and_the_service(number: signal.Signals, tmdb: FakeTMDB) -> None:
     tmdb.latency_seconds, port = 30, free_port()
-    environment = os.environ | {"TMDB_API_KEY": V3_KEY, "TMDB_BASE_URL": tmdb.url}
-    service = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "uvicorn", "main:app", "--port", str(port)),
-        cwd=ROOT, env=environment, stdout=-1, stderr=-1,
-    )  # fmt: skip
-    assert service.stderr
-    while b"Uvicorn running" not in await service.stderr.readline():
-        pass
+    service = await process(port, tmdb)
 
     async with asyncio.timeout(20), Api(base_url=f"http://127.0.0.1:{port}", timeout=30) as api:
         session = f"/api/session/{(await api.upload(SAMPLE_FILE))['session_id']}"

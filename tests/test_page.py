@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conftest import ROOT, SAMPLE, Api, Serve, files
-from tests.fake_tmdb import FakeTMDB
+from tests.conftest import ROOT, SAMPLE, Api, Serve, files, process
+from tests.fake_tmdb import FakeTMDB, free_port
 
 if TYPE_CHECKING:
     from playwright.async_api import Page, Route
@@ -193,16 +193,34 @@ async def test_without_a_key_the_page_says_so_and_shows_the_export(browse: Brows
     assert await tile(page, "rated") != ""
 
 
-async def test_service_that_goes_away_is_said_and_come_back_to(
-    browse: Browse, api: Api, tmdb: FakeTMDB
-) -> None:
+async def test_service_that_goes_away_is_said_until_it_is_back(browse: Browse, tmdb: FakeTMDB) -> None:
+    tmdb.latency_seconds, port = 0.5, free_port()
+    service = await process(port, tmdb)
+    async with Api(base_url=f"http://127.0.0.1:{port}") as api:
+        page = await browse(api)
+        await uploaded(page)
+        await page.wait_for_selector("#progress")
+
+        service.kill()
+        await service.communicate()
+        await page.get_by_text("The service does not answer. Trying again…").wait_for()
+        service = await process(port, tmdb)
+        await page.get_by_text("There is no such session").wait_for()
+
+        assert await page.get_by_text("Drop your Letterboxd export here").is_visible()
+        service.terminate()
+        await service.communicate()
+    forget_errors(browse)
+
+
+async def test_connection_that_breaks_is_made_again(browse: Browse, api: Api, tmdb: FakeTMDB) -> None:
     tmdb.latency_seconds = 0.1
     page = await browse(api)
     await uploaded(page)
     await page.wait_for_selector("#progress")
 
     await page.context.set_offline(True)
-    await page.evaluate("() => { state.stop(); watch(); }")  # as a broken connection would do, in time
+    await page.evaluate("() => { state.stop(); watch(); }")  # an open stream does not notice
     await page.get_by_text("The service does not answer. Trying again…").wait_for()
     await page.context.set_offline(False)
     await ended(page)
