@@ -92,9 +92,8 @@ async def ended(page: Page) -> None:
 
 
 async def tile(page: Page, name: str) -> str:
-    return (
-        await page.locator(".tile", has=page.get_by_text(name, exact=True)).locator("dd").first.inner_text()
-    )
+    found = page.locator(".tile", has=page.get_by_text(name, exact=True)).locator("dd").first
+    return str(await found.inner_text())
 
 
 # --- From the export to the report
