@@ -186,6 +186,25 @@ def test_films_by_release_year_decade_and_age(ever: main.Statistics) -> None:
     assert time.mean_age == round((44 + 45 + 38 + 42 + 0 + 1) / 6, 2)
 
 
+def test_viewing_before_its_films_year_has_no_age() -> None:
+    time = main.statistics([film(1, "x", 2020, ("1401-01-05", "2021-01-01"))], {}).through_time
+
+    assert [(name, count) for name, count in told(time.ages) if count] == [("1–4", 1)]
+    assert time.mean_age == 1
+
+
+def test_three_films_of_which_two_are_rated_are_not_ranked() -> None:
+    who = labels(("A", 1))
+    diary = [
+        film(n, str(n), 2000, rating=rating, movie=movie(n, directors=who))
+        for n, rating in ((1, 5), (2, 5), (3, None))
+    ]
+
+    directors = main.statistics(diary, {}).who.directors
+
+    assert (told(directors.most_watched), directors.highest_rated) == ([("A", 3)], [])
+
+
 def test_best_decades_are_three_with_three_rated_films() -> None:
     rated = {1950: (5, 5), 1960: (3, 3, 3), 1970: (4, 4, 4), 1980: (2, 2, 2), 1990: (4, 4, 5, None)}
     numbers = iter(range(1, 99))
@@ -313,7 +332,8 @@ def test_watchlist_names_the_directors_that_the_member_rates_highest() -> None:
 def test_review_counts_in_the_year_of_its_viewing() -> None:
     diary = [film(1, "x", 2000, ("2024-01-01", "2020-01-01")), film(2, "y", 2000)]
     diary[0].viewings[1].review = "Fine."
-    diary[1].undated_reviews = [main.Viewing(review="Fine too.")]
+    for reviewed_film in diary:
+        reviewed_film.undated_reviews = [main.Viewing(review="Fine too.")]
 
     reviewed = [main.statistics(diary, {}, year).totals.reviewed for year in (None, 2020, 2024)]
 
@@ -450,11 +470,14 @@ async def test_upload_of_the_same_twice_changes_no_number(api: Api) -> None:
 
 async def test_released_films_of_a_collection_are_asked_for_once(serve: Serve) -> None:
     collection = {"id": 77, "name": "Reels"}
-    bodies = [body | {"belongs_to_collection": collection} for body in made_up(4)]
-    bodies[3]["release_date"] = "2999-01-01"
+    bodies = [body | {"belongs_to_collection": collection} for body in made_up(6)]
+    bodies[3]["release_date"], bodies[4]["release_date"] = "2999-01-01", ""
+    bodies[5]["belongs_to_collection"] = {"id": 78, "name": "One seen"}
     async with FakeTMDB(bodies) as tmdb:
         api = await serve(tmdb_base_url=tmdb.url)
-        watched = "\n".join(f"2024-01-02,{body['title']},{body['release_date'][:4]}," for body in bodies[:2])
+        watched = "\n".join(
+            f"2024-01-02,{body['title']},{body['release_date'][:4]}," for body in (*bodies[:2], bodies[5])
+        )
         for _ in range(2):
             upload = await api.upload(*files(watched=watched))
             await api.ended(upload["session_id"])
@@ -463,7 +486,7 @@ async def test_released_films_of_a_collection_are_asked_for_once(serve: Serve) -
         assert stats["what"]["completeness"] == [
             {"name": "Reels", "tmdb_id": 77, "watched": 2, "released": 3, "movie_ids": [1, 2]}
         ]
-        assert tmdb.calls("collection/77") == 1
+        assert tmdb.calls("collection/") == 1
 
 
 async def test_film_corrected_into_a_collection_brings_it_along(serve: Serve) -> None:
