@@ -188,6 +188,7 @@ async def test_without_a_key_the_page_says_so_and_shows_the_export(browse: Brows
     await uploaded(page)
 
     await page.get_by_role("status").get_by_text("No TMDB_API_KEY is set").wait_for()
+    assert "This comes from TMDB" in await page.locator("#who").inner_text()
     assert await tile(page, "films") == "133"
     assert await tile(page, "rated") != ""
 
