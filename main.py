@@ -1906,13 +1906,8 @@ def _ranking(groups: list[Group], limit: int) -> Ranking:
 
 
 def _hours(films: Iterable[Counted], times: Mapping[int, int]) -> float:
-    """Of films, each as often as it was viewed, and at least once."""
-    return round(sum((film.runtime or 0) * max(times.get(film.movie_id, 1), 1) for film in films) / 60, 1)
-
-
-def _distinct(films: Iterable[Counted], attribute: str) -> int:
-    names = (name for film in films for name in getattr(film.movie, attribute, ()))
-    return len({name.identity if type(name) is Label else name for name in names})
+    """Of films, each as often as `times` says, and once where it says nothing."""
+    return round(sum((film.runtime or 0) * times.get(film.movie_id, 1) for film in films) / 60, 1)
 
 
 def _totals(every: list[Counted], watched: list[Counted], viewings: list[Seen], year: int | None) -> Totals:
@@ -1935,9 +1930,9 @@ def _totals(every: list[Counted], watched: list[Counted], viewings: list[Seen], 
         liked=sum(counted.film.liked for counted in watched),
         reviewed=len({seen.film.movie_id for seen in viewings if seen.reviewed} | undated_reviews),
         watchlist=sum(counted.film.watchlist for counted in every),
-        directors=_distinct(watched, "directors"),
-        countries=_distinct(watched, "countries"),
-        languages=_distinct(watched, "languages"),
+        directors=len(_by(watched, "directors")),
+        countries=len(_by(watched, "countries")),
+        languages=len(_by(watched, "languages")),
         mean_rating=_mean(ratings),
         median_rating=median(ratings) if ratings else None,
         longest_streak_days=_longest_run(per_day),
@@ -1965,8 +1960,12 @@ def _through_time(watched: list[Counted], viewings: list[Seen], year: int | None
     days: list[tuple[date, list[Counted]]] = _grouped(
         (seen.day, [seen.film]) for seen in viewings if seen.day
     )
-    ages = [(day.year - film.year, film) for day, films in days for film in films if film.year]
-    ages = [(age, film) for age, film in ages if age >= 0]  # the others were logged with a wrong date
+    ages = [
+        (day.year - film.year, film)
+        for day, films in days
+        for film in films
+        if film.year and film.year <= day.year  # the others were logged with a wrong date
+    ]
     released = _grouped((film.year, [film]) for film in watched if film.year)
     decades = _grouped((f"{year // 10 * 10}s", films) for year, films in released)
     return ThroughTime(
