@@ -91,6 +91,14 @@ async def ended(page: Page) -> None:
     await page.wait_for_function("() => !document.body.innerText.includes('still being looked up')")
 
 
+async def report(browse: Browse, api: Api) -> Page:
+    """The page of the sample, once all its films have been looked up."""
+    page = await browse(api)
+    await uploaded(page)
+    await ended(page)
+    return page
+
+
 async def tile(page: Page, name: str) -> str:
     found = page.locator(".tile", has=page.get_by_text(name, exact=True)).locator("dd").first
     return str(await found.inner_text())
@@ -243,9 +251,7 @@ async def test_expired_session_leads_back_to_the_start(browse: Browse, api: Api)
 
 
 async def test_year_in_review(browse: Browse, api: Api) -> None:
-    page = await browse(api)
-    await uploaded(page)
-    await ended(page)
+    page = await report(browse, api)
 
     await page.get_by_role("button", name="2024", exact=True).click()
     await page.get_by_role("heading", name="2024 in review").wait_for()
@@ -256,9 +262,7 @@ async def test_year_in_review(browse: Browse, api: Api) -> None:
 
 
 async def test_tabs_and_show_all(browse: Browse, api: Api) -> None:
-    page = await browse(api)
-    await uploaded(page)
-    await ended(page)
+    page = await report(browse, api)
     cast = page.get_by_role("region", name="Cast").first
 
     await cast.get_by_role("button", name="Show 100 of").click()
@@ -271,9 +275,7 @@ async def test_tabs_and_show_all(browse: Browse, api: Api) -> None:
 
 
 async def test_click_on_a_bar_shows_the_films_behind_it(browse: Browse, api: Api) -> None:
-    page = await browse(api)
-    await uploaded(page)
-    await ended(page)
+    page = await report(browse, api)
 
     await page.get_by_role("button", name="Quentin Tarantino").first.click()
 
@@ -286,9 +288,7 @@ async def test_click_on_a_bar_shows_the_films_behind_it(browse: Browse, api: Api
 
 
 async def test_charts_tell_their_numbers_to_the_keyboard(browse: Browse, api: Api) -> None:
-    page = await browse(api)
-    await uploaded(page)
-    await ended(page)
+    page = await report(browse, api)
     chart = page.locator("[data-chart]").first
 
     await chart.locator("button").first.focus()
@@ -305,9 +305,7 @@ async def test_charts_tell_their_numbers_to_the_keyboard(browse: Browse, api: Ap
 
 
 async def test_match_is_fixed_by_a_candidate_or_a_link(browse: Browse, api: Api) -> None:
-    page = await browse(api)
-    await uploaded(page)
-    await ended(page)
+    page = await report(browse, api)
     matches = page.locator("#matches")
 
     await matches.get_by_text("Superman", exact=True).click()
@@ -331,9 +329,7 @@ async def test_match_is_fixed_by_a_candidate_or_a_link(browse: Browse, api: Api)
 
 
 async def test_what_is_typed_stays_when_the_report_is_drawn_again(browse: Browse, api: Api) -> None:
-    page = await browse(api)
-    await uploaded(page)
-    await ended(page)
+    page = await report(browse, api)
     await page.locator("#matches").get_by_text("Our Summer on Super 8").click()
     link = page.get_by_label("TMDB link for Our Summer on Super 8")
     await link.fill("https://www.themovie")
@@ -345,9 +341,7 @@ async def test_what_is_typed_stays_when_the_report_is_drawn_again(browse: Browse
 
 
 async def test_answer_that_comes_late_does_not_replace_a_later_one(browse: Browse, api: Api) -> None:
-    page = await browse(api)
-    await uploaded(page)
-    await ended(page)
+    page = await report(browse, api)
     late = asyncio.Event()
 
     async def hold_all_time(route: Route) -> None:
@@ -366,9 +360,7 @@ async def test_answer_that_comes_late_does_not_replace_a_later_one(browse: Brows
 
 
 async def test_missing_films_are_looked_up_again(browse: Browse, api: Api, tmdb: FakeTMDB) -> None:
-    page = await browse(api)
-    await uploaded(page)
-    await ended(page)
+    page = await report(browse, api)
     tmdb.latency_seconds = 0.1
 
     await page.get_by_role("button", name="Look the missing ones up again").click()
@@ -390,9 +382,7 @@ async def test_everything_is_forgotten_at_once(browse: Browse, api: Api) -> None
 
 
 async def test_downloads_are_files(browse: Browse, api: Api) -> None:
-    page = await browse(api)
-    await uploaded(page)
-    await ended(page)
+    page = await report(browse, api)
 
     async with page.expect_download() as started:
         await page.get_by_role("link", name="movies.csv").click()
