@@ -64,6 +64,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, partial
+from ipaddress import ip_address
 from operator import itemgetter
 from pathlib import Path
 from statistics import median
@@ -73,7 +74,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args
 import aiohttp
 import uvicorn
 from dotenv import dotenv_values
-from fastapi import APIRouter, Depends, FastAPI, File, HTTPException, Query, Request, Response, UploadFile
+from fastapi import APIRouter, Depends, FastAPI, File, Query, Request, Response, UploadFile
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
@@ -94,6 +95,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger("letterboxd")
@@ -115,6 +118,19 @@ def _http_url(value: str) -> str:
     if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
         raise ValueError("it should be an address such as https://api.themoviedb.org/3")
     return value.rstrip("/")
+
+
+def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    origins = tuple(origin.rstrip("/").lower() for origin in value)
+    if not all(re.fullmatch(r"https?://[^\s/?#@*]+", origin) for origin in origins):
+        raise ValueError("each should be like http://localhost:3000, without a path or *")
+    return origins
+
+
+def _hosts(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(re.fullmatch(r"[\w.-]+|\[[0-9a-fA-F:]+\]", host) for host in value):
+        raise ValueError("each should be a name or an address, without http:// and without a port")
+    return tuple(host.lower() for host in value)
 
 
 def _one_word(value: SecretStr) -> SecretStr:
@@ -143,7 +159,12 @@ class Settings(BaseModel):
     max_upload_bytes: int = Field(default=20_000_000, ge=1)
     max_films: int = Field(default=20_000, ge=1)
     # Pages of other addresses that may call this service, separated by commas.
-    cors_origins: Annotated[tuple[str, ...], BeforeValidator(_split)] = ("http://localhost:3000",)
+    cors_origins: Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_origins)] = (
+        "http://localhost:3000",
+    )
+    # Names under which it is reached but for localhost, separated by commas: a page whose name is made to
+    # lead here could read everything otherwise.
+    allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_hosts)] = ()
     # Used by `python main.py`; uvicorn has its own --host and --port.
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65_535)
@@ -2756,14 +2777,6 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 PAGE = Path(__file__).with_name("index.html")
-# What the page needs, and nothing else: its own script and style, this service, TMDB's posters.
-PAGE_SECURITY = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "connect-src 'self'; img-src https://image.tmdb.org data:; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 PAGE_HEADERS = {
     "X-Total-Count": {
         "description": "How many films pass the filters, on all pages.",
@@ -2772,10 +2785,13 @@ PAGE_HEADERS = {
     "Link": {"description": 'The next page, `<…>; rel="next"`, if any.', "schema": {"type": "string"}},
 }
 ERRORS = {
-    400: "No file of the upload holds films; the detail says why, file by file",
+    400: "The body cannot be used; of an upload, the detail says why, file by file",
+    403: "A page of another site may not change anything here",
     404: "No such session (it may have expired), no such film in it, or no such id at TMDB",
+    408: "The body did not come in time",
     409: "The session's films are still being looked up",
     413: "Too many bytes or too many films",
+    421: "The Host is neither this machine nor one of ALLOWED_HOSTS",
     422: "The request is not as described here; the detail says where",
     502: "TMDB gave no usable answer, or rejects the key; nothing was changed",
     503: "Every place for a session is taken; Retry-After says when one may be free",
@@ -2784,8 +2800,11 @@ LETTERBOXD_TYPES = {
     "description": "A CSV, or a ZIP of them",
     "content": {"text/csv": {}, "application/zip": {}},
 }
-routes = APIRouter()
-of_session = APIRouter(prefix="/api/session/{session_id}", tags=["sessions"], responses=_errors(404, 422))
+CHANGES = _errors(403, 408, 413)  # of calls that change something
+routes = APIRouter(responses=_errors(421))
+of_session = APIRouter(
+    prefix="/api/session/{session_id}", tags=["sessions"], responses=_errors(404, 421, 422)
+)
 
 
 class CSVResponse(StreamingResponse):
@@ -2801,7 +2820,7 @@ def _attached(name: str) -> dict[str, str]:
     summary="Upload an export",
     status_code=201,
     tags=["sessions"],
-    responses=_errors(400, 413, 422, 503),
+    responses=CHANGES | _errors(400, 422, 503),
 )
 async def upload(
     files: Annotated[
@@ -2863,7 +2882,7 @@ async def read_movie(film: TheFilm) -> MovieDetail:
     return movie_detail(film)
 
 
-@of_session.put("/movies/{movie_id}/match", summary="Correct a match", responses=_errors(502))
+@of_session.put("/movies/{movie_id}/match", summary="Correct a match", responses=CHANGES | _errors(400, 502))
 async def correct_match(
     session: TheSession, film: TheFilm, choice: Choice, service: TheService
 ) -> MovieDetail:
@@ -2877,7 +2896,9 @@ async def correct_match(
     return movie_detail(film)
 
 
-@of_session.delete("/movies/{movie_id}/match", summary="Clear a wrong match", status_code=204)
+@of_session.delete(
+    "/movies/{movie_id}/match", summary="Clear a wrong match", status_code=204, responses=CHANGES
+)
 async def clear_match(session: TheSession, film: TheFilm, service: TheService) -> None:
     """The film is `not_found` from now on, and no retry looks it up again. Remembered like a correction."""
     decide(session, film, None, service.tmdb)
@@ -2893,7 +2914,9 @@ def read_statistics(
     return Response(STATISTICS.dump_json(numbers), media_type="application/json")
 
 
-@of_session.post("/retry", summary="Look up again what has no match", status_code=202, responses=_errors(409))
+@of_session.post(
+    "/retry", summary="Look up again what has no match", status_code=202, responses=CHANGES | _errors(409)
+)
 async def retry_session(session: TheSession, service: TheService) -> SessionView:
     """Asks TMDB again for the failed and the not-found films alone, but for those that were cleared."""
     retry(session, service.tmdb)
@@ -2943,7 +2966,7 @@ def download_letterboxd(
     return Response(zipped(numbered), media_type="application/zip", headers=_attached(f"{name}.zip"))
 
 
-@of_session.delete("", summary="Forget a session", status_code=204)
+@of_session.delete("", summary="Forget a session", status_code=204, responses=CHANGES)
 async def delete_session(session_id: SessionId, service: TheService) -> None:
     """Ends its work, if it still goes on, and frees its memory."""
     await service.store.delete(session_id)
@@ -2963,7 +2986,7 @@ async def health(service: TheService) -> HealthView:
 
 @routes.get("/", include_in_schema=False)
 async def page() -> FileResponse:
-    return FileResponse(PAGE, headers=PAGE_SECURITY)
+    return FileResponse(PAGE)
 
 
 async def show_service_error(_: Request, error: Exception) -> JSONResponse:
@@ -2985,24 +3008,161 @@ def _request_problem(error: Any) -> str:
     return f"{name}: {error['msg'].removeprefix('Value error, ')}"
 
 
-class UploadLimit:
-    """Counts the bytes of a request as they come, and ends it when they are too many."""
+async def show_http_error(_: Request, error: Exception) -> JSONResponse:
+    """What the framework finds wrong, in our words where its own say too little."""
+    assert isinstance(error, HTTPException)
+    detail = HTTP_ERRORS.get(error.detail, error.detail)
+    return JSONResponse({"detail": detail}, error.status_code, error.headers)
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self.app, self.max_bytes = app, max_bytes
+
+async def show_bug(_: Request, __: Exception) -> JSONResponse:
+    return JSONResponse({"detail": "An error inside this service; its log says more."}, 500)
+
+
+HTTP_ERRORS = {
+    "Invalid multipart data.": "The body is not the form that `curl -F files=@export.zip` sends.",
+    "There was an error parsing the body": "The body is not what /docs describes for this address.",
+    "Not Found": "There is nothing at this address; /docs lists what there is.",
+    "Method Not Allowed": "This address takes other methods; /docs lists them.",
+}
+
+
+# --- What stands before every route
+
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+BODY_SECONDS = 30.0  # for the whole body of a request
+SMALL_BODY_BYTES = 100_000  # where no files are taken
+GRACE_SECONDS = 0.4  # for what is under way when the service is stopped
+SECURITY = {
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+NO_CONTENT = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+# The page needs its own script and style, this service and TMDB's posters; FastAPI's /docs is from a CDN.
+MAY_LOAD = {
+    "/": f"{NO_CONTENT}; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; "
+    "img-src https://image.tmdb.org data:",
+    "/docs": f"{NO_CONTENT}; script-src 'unsafe-inline' https://cdn.jsdelivr.net; connect-src 'self'; "
+    "style-src https://cdn.jsdelivr.net 'unsafe-inline'; img-src https://fastapi.tiangolo.com data:",
+}
+
+
+class Guard:
+    """Stands before every request: where it comes from, how much it brings, how long that may take.
+
+    A browser sends what any page tells it to, even to localhost. So the Host has to be this machine or an
+    allowed name, whatever other name was made to lead here; and what changes something has to come from the
+    service's own page, from one of CORS_ORIGINS, or from no browser at all.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app, self._settings = app, settings
+        self._cors = CORSMiddleware(
+            self._within_limits,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            expose_headers=["Content-Disposition", "Link", "Location", "Retry-After", "X-Total-Count"],
+        )
+        self._under_way: set[asyncio.Timeout] = set()
+        self._stopping = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        left = self.max_bytes
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers, send = Headers(scope=scope), partial(self._secured, send, scope["path"])
+        if not all(map(self._is_ours, headers.getlist("host") or [""])):
+            await _refusal(421, WRONG_HOST)(scope, receive, send)
+        elif scope["method"] not in SAFE_METHODS and not self._may_change(headers):
+            await _refusal(403, CROSS_SITE)(scope, receive, send)
+        else:
+            await self._cors(scope, receive, send)
+
+    def stop(self) -> None:
+        """What is under way ends soon, be it a stalled upload or a download that nobody reads."""
+        self._stopping = True
+        for limit in self._under_way:
+            if not limit.expired():
+                limit.reschedule(asyncio.get_running_loop().time() + GRACE_SECONDS)
+
+    def _is_ours(self, host: str) -> bool:
+        name = re.sub(r":[0-9]*$", "", host.lower())
+        if name == "localhost" or name in self._settings.allowed_hosts:
+            return True
+        with contextlib.suppress(ValueError):
+            return ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
+        return False
+
+    def _may_change(self, headers: Headers) -> bool:
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+        if origin in self._settings.cors_origins:
+            return True
+        if site:
+            return site in ("same-origin", "none")
+        return origin is None or origin.partition("://")[2] == headers["host"]
+
+    async def _secured(self, send: Send, path: str, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            policy = {"Content-Security-Policy": MAY_LOAD.get(path, NO_CONTENT)}
+            MutableHeaders(scope=message).update(SECURITY | policy)
+        await send(message)
+
+    async def _within_limits(self, scope: Scope, receive: Receive, send: Send) -> None:
+        brings = scope["method"] not in SAFE_METHODS
+        answering = False
+
+        async def answer(message: Message) -> None:
+            nonlocal answering
+            answering = True
+            await send(message)
+
+        try:
+            async with asyncio.timeout(BODY_SECONDS if brings else None) as limit:
+                self._under_way.add(limit)
+                await self._app(scope, self._counted(scope, receive, limit), answer)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            if not answering:
+                await _refusal(*(STOPPING if self._stopping else TOO_SLOW))(scope, receive, send)
+        finally:
+            self._under_way.discard(limit)
+
+    def _counted(self, scope: Scope, receive: Receive, limit: asyncio.Timeout) -> Receive:
+        """`receive`, which counts the body and ends the time for it when it is whole."""
+        most, what, setting = SMALL_BODY_BYTES, "body", ""
+        if scope["path"] == "/api/upload":
+            most, what, setting = self._settings.max_upload_bytes, "upload", " (MAX_UPLOAD_BYTES)"
+        left, declared = most, int(Headers(scope=scope).get("content-length", 0))
 
         async def counted() -> Message:
             nonlocal left
-            message = await receive()
-            left -= len(message.get("body", b""))
-            if left < 0:
-                raise HTTPException(413, f"The upload is over {self.max_bytes:,} bytes (MAX_UPLOAD_BYTES).")
+            if declared <= most:
+                message = await receive()
+                left -= len(message.get("body", b""))
+            if declared > most or left < 0:
+                raise HTTPException(413, f"The {what} is over {most:,} bytes{setting}.")
+            if not message.get("more_body") and not self._stopping:
+                limit.reschedule(None)
             return message
 
-        await self.app(scope, counted, send)
+        return counted
+
+
+def _refusal(status: int, detail: str) -> JSONResponse:
+    """Closes the connection only where no body comes: to close it on one that does hides the answer."""
+    return JSONResponse({"detail": detail}, status, {"Connection": "close"} if status == 408 else None)
+
+
+WRONG_HOST = "This service answers to localhost only; name others under which it is reached in ALLOWED_HOSTS."
+CROSS_SITE = (
+    "A page of another site may not change anything here; name its origin in CORS_ORIGINS if it should."
+)
+TOO_SLOW = 408, f"The body of the request was not here after {BODY_SECONDS:g} s; send it again."
+STOPPING = 503, "The service is being stopped."
 
 
 class ShortIds(logging.Filter):
@@ -3034,8 +3194,11 @@ def on_signals(call: Callable[[], None]) -> Iterator[None]:
         cast(Callable[..., None], handlers[signal.Signals(number)])(number, frame)
 
     handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
-    for number in handlers:
+    for number, handler in handlers.items():
         signal.signal(number, handle)
+        if isinstance(server := getattr(handler, "__self__", None), uvicorn.Server):
+            # Naughty, but a client that does not read its download would keep the service alive for ever.
+            server.config.timeout_graceful_shutdown = 1
     try:
         yield
     finally:
@@ -3060,7 +3223,12 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if tmdb.key_state == "missing":
             log.warning("no TMDB_API_KEY is set: films are read from the export and not looked up")
         app.state.service = Service(settings, tmdb, store)
-        with on_signals(store.end_streams):
+
+        def stop() -> None:
+            store.end_streams()
+            app.state.guard.stop()
+
+        with on_signals(stop):
             yield
     access.removeFilter(short_ids)
 
@@ -3071,18 +3239,19 @@ def create_app(settings: Settings) -> FastAPI:
         version="1.0",
         description=ABOUT,
         lifespan=lifespan,
-        exception_handlers={ServiceError: show_service_error, RequestValidationError: show_request_error},
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        exception_handlers={
+            ServiceError: show_service_error,
+            RequestValidationError: show_request_error,
+            HTTPException: show_http_error,
+            Exception: show_bug,
+        },
     )
     app.state.settings = settings
-    app.add_middleware(
-        CORSMiddleware,
-        allow_origins=settings.cors_origins,
-        allow_methods=["GET", "POST", "PUT", "DELETE"],
-        expose_headers=["Content-Disposition", "Link", "Location", "Retry-After", "X-Total-Count"],
-    )
-    app.add_middleware(UploadLimit, max_bytes=settings.max_upload_bytes)
     app.include_router(routes)
     app.include_router(of_session)
+    app.state.guard = app.middleware_stack = Guard(app.build_middleware_stack(), settings)
     return app
 
 
@@ -3096,8 +3265,21 @@ them; or let [the page](/) do it.
 A session is kept in memory and forgotten an hour after its films have been looked up.
 This product uses the TMDB API but is not endorsed or certified by TMDB."""
 
+
+def refuse_workers(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
+    """Each worker would know some of the sessions only."""
+    told = re.search(r"(?:--workers|-w)[= ]?(\d+)", " ".join(arguments))
+    if int(told[1] if told else environ.get("WEB_CONCURRENCY") or 1) > 1:
+        sys.stderr.write(
+            "The sessions are in the memory of one process, so with more than one worker most requests would "
+            "miss theirs. Start it with one worker, without --workers and WEB_CONCURRENCY.\n"
+        )
+        raise SystemExit(uvicorn.config.STARTUP_FAILURE)  # at which uvicorn starts no further worker
+
+
+refuse_workers(sys.argv, os.environ)
 app = create_app(Settings.load())
 
 if __name__ == "__main__":
     settings = app.state.settings
-    uvicorn.run(app, host=settings.host, port=settings.port, timeout_graceful_shutdown=5)
+    uvicorn.run(app, host=settings.host, port=settings.port)

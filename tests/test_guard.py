@@ -1,0 +1,386 @@
+"""What stands before every route: who may ask, with how much, for how long; and how the service ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+import main
+from tests.conftest import ROOT, SAMPLE, Api, Serve, files, process
+from tests.fake_tmdb import V3_KEY, FakeTMDB, free_port
+
+SAMPLE_FILE = (SAMPLE.name, SAMPLE.read_bytes())
+WATCHED = files(watched="2024-01-02,Inception,2010,https://boxd.it/1skk")[0]
+PAGE_OF = "http://localhost:3000"
+EVIL = "https://evil.example"
+
+
+async def upload_from(api: Api, **headers: str) -> httpx.Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return await api.post("/api/upload", files={"files": WATCHED}, headers=named)
+
+
+# --- Where a request comes from
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200), ("LOCALHOST:8000", 200), ("127.0.0.1:8000", 200), ("127.9.9.9", 200),
+        ("[::1]:8000", 200), ("films.example", 200), ("films.example:80", 200), ("xfilms.example", 421),
+        ("evil.example", 421), ("localhost.evil.example", 421), ("127.0.0.1.evil.example", 421),
+        ("", 421), ("192.168.1.5:8000", 421), ("0.0.0.0", 421), ("[::2]", 421),
+    ],
+)  # fmt: skip
+async def test_only_this_machine_and_allowed_names_are_answered(host: str, status: int, serve: Serve) -> None:
+    api = await serve(allowed_hosts="films.example")
+
+    answer = await api.get("/health", headers={"Host": host})
+
+    assert answer.status_code == status
+    if status == 421:
+        assert "ALLOWED_HOSTS" in answer.json()["detail"]
+
+
+async def test_second_host_is_looked_at_too(api: Api) -> None:
+    answer = await raw(api, "GET /health HTTP/1.0\r\nHost: localhost\r\nHost: evil.example\r\n\r\n")
+
+    assert answer.partition(" ")[2][:3] in ("400", "421")
+
+
+async def test_request_without_a_host_is_refused(api: Api) -> None:
+    answer = await raw(api, "GET /health HTTP/1.0\r\n\r\n")
+
+    assert "421" in answer.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 201),  # curl
+        ({"Sec_Fetch_Site": "same-origin"}, 201),
+        ({"Sec_Fetch_Site": "none"}, 201),
+        ({"Sec_Fetch_Site": "same-origin", "Origin": "null"}, 201),
+        ({"Sec_Fetch_Site": "same-site", "Origin": PAGE_OF}, 201),
+        ({"Sec_Fetch_Site": "cross-site", "Origin": PAGE_OF}, 201),
+        ({"Origin": "http://films.example", "Host": "films.example"}, 201),
+        ({"Sec_Fetch_Site": "cross-site", "Origin": EVIL}, 403),
+        ({"Sec_Fetch_Site": "cross-site"}, 403),
+        ({"Sec_Fetch_Site": "same-site", "Origin": "http://localhost:4000"}, 403),
+        ({"Sec_Fetch_Site": "cross-site", "Origin": "null"}, 403),
+        ({"Origin": EVIL}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://localhost:1"}, 403),
+        ({"Origin": PAGE_OF + ".evil.example"}, 403),
+    ],
+)
+async def test_pages_of_other_sites_may_change_nothing(
+    headers: dict[str, str], status: int, serve: Serve
+) -> None:
+    api = await serve(allowed_hosts="films.example")
+
+    answer = await upload_from(api, **headers)
+
+    assert answer.status_code == status
+    if status == 403:
+        assert "CORS_ORIGINS" in answer.json()["detail"]
+        assert (await api.get("/health")).json()["sessions"] == 0
+
+
+@pytest.mark.parametrize("call", ["PUT /movies/1/match", "DELETE /movies/1/match", "POST /retry", "DELETE "])
+async def test_every_call_that_changes_something_is_guarded(call: str, api: Api) -> None:
+    session = f"/api/session/{(await api.upload(WATCHED))['session_id']}"
+    method, _, path = call.partition(" ")
+
+    answer = await api.request(method, session + path, headers={"Sec-Fetch-Site": "cross-site"})
+
+    assert answer.status_code == 403
+    assert (await api.get(session)).status_code == 200
+
+
+@pytest.mark.parametrize("status", [201, 400, 413])
+async def test_page_of_a_configured_origin_can_read_every_answer(status: int, serve: Serve) -> None:
+    api = await serve(max_upload_bytes=2_000)
+    content = {201: WATCHED[1], 400: b"nothing", 413: b"x" * 3_000}[status]
+
+    given = {"files": ("watched.csv", content)}
+    answer = await api.post("/api/upload", files=given, headers={"Origin": PAGE_OF})
+
+    assert answer.status_code == status
+    assert answer.headers["Access-Control-Allow-Origin"] == PAGE_OF
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/docs", "/health", "/openapi.json", "/nothing", "/api/session/x/movies.csv"]
+)
+async def test_every_answer_has_the_headers_that_shut_a_browser_in(path: str, api: Api) -> None:
+    session_id = (await api.upload(WATCHED))["session_id"]
+
+    answer = await api.get(path.replace("/x", f"/{session_id}"))
+
+    assert {name: answer.headers[name] for name in main.SECURITY} == main.SECURITY
+    assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+
+
+async def test_refusals_and_bugs_have_them_too(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = await serve(max_upload_bytes=100)
+    monkeypatch.setattr(main, "HealthView", None)
+
+    answers = [
+        await api.get("/health", headers={"Host": "evil.example"}),
+        await upload_from(api, Origin=EVIL),
+        await upload_from(api),
+        await api.put("/health"),
+        await api.get("/health"),
+        await api.options("/health", headers={"Origin": PAGE_OF, "Access-Control-Request-Method": "PUT"}),
+    ]
+
+    assert [answer.status_code for answer in answers] == [421, 403, 413, 405, 500, 200]
+    for answer in answers:
+        assert {name: answer.headers[name] for name in main.SECURITY} == main.SECURITY
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert answers[4].json() == {"detail": "An error inside this service; its log says more."}
+
+
+# --- How much, and how long
+
+
+async def raw(api: Api, request: str | bytes, *more: bytes, wait: float = 0.0) -> str:
+    """The answer to bytes as they stand; each of `more` is sent `wait` seconds after the one before."""
+    reader, writer = await asyncio.open_connection(api.base_url.host, api.base_url.port)
+    try:
+        writer.write(request.encode() if isinstance(request, str) else request)
+        for part in more:
+            await asyncio.sleep(wait)
+            writer.write(part)
+        head = await reader.readuntil(b"\r\n\r\n")
+        return (head + await reader.read(1000)).decode()
+    finally:
+        await shut(writer)
+
+
+async def shut(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
+UPLOAD = "POST /api/upload HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+PART = b'--x\r\nContent-Disposition: form-data; name="files"; filename="watched.csv"\r\n\r\n'
+
+
+def chunk(content: bytes) -> bytes:
+    return f"{len(content):x}\r\n".encode() + content + b"\r\n"
+
+
+async def test_upload_of_a_declared_size_over_the_limit_is_refused_unread(serve: Serve) -> None:
+    api = await serve(max_upload_bytes=1_000)
+
+    answer = await raw(api, f"{UPLOAD}Content-Length: 999999999\r\n\r\n")
+
+    assert answer.startswith("HTTP/1.1 413")
+    assert "The upload is over 1,000 bytes (MAX_UPLOAD_BYTES)." in answer
+
+
+async def test_upload_without_a_declared_size_is_counted_as_it_comes(serve: Serve) -> None:
+    api = await serve(max_upload_bytes=3_000_000)
+    before = temporary_files()
+
+    start = f"{UPLOAD}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk(PART)
+    answer = await raw(api, start, *[chunk(b"x" * 1_000_000)] * 4)
+
+    assert answer.startswith("HTTP/1.1 413")
+    assert temporary_files() <= before
+
+
+def temporary_files() -> set[str]:
+    """Those with a name, and, where the system tells, those that are open without one."""
+    folder = tempfile.gettempdir()
+    opened = (str(link.readlink()) for link in Path("/proc/self/fd").glob("*") if link.is_symlink())
+    return {*map(str, Path(folder).iterdir()), *(path for path in opened if path.startswith(folder))}
+
+
+async def test_other_calls_take_small_bodies_only(api: Api) -> None:
+    session = f"/api/session/{(await api.upload(WATCHED))['session_id']}"
+
+    answer = await api.put(f"{session}/movies/1/match", json={"tmdb_url": "x" * 100_000})
+
+    assert answer.status_code == 413
+    assert answer.json()["detail"] == "The body is over 100,000 bytes."
+
+
+@pytest.mark.parametrize(
+    "body", ["[" * 90_000, '{"tmdb_id": ' + "9" * 5_000 + ', "tmdb_type": "movie"}', "\udcff"]
+)
+async def test_json_that_cannot_be_read_is_the_askers_error(body: str, api: Api) -> None:
+    session = f"/api/session/{(await api.upload(WATCHED))['session_id']}"
+    content, headers = body.encode("utf-8", "surrogateescape"), {"Content-Type": "application/json"}
+
+    answer = await api.put(f"{session}/movies/1/match", content=content, headers=headers)
+
+    assert answer.status_code in (400, 422)
+    assert "parsing" not in answer.json()["detail"]
+
+
+async def test_body_that_does_not_come_is_given_up(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "BODY_SECONDS", 0.1)
+
+    answer = await raw(api, f"{UPLOAD}Content-Length: 5000\r\n\r\n".encode() + PART)
+
+    assert answer.startswith("HTTP/1.1 408")
+    assert "connection: close" in answer.lower()
+
+
+async def test_body_that_trickles_is_given_up_too(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "BODY_SECONDS", 0.2)
+    reader, writer = await asyncio.open_connection(api.base_url.host, api.base_url.port)
+    writer.write(f"{UPLOAD}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk(PART))
+
+    answering = asyncio.create_task(reader.readline())
+    while not answering.done():
+        writer.write(chunk(b"-"))
+        await asyncio.sleep(0.02)
+    await shut(writer)
+
+    assert b"408" in await answering
+
+
+async def test_time_for_the_body_is_none_for_the_answer(
+    api: Api, tmdb: FakeTMDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "BODY_SECONDS", 0.1)
+    session = f"/api/session/{(await api.upload(WATCHED))['session_id']}"
+    await api.ended(session.rpartition("/")[2])
+    tmdb.latency_seconds = 0.3
+
+    answer = await api.put(f"{session}/movies/1/match", json={"tmdb_id": 496243, "tmdb_type": "movie"})
+
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("q", ["%0d%0aSet-Cookie:%20x=1", "%E2%80%A8", "<script>"])
+async def test_query_stays_one_line_of_a_header(q: str, api: Api) -> None:
+    session_id = (await api.upload(SAMPLE_FILE))["session_id"]
+
+    answer = await api.get(f"/api/session/{session_id}/movies?limit=1&q=&x={q}")
+
+    assert "Set-Cookie" not in answer.headers
+    assert answer.headers["Link"].count("<") == 1
+
+
+# --- Life and death
+
+
+@contextlib.asynccontextmanager
+async def running(tmdb: FakeTMDB) -> AsyncIterator[tuple[asyncio.subprocess.Process, Api]]:
+    port = free_port()
+    service = await process(port, tmdb)
+    try:
+        async with Api(base_url=f"http://127.0.0.1:{port}", timeout=30) as api:
+            yield service, api
+    finally:
+        if service.returncode is None:
+            service.kill()
+            await service.communicate()
+
+
+async def stopped(service: asyncio.subprocess.Process, number: signal.Signals) -> tuple[float, str]:
+    """Seconds until it had exited, and what it said."""
+    sent = time.monotonic()
+    service.send_signal(number)
+    _, said = await asyncio.wait_for(service.communicate(), 20)
+    return time.monotonic() - sent, said.decode()
+
+
+async def open_connection(api: Api, request: bytes) -> asyncio.StreamWriter:
+    _, writer = await asyncio.open_connection(api.base_url.host, api.base_url.port)
+    writer.write(request)
+    await writer.drain()
+    return writer
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_signal_ends_the_service_whatever_is_under_way(number: signal.Signals, tmdb: FakeTMDB) -> None:
+    """Streams, a stalled upload, a stalled header, a download nobody reads, a session and a correction."""
+    async with running(tmdb) as (service, api):
+        session = f"/api/session/{(await api.upload(SAMPLE_FILE))['session_id']}"
+        await api.ended(session.rpartition("/")[2])
+        tmdb.latency_seconds = 30
+        await api.upload(files(watched="2024-01-02,Some Other Film,2010,")[0])
+        host = " HTTP/1.1\r\nHost: localhost\r\n"
+        body = '{"tmdb_id": 496243, "tmdb_type": "movie"}'
+        writers = [
+            await open_connection(api, request.encode())
+            for request in (
+                *[f"GET {session}/events{host}\r\n"] * 5,
+                f"{UPLOAD}Content-Length: 5000\r\n\r\n--x",
+                f"GET /health{host}",
+                *[f"GET {session}/movies?limit=1000{host}\r\n" * 400] * 2,
+                f"PUT {session}/movies/1/match{host}Content-Type: application/json\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n{body}",
+            )
+        ]
+        await asyncio.sleep(0.5)
+
+        seconds, said = await stopped(service, number)
+        for writer in writers:
+            await shut(writer)
+
+    assert service.returncode in (0, -number)
+    assert seconds < 6
+    assert "Finished server process" in said
+    for trouble in ("Traceback", "Task was destroyed", "Unclosed", "never retrieved"):
+        assert trouble not in said
+
+
+@pytest.mark.long
+async def test_service_starts_and_stops_ten_times_in_a_row_on_one_port(tmdb: FakeTMDB) -> None:
+    port = free_port()
+    for _ in range(10):
+        service = await process(port, tmdb)
+        _, said = await stopped(service, signal.SIGTERM)
+        assert "Finished server process" in said
+        assert "Traceback" not in said
+
+
+async def test_more_than_one_worker_is_refused() -> None:
+    started = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "uvicorn", "main:app", "--port", str(free_port()), "--workers", "2"),
+        cwd=ROOT, env=os.environ | {"TMDB_API_KEY": V3_KEY}, stdout=-1, stderr=-1,
+    )  # fmt: skip
+
+    _, said = await asyncio.wait_for(started.communicate(), 30)
+
+    assert b"Start it with one worker" in said
+    assert b"Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ"),
+    [
+        (["--workers=2"], {}),
+        (["-w", "4"], {}),
+        ([], {"WEB_CONCURRENCY": "3"}),
+        (["--workers", "2"], {"WEB_CONCURRENCY": "1"}),
+    ],
+)
+def test_every_way_to_ask_for_workers_is_refused(arguments: list[str], environ: dict[str, str]) -> None:
+    with pytest.raises(SystemExit):
+        main.refuse_workers(["uvicorn", "main:app", *arguments], environ)
+
+
+@pytest.mark.parametrize("arguments", [["--workers", "1"], ["--port", "8002"], []])
+def test_one_worker_is_no_reason_to_refuse(arguments: list[str]) -> None:
+    for environ in ({"WEB_CONCURRENCY": "1"}, {"WEB_CONCURRENCY": ""}, {}):
+        main.refuse_workers(["uvicorn", "main:app", *arguments], environ)
