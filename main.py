@@ -33,6 +33,7 @@ import gc
 import heapq
 import io
 import itertools
+import json
 import logging
 import math
 import os
@@ -204,6 +205,7 @@ def _setting_problem(error: Any) -> str:
 #    └─ TMDBError         502   as a film's or a session's reason, or the answer to a correction
 #        ├─ TMDBUnavailable     no usable answer, or one that asking again will not change
 #        ├─ TMDBKeyRejected     it said 401, or there is no key
+#        ├─ TMDBSilent          for minutes it has answered nothing at all
 #        └─ TMDBNotFound  404   no record of that id
 
 
@@ -251,6 +253,10 @@ class TMDBUnavailable(TMDBError):
 
 
 class TMDBKeyRejected(TMDBError):
+    pass
+
+
+class TMDBSilent(TMDBError):
     pass
 
 
@@ -911,7 +917,7 @@ RATE_KEPT = 0.985  # of what is allowed, so that no jitter shows TMDB one reques
 
 
 class RateLimiter:
-    """Evenly spaced slots for the whole process; a refusal pauses everybody and slows down what follows.
+    """Evenly spaced slots for the whole process; a refusal pauses everybody and slows what follows down.
 
     What TMDB let through in the second before a refusal is what it allows. The rate falls to just below
     that and grows again, by 1/s each second, but near the limit that was met by 1 % only.
@@ -929,8 +935,8 @@ class RateLimiter:
         self._next_at = self._grown_at = clock()
         self._paused_until = self._cut_at = -math.inf
         self._limit_met = math.inf
-        self._refusals = 0  # since the last answer
-        self._answered_at: deque[float] = deque()
+        self.pauses = 0  # in a row, since the last answer
+        self._let_through_at: deque[float] = deque()
 
     async def slot(self) -> None:
         """Returns when one request may be sent."""
@@ -944,31 +950,33 @@ class RateLimiter:
             self._grown_at = now
             self._next_at = max(self._next_at, now - SLACK_SECONDS) + 1 / self.rate
 
-    def answered(self) -> None:
-        self._refusals = 0
-        self._answered_at.append(self._clock())
+    def let_through(self) -> None:
+        """TMDB did not say "too many", whatever else it said."""
+        self._let_through_at.append(self._clock())
         self._forget()
 
-    def refused(self, retry_after_seconds: float | None = None) -> None:
-        """TMDB says "too many", or is out of order."""
+    def slow_down(self) -> None:
+        """To what was let through of late; once a second, whoever else was refused."""
         now = self._clock()
-        if now >= self._paused_until:  # else the request was under way before the pause
-            self._refusals += 1
-            self._pause(now, min(0.25 * 2 ** min(self._refusals, 10), 30))
-        if retry_after_seconds is not None:
-            self._pause(now, min(max(retry_after_seconds, 0.5), 60))
         if now - self._cut_at >= 1:
             self._forget()
-            self._limit_met = max(len(self._answered_at), self.rate / 2, 1)
+            self._limit_met = max(len(self._let_through_at), self.rate / 2, 1)
             self.rate = min(self._limit_met, self.rate) * 0.95
             self._cut_at = now
 
-    def _pause(self, now: float, seconds: float) -> None:
-        self._paused_until = max(self._paused_until, now + seconds)
+    def pause(self, retry_after_seconds: float | None = None) -> None:
+        """Nobody asks for a while, each time longer until TMDB answers again."""
+        now = self._clock()
+        if now >= self._paused_until:  # else the request was under way before the pause
+            self.pauses += 1
+            self._paused_until = now + min(0.25 * 2 ** min(self.pauses, 10), 30)
+        if retry_after_seconds is not None:
+            wait = min(max(retry_after_seconds, 0.5), 60)
+            self._paused_until = max(self._paused_until, now + wait)
 
     def _forget(self) -> None:
-        while self._answered_at and self._answered_at[0] < self._clock() - 1:
-            self._answered_at.popleft()
+        while self._let_through_at and self._let_through_at[0] < self._clock() - 1:
+            self._let_through_at.popleft()
 
 
 # --- Choosing the right film
@@ -1173,28 +1181,44 @@ class Body(BaseModel):
             return default.get_default()
 
 
+Count = Annotated[int, Field(ge=0, le=1_000_000_000)]  # what is told by TMDB is no number to be trusted
+
+
+class StateBody(BaseModel):
+    success: Literal[True]
+
+
 class ResultBody(Body):
-    id: int
+    id: Annotated[int, Field(ge=1, le=999_999_999)]
     title: str = Field("", validation_alias=AliasChoices("title", "name"))
     original_title: str = Field("", validation_alias=AliasChoices("original_title", "original_name"))
     release_date: str = Field("", validation_alias=AliasChoices("release_date", "first_air_date"))
-    vote_count: int = 0
+    vote_count: Count = 0
     popularity: float = Field(0, allow_inf_nan=False)
     poster_path: str = ""
 
 
+def _with_ids(rows: object) -> object:
+    return (
+        [row for row in rows if isinstance(row, dict) and row.get("id")] if isinstance(rows, list) else rows
+    )
+
+
+Results = Annotated[list[ResultBody], BeforeValidator(_with_ids)]
+
+
 class SearchBody(BaseModel):
-    results: list[ResultBody]
+    results: Results
 
 
 class CollectionBody(Body):
     name: str = ""
-    parts: list[ResultBody] = []
+    parts: Results = []
 
 
 class FindBody(Body):
-    movie_results: list[ResultBody] = []
-    tv_results: list[ResultBody] = []
+    movie_results: Results = []
+    tv_results: Results = []
 
 
 class MovieBody(ResultBody):
@@ -1202,9 +1226,9 @@ class MovieBody(ResultBody):
 
     imdb_id: str = ""
     external_ids: dict[str, Any] = {}
-    runtime: int = 0
-    episode_run_time: list[int] = []
-    number_of_episodes: int = 0
+    runtime: Annotated[int, Field(ge=0, le=100_000)] = 0
+    episode_run_time: list[Annotated[int, Field(ge=0, le=10_000)]] = []
+    number_of_episodes: Annotated[int, Field(ge=0, le=100_000)] = 0
     genres: list[Named] = []
     created_by: list[Named] = []
     production_countries: list[Named] = []
@@ -1212,7 +1236,7 @@ class MovieBody(ResultBody):
     spoken_languages: list[Named] = []
     keywords: dict[str, list[Named]] = {}
     credits: dict[str, list[Named]] = Field({}, validation_alias=AliasChoices("aggregate_credits", "credits"))
-    vote_average: float = Field(0, allow_inf_nan=False)
+    vote_average: Annotated[float, Field(ge=0, le=10)] = 0
     belongs_to_collection: Named | None = None
 
 
@@ -1295,9 +1319,11 @@ def movie_of(tmdb_type: MediaType, body: MovieBody, label: Callable[[str, Named]
 
 # --- The client
 
-ATTEMPTS = 5  # at one request, over about 8 seconds
-REFUSALS = 30  # of one request; they cost nothing but time, unless TMDB never stops
-OUTAGE = 5  # faults in a row that mean everybody had better wait
+ATTEMPTS = 12  # at one request, over half a minute; with 3 in 10 failing, one in 2 million needs more
+REFUSALS = 30  # of one request; they cost nothing but time, unless they never stop
+OUTAGE = 5  # faults in a row, whoever asked, that may mean TMDB itself is out of order
+PAUSES = 15  # in a row, 5 minutes or more, after which nobody waits any longer
+CHECK_SECONDS = 1  # that /health waits to hear whether the key is accepted
 BODY_BYTES = 4_000_000  # the largest one seen has 281 KB
 APPENDED = {"movie": "credits,keywords", "tv": "aggregate_credits,keywords,external_ids"}
 REMEMBERED = 2_000  # matches and movies that outlive the sessions that asked for them
@@ -1463,48 +1489,89 @@ class TMDBClient:
         return next(iter(found + [candidate_of("tv", result) for result in body.tv_results]), None)
 
     async def check_key(self) -> None:
-        """Settles `key_state`, where TMDB can be reached."""
-        with contextlib.suppress(TMDBError, _Fault):
-            await self._fetch("authentication", {})
+        """Settles `key_state`, where TMDB answers soon."""
+        with contextlib.suppress(TMDBError, _Fault, TimeoutError):
+            async with asyncio.timeout(CHECK_SECONDS):
+                await self._shared("the key", partial(self._fetch, "authentication", {}))
 
-    async def _once(self, key: Hashable, ask: Callable[[], Coroutine[Any, Any, Known]]) -> Known:
-        """From memory, or asked by a task that everyone who wants it awaits, and nobody's leaving ends."""
+    async def _once(self, key: Hashable, ask: Callable[[], Awaitable[Known]]) -> Known:
+        """From memory, or asked for."""
         if (known := self._known.get(key)) is not None:
             return cast(Known, known)
+        return await self._shared(key, partial(self._keep, key, ask))
+
+    async def _keep(self, key: Hashable, ask: Callable[[], Awaitable[Known]]) -> Known:
+        self._known[key] = known = await ask()
+        self._last_known.append(known)
+        return known
+
+    async def _shared(self, key: Hashable, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Asked for by a task that everyone who wants it awaits, and nobody's leaving ends."""
         task = self._in_flight.get(key)
         if task is None:
             task = self._in_flight[key] = asyncio.create_task(ask())
-            task.add_done_callback(partial(self._keep, key))
-        return cast(Known, await asyncio.shield(task))
+            task.add_done_callback(partial(self._landed, key))
+        return cast(T, await asyncio.shield(task))
 
-    def _keep(self, key: Hashable, task: asyncio.Task[Any]) -> None:
+    def _landed(self, key: Hashable, task: asyncio.Task[Any]) -> None:
         del self._in_flight[key]
-        if not task.cancelled() and not task.exception():
-            self._known[key] = task.result()
-            self._last_known.append(task.result())
+        if not task.cancelled():
+            task.exception()  # all who wanted it may have left
 
     async def _get(self, path: str, model: type[Model], params: dict[str, str]) -> Model:
         """One answer, asked for again while TMDB is busy or ill. Raises TMDBError."""
         faults = refusals = 0
         while faults < ATTEMPTS and refusals < REFUSALS:
             try:
-                body = model.model_validate_json(await self._fetch(path, params))
-            except (_Fault, ValidationError) as error:
-                fault = error if isinstance(error, _Fault) else _Fault("its answer was not the JSON expected")
-                refusals, faults = refusals + fault.refused, faults + (not fault.refused)
-                log.debug("[%s] TMDB: %s (%s), asking again", trace.get(), fault, path.partition("/")[0])
-                await self._recover(fault, faults)
+                body = _parsed(model, await self._fetch(path, params))
+            except _Fault as error:
+                fault = error
             else:
-                self._faults_in_a_row = 0
+                self._answered()
                 return body
+            log.debug("[%s] TMDB: %s (%s), asking again", trace.get(), fault, path.partition("/")[0])
+            if fault.refused:
+                refusals += 1
+                self._limiter.slow_down()
+                self._pause(fault)
+            elif await self._was_out_of_order():
+                faults = 0
+            elif (faults := faults + 1) < ATTEMPTS:
+                await self._sleep(min(2 ** (faults - 2), 4) * random.uniform(0.5, 1.5))
         raise TMDBUnavailable(f"TMDB gave no answer in {faults + refusals} tries; at the last one {fault}.")
 
-    async def _recover(self, fault: _Fault, faults: int) -> None:
-        self._faults_in_a_row += not fault.refused
-        if fault.refused or self._faults_in_a_row >= OUTAGE:
-            self._limiter.refused(fault.retry_after)
-        if not fault.refused and faults < ATTEMPTS:
-            await self._sleep(0.5 * 2 ** (faults - 1) * random.uniform(0.5, 1.5))
+    def _answered(self) -> None:
+        self._faults_in_a_row = self._limiter.pauses = 0
+
+    async def _was_out_of_order(self) -> bool:
+        """After a fault, whether it was nobody's own: if so, returns when TMDB answers again."""
+        self._faults_in_a_row += 1
+        return self._faults_in_a_row >= OUTAGE and await self._shared("how it is", self._wait_for_tmdb)
+
+    async def _wait_for_tmdb(self) -> bool:
+        """Asks TMDB how it is until it answers; whether that took more than once."""
+        fault: _Fault | None = None
+        while True:
+            try:
+                _parsed(StateBody, await self._fetch("authentication", {}))
+            except _Fault as error:
+                if fault is None:
+                    log.warning("TMDB is out of order (%s); everybody waits for it", error)
+                    self._limiter.slow_down()
+                fault = error
+                self._pause(fault)
+            else:
+                self._answered()
+                return fault is not None
+
+    def _pause(self, fault: _Fault) -> None:
+        self._limiter.pause(fault.retry_after)
+        if self._limiter.pauses >= PAUSES:
+            self._limiter.pauses = 0  # whoever asks next may wait as long
+            raise TMDBSilent(
+                f"TMDB has answered nothing for minutes; at last {fault}. What was found is kept: "
+                "look up the rest with a retry when TMDB is back."
+            )
 
     async def _fetch(self, path: str, params: dict[str, str]) -> bytes:
         """The body of one 200. No text of aiohttp's errors is kept: it may hold the URL with the key."""
@@ -1541,15 +1608,29 @@ class TMDBClient:
             raise TMDBKeyRejected("TMDB rejects the key; check TMDB_API_KEY, restart and upload again.")
         if status == 429:
             raise _Fault("it refused, status 429", True, _seconds(response.headers.get("Retry-After")))
+        self._limiter.let_through()
+        if 400 <= status < 500:
+            self._answered()
         if status == 404:
-            self._limiter.answered()
             raise TMDBNotFound("TMDB has no record of that id and type; copy both from its address there.")
         if 400 <= status < 500:
             raise TMDBUnavailable(f"TMDB refused the request with status {status}.")
         if status != 200:
             raise _Fault(f"it answered with status {status}")
-        self._limiter.answered()
         self.key_state = "accepted"
+
+
+def _parsed(model: type[Model], body: bytes) -> Model:
+    """Half of a surrogate pair, which JSON can spell and UTF-8 cannot, becomes a question mark."""
+    try:
+        if SURROGATE.search(body):
+            body = json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "replace")
+        return model.model_validate_json(body)
+    except (ValueError, RecursionError):
+        raise _Fault("its answer was not the JSON expected") from None
+
+
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def _seconds(retry_after: str | None) -> float | None:
@@ -2300,29 +2381,35 @@ async def enrich_session_async(session: Session, tmdb: TMDBClient) -> None:
     try:
         problem = await _look_up(session, tmdb)
         status = "completed"
-    except TMDBKeyRejected as error:
-        problem = str(error)
+    except (TMDBKeyRejected, TMDBSilent) as error:
+        problem = _give_up(session, str(error))
     except Exception:
         log.exception("[%s] a bug ended the work", session.short_id)
-        problem = "An error inside this service ended the work."
+        problem = _give_up(session, "An error inside this service ended the work.")
     finally:
         session.end(status, problem)
 
 
+def _give_up(session: Session, reason: str) -> str:
+    """The films that are still pending have failed, for that reason."""
+    for film in session.export.films:
+        if film.match is PENDING:
+            session.record(film, Match("failed", reason))
+    return reason
+
+
 async def _look_up(session: Session, tmdb: TMDBClient) -> str | None:
     """Films that a member corrects meanwhile are no longer pending, and left alone."""
-    films = (film for film in session.export.films if film.match is PENDING)
     if tmdb.key_state == "missing":
-        for film in films:
-            session.record(film, Match("failed", NO_KEY))
-        return NO_KEY
+        return _give_up(session, NO_KEY)
+    films = (film for film in session.export.films if film.match is PENDING)
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(tmdb.workers):
                 group.create_task(_work(session, films, tmdb))
         await read_collections(session, tmdb)
-    except* TMDBKeyRejected as rejected:
-        raise rejected.exceptions[0] from None
+    except* (TMDBKeyRejected, TMDBSilent) as ended:
+        raise ended.exceptions[0] from None
     return None
 
 
@@ -2807,6 +2894,9 @@ of_session = APIRouter(
 )
 
 
+CORRECTION_SECONDS = 20  # that a correction waits for TMDB
+
+
 class CSVResponse(StreamingResponse):
     media_type = "text/csv"
 
@@ -2890,7 +2980,12 @@ async def correct_match(
 
     Remembered for uploads of the same film until the service is stopped.
     """
-    decide(session, film, await service.tmdb.movie(*choice.tmdb), service.tmdb)
+    try:
+        async with asyncio.timeout(CORRECTION_SECONDS):
+            movie = await service.tmdb.movie(*choice.tmdb)
+    except TimeoutError:
+        raise TMDBUnavailable("TMDB gives no answer now; correct the match later.") from None
+    decide(session, film, movie, service.tmdb)
     if session.task is None:  # else it will, at its end
         await read_collections(session, service.tmdb)
     return movie_detail(film)

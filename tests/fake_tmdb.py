@@ -1,7 +1,8 @@
 """TMDB for tests, demo and benchmark: a real HTTP server on loopback that behaves like TMDB's API v3.
 
 It knows the films of catalogue.jsonl, one TMDB body a line, or whatever bodies it is given. What a test
-can set: `latency_seconds`, `limit_per_second` (a bare 429 beyond it) and `faults`, played one a request.
+can set: `latency_seconds`, `limit_per_second` (a bare 429 beyond it), `faults`, played one a request, and
+`plays`, which decides for each request.
 Every request is kept in `requests`.
 
     python -m tests.fake_tmdb --port 8901 --films 10000     # on its own, for the benchmark
@@ -92,6 +93,20 @@ async def hang(_: web.Request) -> web.StreamResponse:
     return web.Response()
 
 
+async def drip(request: web.Request) -> web.StreamResponse:
+    """A byte now and then, and never the last."""
+    response = web.StreamResponse(headers={"Content-Length": "5000"})
+    await response.prepare(request)
+    for _ in range(5000):
+        await response.write(b" ")
+        await asyncio.sleep(0.05)
+    return response
+
+
+async def redirect(request: web.Request) -> web.StreamResponse:
+    raise web.HTTPFound(request.rel_url)
+
+
 async def drop(request: web.Request) -> web.StreamResponse:
     """Half a body, then nothing more."""
     response = web.StreamResponse(headers={"Content-Length": "5000"})
@@ -102,11 +117,42 @@ async def drop(request: web.Request) -> web.StreamResponse:
     return response
 
 
+HTML = "<html><h1>Sorry, we are busy</h1></html>"
+
+# All that asking again may mend.
+FAULTS: dict[str, Fault] = {
+    "429": status(429),
+    "429, in a second": status(429, Retry_After="1"),
+    "429, at a date": status(429, Retry_After="Wed, 21 Oct 2026 07:28:00 GMT"),
+    "429, at once": status(429, Retry_After="0"),
+    "429, at junk": status(429, Retry_After="soon"),
+    "429, in three years": status(429, Retry_After="99999999"),
+    "500": status(500),
+    "502 in HTML": status(502, HTML),
+    "503": status(503),
+    "504 in HTML": status(504, HTML),
+    "reset": reset,
+    "half a body": drop,
+    "hang": hang,
+    "drip": drip,
+    "redirect to itself": redirect,
+    "HTML": body(HTML.encode(), "text/html"),
+    "nothing": body(b""),
+    "truncated": body(b'{"results": [{"id": 1'),
+    "not UTF-8": body(b'{"results": [], "id": 1, "title": "\xff"}'),
+    "20 MB": body(b" " * 20_000_000),
+    "another shape": body(b'{"results": "none", "success": false}'),
+    "a list": body(b"[]"),
+    "deep": body(b'{"results": ' + b"[" * 100_000),
+}
+
+
 class FakeTMDB:
     def __init__(self, bodies: Iterable[Body] | None = None, key: str = V3_KEY) -> None:
         self.latency_seconds = 0.0
         self.limit_per_second: int | None = None
         self.faults: deque[Fault] = deque()
+        self.plays: Callable[[web.Request], Fault | None] = lambda _: None
         self.requests: list[Asked] = []
         self.key = key
         self._accepted_at: deque[float] = deque()
@@ -160,7 +206,7 @@ class FakeTMDB:
         if answer is None and self.latency_seconds:
             await asyncio.sleep(self.latency_seconds)
         if answer is None:
-            play = self.faults.popleft() if self.faults else handler
+            play = self.faults.popleft() if self.faults else self.plays(request) or handler
             response = await play(request)
         else:
             response = answer

@@ -916,6 +916,7 @@ async def test_csvs_can_be_had_before_tmdb_has_answered(name: str, api: Api, tmd
     assert "27205" not in row.values()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not SHARED.exists(), reason="the real export is not here")
 async def test_csvs_of_the_real_export_open_in_pandas(serve: Serve) -> None:
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")

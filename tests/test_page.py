@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from playwright.async_api import Page, Route
 
 CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM and not os.environ.get("CI"), reason="Chromium is not installed: apt install chromium"
-)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        not CHROMIUM and not os.environ.get("CI"), reason="Chromium is not installed: apt install chromium"
+    ),
+]
 FLAGS = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync"
 SECTIONS = ["totals", "ratings", "time", "what", "who", "films-section", "watchlist", "matches", "take"]
 PIXEL = bytes.fromhex(

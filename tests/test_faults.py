@@ -1,0 +1,327 @@
+"""A TMDB that throttles, stalls and breaks: nothing is lost but time, and nothing secret is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+import main
+from tests.conftest import SAMPLE, Clock, Serve, files
+from tests.fake_tmdb import FAULTS, HTML, V3_KEY, FakeTMDB, Fault, body, reset, status
+
+Ask = Callable[..., Awaitable[main.TMDBClient]]
+
+
+@pytest.fixture
+async def ask(tmdb: FakeTMDB, clock: Clock) -> AsyncIterator[Ask]:
+    """Clients of the fake TMDB on the test's clock, which give up a request after a moment."""
+    async with AsyncExitStack() as opened:
+
+        async def start(**given: Any) -> main.TMDBClient:
+            settings = {
+                "tmdb_api_key": V3_KEY,
+                "tmdb_base_url": tmdb.url,
+                "tmdb_timeout_seconds": 0.2,
+            } | given
+            client = main.TMDBClient(main.Settings.model_validate(settings), clock, clock.sleep)
+            return await opened.enter_async_context(client)
+
+        yield start
+
+
+@pytest.fixture(autouse=True)
+def no_key_in_any_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Whatever happens in a test of this file, at DEBUG, of whoever logs."""
+    caplog.set_level(logging.DEBUG)
+    logging.getLogger("letterboxd").setLevel(logging.DEBUG)
+    yield
+    records = [record for record in caplog.get_records("call") if not record.name.startswith("http")]
+    assert V3_KEY not in "\n".join(map(logging.Formatter("%(message)s").format, records))
+
+
+def session_of(clock: Clock, first: int = 0, last: int | None = None) -> main.Session:
+    sample = main.parse_export([(SAMPLE.name, SAMPLE.read_bytes())])
+    return main.Session(main.Export(sample.films[first:last], sample.rows, []), 3600, clock)
+
+
+def outcomes(session: main.Session) -> list[tuple[str, str, int | None]]:
+    movies = ((film, film.match.movie) for film in session.export.films)
+    return [(film.title, film.match.status, movie.tmdb_id if movie else None) for film, movie in movies]
+
+
+def now_and_then(faults: list[Fault], share: float = 0.3) -> Callable[[web.Request], Fault | None]:
+    """Each request meets one of the faults with that probability; the same ones in every run."""
+    asked: Counter[str] = Counter()
+
+    def play(request: web.Request) -> Fault | None:
+        what = request.path + request.query.get("query", "")
+        asked[what] += 1
+        chance = random.Random(f"{what} {asked[what]}")
+        return chance.choice(faults) if chance.random() < share else None
+
+    return play
+
+
+# --- What asking again mends
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+async def test_fault_that_passes_costs_nothing_but_time(
+    fault: Fault, ask: Ask, tmdb: FakeTMDB, clock: Clock
+) -> None:
+    expected, session = session_of(clock, last=12), session_of(clock, last=12)
+    await main.enrich_session_async(expected, await ask())
+    tmdb.plays = now_and_then([fault])
+
+    await main.enrich_session_async(session, await ask())
+
+    assert session.status == "completed"
+    assert outcomes(session) == outcomes(expected)
+
+
+async def test_all_faults_together_lose_no_film(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
+    expected, session = session_of(clock), session_of(clock)
+    await main.enrich_session_async(expected, await ask())
+    asked = tmdb.calls()
+    tmdb.plays = now_and_then(list(FAULTS.values()))
+
+    await main.enrich_session_async(session, await ask())
+
+    assert session.status == "completed"
+    assert session.failed_count == 0
+    assert outcomes(session) == outcomes(expected)
+    assert sum(request.status != 200 for request in tmdb.requests[asked:]) > 50
+
+
+async def test_answers_of_an_unlucky_session_have_no_key_in_them(serve: Serve, tmdb: FakeTMDB) -> None:
+    tmdb.plays = now_and_then([status(400), status(401), status(404, HTML), status(302, Location=tmdb.url)])
+    api = await serve()
+    session = f"/api/session/{(await api.upload((SAMPLE.name, SAMPLE.read_bytes())))['session_id']}"
+    await api.ended(session.rpartition("/")[2])
+
+    paths = ["", "/events", "/movies?limit=1000", "/movies/1", "/stats", "/movies.csv", "/matches.csv"]
+    answers = [(await api.get(session + path)).text for path in paths]
+    given = {"tmdb_id": 424242, "tmdb_type": "movie"}
+    answers += [(await api.put(f"{session}/movies/1/match", json=given)).text for _ in range(20)]
+    answers += [(await api.get(path)).text for path in ("/", "/health", "/openapi.json", "/docs")]
+
+    assert not any(secret in "".join(answers) for secret in (V3_KEY, tmdb.url, "Sorry, we are busy"))
+
+
+# --- What it does not mend
+
+
+@pytest.mark.parametrize("fault", ["500", "hang", "another shape", "reset"])
+async def test_film_that_always_fails_fails_alone(fault: str, ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
+    """In its own session and in another one, even when there is nothing else left to ask."""
+    bad = {"Inception", "Parasite", "Oldboy", "Amélie", "Her", "Persona"}
+    asked: Counter[str] = Counter()
+
+    def play(request: web.Request) -> Fault | None:
+        query = request.query.get("query", "")
+        asked[query] += 1
+        return FAULTS[fault] if query in bad else None
+
+    tmdb.plays, client = play, await ask()
+    session = session_of(clock)
+    other = session_of(clock, 60, 90)
+
+    await asyncio.gather(*(main.enrich_session_async(each, client) for each in (session, other)))
+
+    assert (session.status, other.status) == ("completed", "completed")
+    assert other.failed_count == sum(film.title in bad for film in other.export.films)
+    for film in session.export.films:
+        assert (film.match.status == "failed") == (film.title in bad)
+        if film.title in bad:
+            assert film.match.reason.startswith("TMDB gave no answer in ")
+    times = 2 if fault == "reset" else 1  # after a reset, aiohttp asks once more by itself
+    assert {asked[query] for query in bad} == {times * main.ATTEMPTS}
+
+
+def dead(
+    clock: Clock, start: float, end: float, fault: Fault = reset
+) -> Callable[[web.Request], Fault | None]:
+    return lambda _: fault if start <= clock.now < end else None
+
+
+@pytest.mark.parametrize("fault", [reset, status(503, HTML), status(429), body(HTML.encode(), "text/html")])
+async def test_work_goes_on_after_a_minute_without_tmdb(
+    fault: Fault, ask: Ask, tmdb: FakeTMDB, clock: Clock
+) -> None:
+    session = session_of(clock)
+    tmdb.plays = dead(clock, clock.now + 2, clock.now + 62, fault)
+
+    await main.enrich_session_async(session, await ask())
+
+    assert (session.status, session.failed_count) == ("completed", 0)
+    assert clock.now > 1_062
+
+
+async def test_small_session_waits_for_tmdb_too(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
+    session = session_of(clock, last=1)
+    tmdb.plays = dead(clock, 0, clock.now + 60)
+
+    await main.enrich_session_async(session, await ask())
+
+    assert (session.status, session.enriched_count) == ("completed", 1)
+
+
+@pytest.mark.parametrize("fault", [reset, status(500), status(429), status(429, Retry_After="86400")])
+async def test_tmdb_that_stays_dead_ends_the_session_and_retry_finishes_it(
+    fault: Fault, ask: Ask, tmdb: FakeTMDB, clock: Clock
+) -> None:
+    session, client = session_of(clock), await ask()
+    tmdb.plays = dead(clock, clock.now + 2, 1e9, fault)
+
+    await main.enrich_session_async(session, client)
+
+    done = session.enriched_count
+    assert session.status == "failed"
+    assert "answered nothing for minutes" in (session.error_message or "")
+    assert 10 < done < 150
+    assert done + session.not_found_count + session.failed_count == session.total_movies
+    failed = [film.match.reason for film in session.export.films if film.match.status == "failed"]
+    assert set(failed) == {session.error_message}
+    assert 200 < clock.now - 1_000 < 1_500
+    assert sum(request.status != 200 for request in tmdb.requests) < 200
+
+    tmdb.plays, tmdb.requests[:] = lambda _: None, []
+    main.retry(session, client)
+    assert session.task
+    await session.task
+
+    assert (session.status, session.error_message, session.failed_count) == ("completed", None, 0)
+    asked = [request.query.get("query") for request in tmdb.requests]
+    assert len(session.export.films) - done <= len(set(asked)) < len(session.export.films)
+
+
+async def test_next_session_waits_as_patiently_as_the_one_that_was_given_up(
+    ask: Ask, tmdb: FakeTMDB, clock: Clock
+) -> None:
+    client = await ask()
+    tmdb.plays = dead(clock, 0, 1e9)
+    await main.enrich_session_async(session_of(clock, last=30), client)
+    tmdb.plays = lambda _: None
+    tmdb.faults.extend([status(500)] * 3)
+
+    session = session_of(clock, last=30)
+    await main.enrich_session_async(session, client)
+
+    assert (session.status, session.failed_count) == ("completed", 0)
+
+
+@pytest.mark.parametrize("address", ["http://tmdb.invalid/3", "http://127.0.0.1:1/3"])
+async def test_no_way_to_tmdb_is_said_and_is_no_traceback(
+    address: str, ask: Ask, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = session_of(clock)
+
+    await main.enrich_session_async(session, await ask(tmdb_base_url=address))
+
+    assert session.status == "failed"
+    assert "the connection failed" in (session.error_message or "")
+    assert "Traceback" not in caplog.text
+
+
+async def test_key_that_is_revoked_in_the_middle_keeps_what_was_done(
+    ask: Ask, tmdb: FakeTMDB, clock: Clock
+) -> None:
+    session, client = session_of(clock), await ask()
+    tmdb.plays = dead(clock, clock.now + 2, 1e9, status(401))
+
+    await main.enrich_session_async(session, client)
+
+    assert session.status == "failed"
+    assert 10 < session.enriched_count < 150
+    assert session.processed_count == session.total_movies
+    assert client.key_state == "rejected"
+    assert sum(request.status == 401 for request in tmdb.requests) <= client.workers
+
+    tmdb.plays = lambda _: None
+    main.retry(session, client)
+    assert session.task
+    await session.task
+
+    assert (session.status, session.failed_count, client.key_state) == ("completed", 0, "accepted")
+
+
+async def test_correction_does_not_wait_for_ever(
+    serve: Serve, tmdb: FakeTMDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "CORRECTION_SECONDS", 0.1)
+    api = await serve()
+    given = files(watched="2024-01-02,Inception,2010,https://boxd.it/1skk")
+    session = f"/api/session/{(await api.upload(*given))['session_id']}"
+    await api.ended(session.rpartition("/")[2])
+    tmdb.latency_seconds = 5
+
+    answer = await api.put(f"{session}/movies/1/match", json={"tmdb_id": 496243, "tmdb_type": "movie"})
+
+    assert (answer.status_code, answer.json()["detail"][:4]) == (502, "TMDB")
+    assert (await api.get(f"{session}/movies/1")).json()["tmdb_id"] == 27205
+
+
+async def test_health_does_not_wait_for_a_tmdb_that_hangs(
+    serve: Serve, tmdb: FakeTMDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "CHECK_SECONDS", 0.1)
+    tmdb.latency_seconds = 5
+    api = await serve()
+
+    answers = await asyncio.gather(*(api.get("/health") for _ in range(5)))
+
+    assert {answer.json()["tmdb_key"] for answer in answers} == {"unchecked"}
+
+
+# --- What TMDB says that cannot be
+
+
+async def test_halves_of_surrogate_pairs_are_question_marks(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
+    films = [film | {"overview": "\ud800"} for film in json.loads(json.dumps(list(tmdb._index.bodies)))]
+    for film in films:
+        film["genres"] = [{"id": 1, "name": "Dra\ud83dma"}]
+        film["tagline"] = "\ud83d\ude00"
+    tmdb.knows(films)
+    session = session_of(clock, last=3)
+
+    await main.enrich_session_async(session, await ask())
+
+    assert session.enriched_count == 3
+    for film in session.export.films:
+        assert main.movie_view(film).genres == ["Dra?ma"]
+        assert main.movie_view(film).model_dump_json()
+
+
+async def test_numbers_out_of_all_bounds_are_gaps(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
+    odd = {"runtime": 10**30, "vote_count": -7, "vote_average": 1e300, "popularity": float("inf")}
+    tmdb.knows([body | odd for body in tmdb._index.bodies])
+    session = session_of(clock)
+
+    await main.enrich_session_async(session, await ask())
+
+    assert session.failed_count == 0
+    films = [main.movie_view(film) for film in session.export.films if film.match.movie]
+    assert {
+        (film.runtime, film.tmdb_votes, film.tmdb_rating) for film in films if film.tmdb_type == "movie"
+    } == {(None, 0, None)}
+    main.STATISTICS.dump_json(main.statistics(session.export.films, session.collections, None, 10))
+
+
+async def test_search_result_without_an_id_is_passed_over(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
+    rows = [None, 3, {}, {"id": None}, {"id": "x"}, {"id": -1}, {"id": 10**30}]
+    good = {"id": 27205, "title": "Inception", "release_date": "2010-07-15", "vote_count": 30_000}
+    tmdb.faults.append(body(json.dumps({"results": [*rows, good]}).encode()))
+    session = session_of(clock, last=1)
+
+    await main.enrich_session_async(session, await ask())
+
+    assert outcomes(session) == [("Inception", "exact", 27205)]
