@@ -48,6 +48,7 @@ import time
 import unicodedata
 import weakref
 import zipfile
+import zlib
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict, deque
 from collections.abc import (
@@ -156,6 +157,8 @@ class Settings(BaseModel):
     # Counted from the end of a session's work, never while it runs.
     session_ttl_seconds: float = Field(default=3600, gt=0, le=604_800)
     max_sessions: int = Field(default=50, ge=1)
+    # Of all sessions together, as estimated; the process itself takes 70 MB.
+    max_memory_bytes: int = Field(default=1_000_000_000, ge=1)
     # The largest export seen is a tenth of this.
     max_upload_bytes: int = Field(default=20_000_000, ge=1)
     max_films: int = Field(default=20_000, ge=1)
@@ -240,7 +243,7 @@ class StoreFull(ServiceError):
     status = 503
 
     def __init__(self, retry_after_seconds: int) -> None:
-        super().__init__(f"Too many sessions are held; one may be free in {retry_after_seconds} s.")
+        super().__init__(f"There is no room for one more session; some may be in {retry_after_seconds} s.")
         self.headers = {"Retry-After": str(retry_after_seconds)}
 
 
@@ -482,7 +485,17 @@ ISO_DATE = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})(?![0-9])")
 SLASH_DATE = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4})")
 ACCENTED = "àâäáãåçèéêëìíîïñòóôöõùúûü’“”–"
 WARNINGS_PER_FILE = 50
-UNPACKED_PER_PACKED = 20  # a real export unpacks to four times its size
+# Bounds that no export comes near: it has some dozens of members, unpacks to four times its size and to 8 MB
+# at most, has 11 columns, titles of 151 characters and a row a film or viewing.
+MOST_MEMBERS = 2_000
+UNPACKED_PER_PACKED = 2  # of MAX_UPLOAD_BYTES
+MOST_TIMES_PACKED = 50  # one member
+MOST_COLUMNS = 1_000
+MOST_ROWS = 200_000  # one file
+MOST_TAGS = 500  # one cell
+LONGEST_TITLE = 500
+FILM_BYTES = 6_000  # with TMDB's record, as measured by tests.bench
+BYTES_PER_TEXT_BYTE = 4  # of rows as objects; and of a string with an emoji in it
 
 T = TypeVar("T")
 
@@ -496,6 +509,12 @@ class Export:
     films: list[Film]
     rows: dict[str, int]  # the files that were understood, and how many rows of each counted
     warnings: list[str]
+    text_bytes: int = 0  # of those files
+
+    @property
+    def memory_bytes(self) -> int:
+        """An estimate, rather too high, of what its session takes when TMDB's records are in it."""
+        return FILM_BYTES * len(self.films) + BYTES_PER_TEXT_BYTE * self.text_bytes
 
 
 def parse_export(
@@ -505,15 +524,15 @@ def parse_export(
 
     Watched films come first, latest viewing first, then liked ones, then those on the watchlist only.
     Raises UnusableUpload when no file holds films, and UploadTooLarge over `max_films` films or when
-    the files unpack to over 20 times `max_bytes`.
+    the files unpack to over twice `max_bytes`.
     """
     tables, problems = _tables(files, max_bytes * UNPACKED_PER_PACKED)
     joined = Join()
     for table in sorted(tables, key=lambda table: KINDS.index(table.kind)):
         for line, film, entry in table.rows():
             joined.add(film, entry, table, line)
-    if len(joined.films) > max_films:
-        raise UploadTooLarge(f"The upload has {len(joined.films):,} films; {max_films:,} are the most.")
+            if len(joined.films) > max_films:
+                raise UploadTooLarge(f"The upload has more films than the {max_films:,} of MAX_FILMS.")
     rows: Counter[str] = Counter()
     for table in tables:
         rows[table.name] += table.used
@@ -522,7 +541,7 @@ def parse_export(
         empty = [f"{name}: it has no row that names a film" for name in rows]
         why = "; ".join(problems + empty) or "the upload is empty"
         raise UnusableUpload(f"Upload the ZIP that Letterboxd exports, or CSVs of it. No films here: {why}.")
-    return Export(joined.in_order(), rows, problems)
+    return Export(joined.in_order(), rows, problems, sum(table.text_bytes for table in tables))
 
 
 def _tables(files: Iterable[tuple[str, bytes]], max_bytes: int) -> tuple[list[Table], list[str]]:
@@ -557,20 +576,61 @@ def _members(name: str, data: bytes, max_bytes: int) -> list[tuple[str, bytes]]:
 
 
 def _unzipped(data: bytes, max_bytes: int) -> Iterator[tuple[str, bytes]]:
+    """The members that may hold films. What a member says of its own size is not believed."""
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        raise Unreadable("this ZIP has no end, so it was not downloaded or sent whole")
+    if data.count(b"PK\1\2") > MOST_MEMBERS:
+        raise Unreadable(f"this ZIP has over {MOST_MEMBERS:,} members, which no export has")
     left = max_bytes
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        _check_members(archive.infolist())
         for info in archive.infolist():
             path = _path_in_export(info.filename)
             if info.is_dir() or path is None:
                 continue
-            if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise Unreadable(f"its member {path} is encrypted or packed in an unusual way")
-            with archive.open(info) as member:
-                content = member.read(left + 1)
+            content = _unpacked(archive, info, left)
             left -= len(content)
             if left < 0:
                 raise UploadTooLarge(f"The ZIP unpacks to more than {max_bytes:,} bytes.")
             yield path, content
+
+
+def _check_members(members: list[zipfile.ZipInfo]) -> None:
+    end = 0
+    for info in sorted(members, key=lambda info: info.header_offset):
+        if info.flag_bits & 1:
+            raise Unreadable(f"its member {info.filename} is encrypted; pack it without a password")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise Unreadable(
+                f"its member {info.filename} is packed in an unusual way; pack it as a plain ZIP"
+            )
+        if info.header_offset < end:
+            raise Unreadable(f"its member {info.filename} overlaps with another one")
+        end = info.header_offset + LOCAL_HEADER_BYTES + info.compress_size
+    for name, count in Counter(info.filename for info in members).items():
+        if count > 1:
+            raise Unreadable(f"it has {count} members that are called {name}; pack it again with one")
+
+
+LOCAL_HEADER_BYTES = 30  # and the name
+
+
+def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:
+    """A member's content, or a little over `most` bytes of it."""
+    content = bytearray()
+    try:
+        with archive.open(info) as member:
+            while len(content) <= most and (chunk := member.read(65_536)):
+                content += chunk
+                if len(content) > MOST_TIMES_PACKED * max(info.compress_size, 20_000):
+                    raise Unreadable(
+                        f"its member {info.filename} unpacks to over {MOST_TIMES_PACKED} times its size"
+                    )
+    except (zipfile.BadZipFile, zlib.error, EOFError):
+        raise Unreadable(
+            f"its member {info.filename} is damaged, or another than the ZIP says it is"
+        ) from None
+    return bytes(content)
 
 
 def _path_in_export(path: str) -> str | None:
@@ -582,7 +642,7 @@ def _path_in_export(path: str) -> str | None:
             return inner
         if inner in OTHER_FILES or (folder.lower() in OTHER_FOLDERS and start < len(parts) - 1):
             return None
-    return None if parts[-1].startswith(".") else parts[-1]
+    return None if parts[-1].startswith(".") else parts[-1][-100:]
 
 
 class Table:
@@ -590,6 +650,7 @@ class Table:
 
     def __init__(self, name: str, data: bytes) -> None:
         self.name = name
+        self.text_bytes = len(data)
         self.used = 0
         self._warnings: list[str] = []
         self._unlisted = 0
@@ -613,32 +674,44 @@ class Table:
         self._parsers = {column: cache(parse) for column, parse in parsers.items()}
 
     def _decode(self, data: bytes) -> str:
+        if data.startswith(b"PK\3\4"):
+            raise Unreadable("it is a ZIP within the ZIP; upload it by itself")
         if not data.strip(b"\0\r\n\t "):
             raise Unreadable("it holds nothing but NUL bytes" if b"\0" in data else "it is empty")
         if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
             return data.decode("utf-16", "replace")
         with contextlib.suppress(UnicodeDecodeError):
             return data.decode("utf-8-sig")
-        guesses = {encoding: data.decode(encoding, "replace") for encoding in ("cp1252", "mac_roman")}
+        start = data[:1_000_000]
+        guesses = {encoding: start.decode(encoding, "replace") for encoding in ("cp1252", "mac_roman")}
         best = max(guesses, key=lambda name: sum(map(guesses[name].lower().count, ACCENTED)))
         self._warnings.append(f"{self.name}: it is not UTF-8 and was read as {best}; check the accents")
-        return guesses[best]
+        return data.decode(best, "replace")
 
     def _read(self, text: str) -> list[tuple[int, list[str]]]:
         """`(line, cells)` of every line that is not blank; the first is the header."""
         text = text.replace("\0", "")
-        first = next((line for line in text.splitlines() if line.strip()), "")
+        first = next((line for line in io.StringIO(text) if line.strip()), "")
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
-        lines = []
+        lines: list[tuple[int, list[str]]] = []
         while True:
             line = reader.line_num + 1
             try:
                 if any(map(str.strip, cells := next(reader))):
+                    self._check_size(len(lines), len(cells))
                     lines.append((line, cells))
             except StopIteration:
                 return lines
             except csv.Error as error:
                 self.warn(line, f"{error}; it was skipped")
+
+    def _check_size(self, rows: int, cells: int) -> None:
+        if cells > MOST_COLUMNS and rows:
+            raise csv.Error(f"it has {cells:,} cells")
+        if cells > MOST_COLUMNS:
+            raise Unreadable(f"its first line has {cells:,} columns, so it lists no films")
+        if rows > MOST_ROWS:
+            raise UploadTooLarge(f"{self.name} has over {MOST_ROWS:,} rows, the most that are taken.")
 
     def _column(self, name: str) -> Iterator[str]:
         i = self._columns.get(name, self._width)
@@ -666,7 +739,8 @@ class Table:
                 self.warn(line, f"it has {len(cells)} cells under a header of {self._width}; it was skipped")
                 continue
             film, entry = self._row(line, cells)
-            if "\n" in film.title or not (film.title or film.tmdb or film.imdb_id):
+            nameless = not (film.title or film.tmdb or film.imdb_id)
+            if nameless or "\n" in film.title or len(film.title) > LONGEST_TITLE:
                 self.warn(line, f"'{','.join(cells)[:40]}' does not name a film; it was skipped")
                 continue
             self.used += 1
@@ -786,6 +860,8 @@ def _yes(text: str) -> bool:
 
 
 def _tags(text: str) -> tuple[str, ...]:
+    if text.count(",") >= MOST_TAGS:
+        raise ValueError(f"a list of {MOST_TAGS} tags or fewer")
     return tuple(tag for part in text.split(",") if (tag := part.strip()))
 
 
@@ -2304,9 +2380,15 @@ def next_tick(now: float, followers: int) -> float:
 class SessionStore:
     """Sessions by id; each is forgotten `ttl_seconds` after its work ended, never while it runs."""
 
-    def __init__(self, ttl_seconds: float, max_sessions: int, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        ttl_seconds: float,
+        max_sessions: int,
+        max_memory_bytes: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._ttl_seconds = ttl_seconds
-        self._max_sessions = max_sessions
+        self._max_sessions, self._max_memory_bytes = max_sessions, max_memory_bytes
         self._clock = clock
         self._sessions: dict[str, Session] = {}
 
@@ -2325,14 +2407,26 @@ class SessionStore:
         self.sweep()
         return len(self._sessions)
 
-    def check_room(self) -> None:
-        """Raises StoreFull when there is no place for one more session."""
-        if len(self) >= self._max_sessions:
+    @property
+    def memory_bytes(self) -> int:
+        """Of all sessions, as estimated."""
+        self.sweep()
+        return sum(session.export.memory_bytes for session in self._sessions.values())
+
+    def check_room(self, memory_bytes: int = 0) -> None:
+        """Raises StoreFull when there is no place for one more session, of that size."""
+        if memory_bytes > self._max_memory_bytes:
+            raise UploadTooLarge(
+                f"The upload takes about {memory_bytes:,} bytes of memory, "
+                f"more than the {self._max_memory_bytes:,} of MAX_MEMORY_BYTES."
+            )
+        free = self._max_memory_bytes - self.memory_bytes
+        if len(self) >= self._max_sessions or memory_bytes > free:
             soonest = min(session.expires_at for session in self._sessions.values())
             raise StoreFull(math.ceil(soonest.timestamp() - self._clock()))
 
     def create(self, export: Export) -> Session:
-        self.check_room()
+        self.check_room(export.memory_bytes)
         session = Session(export, self._ttl_seconds, self._clock)
         self._sessions[session.session_id] = session
         return session
@@ -2640,6 +2734,7 @@ SORTED_BY: dict[str, Callable[[Film], Any]] = {
 class HealthView(BaseModel):
     status: Literal["ok"] = "ok"
     sessions: int = Field(description="Sessions held.")
+    memory_bytes: int = Field(description="What these take, as estimated.")
     tmdb_key: Literal["missing", "unchecked", "accepted", "rejected"] = Field(
         description="Whether TMDB accepts the key; `unchecked` when TMDB could not be reached."
     )
@@ -2828,10 +2923,9 @@ class Service:
     reading: asyncio.Lock = field(default_factory=asyncio.Lock)  # one upload is parsed at a time
 
     async def read(self, files: list[UploadFile]) -> Export:
-        most = self.settings.max_upload_bytes
-        contents = [(file.filename or "", await file.read()) for file in files]
-        limits = {"max_films": self.settings.max_films, "max_bytes": most}
+        limits = {"max_films": self.settings.max_films, "max_bytes": self.settings.max_upload_bytes}
         async with self.reading:
+            contents = [(file.filename or "", await file.read()) for file in files]
             return await asyncio.to_thread(parse_export, contents, **limits)
 
 
@@ -3074,6 +3168,7 @@ async def health(service: TheService) -> HealthView:
         await service.tmdb.check_key()
     return HealthView(
         sessions=len(service.store),
+        memory_bytes=service.store.memory_bytes,
         tmdb_key=service.tmdb.key_state,
         uptime_seconds=round(time.monotonic() - service.started_at, 1),
     )
@@ -3313,7 +3408,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     access.addFilter(short_ids)
     async with (
         TMDBClient(settings) as tmdb,
-        SessionStore(settings.session_ttl_seconds, settings.max_sessions) as store,
+        SessionStore(settings.session_ttl_seconds, settings.max_sessions, settings.max_memory_bytes) as store,
     ):
         if tmdb.key_state == "missing":
             log.warning("no TMDB_API_KEY is set: films are read from the export and not looked up")

@@ -125,7 +125,7 @@ def test_damaged_zip_is_a_reason_and_the_rest_counts() -> None:
     read = main.parse_export([("broken.zip", SAMPLE.read_bytes()[:3000]), *files(watched=DUNE)])
 
     assert titles(read) == ["Dune"]
-    assert read.warnings == ["broken.zip: this ZIP is damaged; export it from Letterboxd again"]
+    assert read.warnings == ["broken.zip: this ZIP has no end, so it was not downloaded or sent whole"]
 
 
 # --- Loose files
@@ -176,7 +176,7 @@ def test_unusable_upload_says_why_file_by_file() -> None:
 
 
 def test_too_many_films_are_refused() -> None:
-    with pytest.raises(main.UploadTooLarge, match="2 films; 1 are the most"):
+    with pytest.raises(main.UploadTooLarge, match="more films than the 1 of MAX_FILMS"):
         main.parse_export(files(watched=f"{DUNE}\n2024-01-02,Her,2013,https://boxd.it/4O24"), max_films=1)
 
 

@@ -19,7 +19,7 @@ HOUR = 3600.0
 
 
 def store(clock: Clock, max_sessions: int = 2) -> main.SessionStore:
-    return main.SessionStore(HOUR, max_sessions, clock)
+    return main.SessionStore(HOUR, max_sessions, 10**9, clock)
 
 
 def client(tmdb: FakeTMDB, clock: Clock, key: str = V3_KEY) -> main.TMDBClient:
