@@ -527,7 +527,7 @@ def parse_export(
     the files unpack to over twice `max_bytes`.
     """
     tables, problems = _tables(files, max_bytes * UNPACKED_PER_PACKED)
-    joined = Join()
+    joined = Join(has_ratings=any(table.kind == "ratings" for table in tables))
     for table in sorted(tables, key=lambda table: KINDS.index(table.kind)):
         for line, film, entry in table.rows():
             joined.add(film, entry, table, line)
@@ -676,8 +676,8 @@ class Table:
     def _decode(self, data: bytes) -> str:
         if data.startswith(b"PK\3\4"):
             raise Unreadable("it is a ZIP within the ZIP; upload it by itself")
-        if not data.strip(b"\0\r\n\t "):
-            raise Unreadable("it holds nothing but NUL bytes" if b"\0" in data else "it is empty")
+        if b"\0" in data and not data.strip(b"\0\r\n\t "):
+            raise Unreadable("it holds nothing but NUL bytes")
         if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
             return data.decode("utf-16", "replace")
         with contextlib.suppress(UnicodeDecodeError):
@@ -701,9 +701,12 @@ class Table:
                     self._check_size(len(lines), len(cells))
                     lines.append((line, cells))
             except StopIteration:
-                return lines
+                break
             except csv.Error as error:
                 self.warn(line, f"{error}; it was skipped")
+        if not lines:
+            raise Unreadable("it is empty")
+        return lines
 
     def _check_size(self, rows: int, cells: int) -> None:
         if cells > MOST_COLUMNS and rows:
@@ -882,14 +885,14 @@ PARSERS: dict[str, Callable[[str], Any]] = {
 class Join:
     """Rows become films. What names a film is tried first (URI, TMDB's or IMDb's id), then name and year."""
 
-    def __init__(self) -> None:
+    def __init__(self, has_ratings: bool) -> None:
         self.films: list[Film] = []
         self._by_identity: dict[Hashable, Film] = {}
         self._by_name: defaultdict[tuple[str, int | None], list[Film]] = defaultdict(list)
         self._by_entry: dict[str, Viewing] = {}
         self._told: set[tuple[Table, int]] = set()  # which file told of which entry, by its id()
         self._rated: set[int] = set()  # films whose own rating was told, be it none, by their id()
-        self._has_ratings = False
+        self._has_ratings = has_ratings
 
     def add(self, row: Film, entry: Viewing, table: Table, line: int) -> None:
         film = self._film(row, entry, table, line)
@@ -904,7 +907,6 @@ class Join:
             film.rating = entry.rating
         if imported and not told:
             self._rated.add(id(film))
-        self._has_ratings |= table.kind == "ratings"
 
     def _film(self, row: Film, entry: Viewing, table: Table, line: int) -> Film:
         identities = _identities(row, entry.entry_uri)

@@ -1,0 +1,393 @@
+"""Uploads that are broken, or meant to break something: a sentence each, and little time and memory."""
+
+from __future__ import annotations
+
+import csv
+import io
+import random
+import struct
+import tracemalloc
+import unicodedata
+import warnings
+import zipfile
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import main
+from tests.conftest import HEADERS, SAMPLE, SHARED, Api, Serve, files
+
+WATCHED = files(watched="2024-01-02,Dune,2021,https://boxd.it/hTha")[0][1]
+
+
+def packed(*members: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names that are there twice
+        for name, content in members:
+            archive.writestr(name, content)
+    return out.getvalue()
+
+
+def patched(archive: bytes, offset: int, form: str, value: int) -> bytes:
+    """With a number of the first entry of the directory at the end replaced."""
+    changed = bytearray(archive)
+    struct.pack_into(form, changed, archive.index(b"PK\1\2") + offset, value)
+    return bytes(changed)
+
+
+def overlapping() -> bytes:
+    """A thousand entries of the directory lead to one member, which unpacks a thousand times then."""
+    one = packed(("0.csv", bytes(1_000_000)))
+    directory = one.index(b"PK\1\2")
+    entry, end = one[directory : one.index(b"PK\5\6")], one[one.index(b"PK\5\6") :]
+    entries = b"".join(entry.replace(b"0.csv", f"{n:05}".encode()) for n in range(1_000))
+    counted = struct.pack("<HHL", 1_000, 1_000, len(entries))
+    return one[:directory] + entries + end[:8] + counted + end[16:]
+
+
+def lying_small() -> bytes:
+    return patched(packed(("watched.csv", WATCHED)), 24, "<L", 40)
+
+
+def lying_checksum() -> bytes:
+    return patched(packed(("watched.csv", WATCHED)), 16, "<L", 1)
+
+
+ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
+    "zeros": (lambda: packed(("watched.csv", bytes(100_000_000))), "unpacks to over 50 times its size"),
+    "bzip2": (
+        lambda: packed(("watched.csv", bytes(50_000_000)), method=zipfile.ZIP_BZIP2),
+        "watched.csv is packed in an unusual way",
+    ),
+    "LZMA": (
+        lambda: packed(("watched.csv", bytes(50_000_000)), method=zipfile.ZIP_LZMA),
+        "watched.csv is packed in an unusual way",
+    ),
+    "members": (lambda: packed(*((f"{n}.csv", b"") for n in range(60_000))), "over 2,000 members"),
+    "encrypted": (
+        lambda: patched(packed(("watched.csv", WATCHED)), 8, "<H", 1),
+        "watched.csv is encrypted; pack it without a password",
+    ),
+    "encrypted beside": (
+        lambda: patched(packed(("lists/x.csv", b"x"), ("watched.csv", WATCHED)), 8, "<H", 1),
+        "lists/x.csv is encrypted",
+    ),
+    "duplicate": (
+        lambda: packed(("watched.csv", WATCHED), ("watched.csv", WATCHED)),
+        "2 members that are called watched.csv",
+    ),
+    "overlapping": (overlapping, "overlaps with another one"),
+    "truncated": (lambda: SAMPLE.read_bytes()[:-40], "no end, so it was not downloaded or sent whole"),
+    "broken": (lambda: SAMPLE.read_bytes().replace(b"PK\1\2", b"PK\1\3"), "this ZIP is damaged"),
+    "lying of its size": (lying_small, "watched.csv is damaged, or another than the ZIP says"),
+    "lying of its checksum": (lying_checksum, "watched.csv is damaged, or another than the ZIP says"),
+    "nested": (
+        lambda: packed(("letterboxd-me.zip", SAMPLE.read_bytes())),
+        "letterboxd-me.zip: it is a ZIP within the ZIP; upload it by itself",
+    ),
+    "only others": (lambda: packed(("comments.csv", b"Date,Content")), "no CSV of the member's films"),
+    "empty": (packed, "no CSV of the member's films"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("archive", "said"), ARCHIVES.values(), ids=ARCHIVES.keys())
+def test_archive_is_refused_with_its_own_sentence_and_little_memory(
+    archive: Callable[[], bytes], said: str
+) -> None:
+    data = archive()
+    tracemalloc.start()
+    try:
+        with pytest.raises(main.UnusableUpload, match=said):
+            main.parse_export([("export.zip", data)])
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert most < 50_000_000
+
+
+def test_archive_that_unpacks_to_too_much_in_all_is_refused() -> None:
+    line = "2024-01-02,Dune {},2021,\r\n"
+    rows = "".join(line.format(random.Random(n).random()) for n in range(40_000)).encode()
+    archive = packed(*((f"films{n}.csv", rows) for n in range(30)))
+    tracemalloc.start()
+
+    with pytest.raises(main.UploadTooLarge, match="unpacks to more than 40,000,000 bytes"):
+        main.parse_export([("export.zip", archive)])
+
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 60_000_000
+
+
+def test_archives_that_people_pack_again_are_read() -> None:
+    members = [
+        ("letterboxd-me/", b""), ("letterboxd-me/watched.csv", WATCHED), ("letterboxd-me/.DS_Store", b"\0"),
+        ("__MACOSX/letterboxd-me/._watched.csv", b"\0\5"), ("letterboxd-me/lists/x.csv", b"Position,Name"),
+    ]  # fmt: skip
+
+    for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED):
+        assert [
+            film.title for film in main.parse_export([("my.zip", packed(*members, method=method))]).films
+        ] == ["Dune"]
+
+
+def outcome(*uploaded: tuple[str, bytes]) -> str:
+    """What would be the status of the upload; any other exception is a 500."""
+    try:
+        return f"201 {len(main.parse_export(uploaded).films)}"
+    except (main.UnusableUpload, main.UploadTooLarge) as error:
+        assert 0 < len(str(error)) < 20_000
+        return str(error.status)
+
+
+def flip_bytes(data: bytes, flips: int) -> set[str]:
+    statuses = set()
+    chance = random.Random(5)
+    for _ in range(flips):
+        changed = bytearray(data)
+        changed[chance.randrange(len(data))] = chance.randrange(256)
+        statuses.add(outcome(("export.zip", bytes(changed)))[:3])
+    return statuses
+
+
+def test_flipped_byte_is_a_201_or_a_400() -> None:
+    assert flip_bytes(SAMPLE.read_bytes(), 500) == {"201", "400"}
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not SHARED.exists(), reason="the real export is not here")
+def test_hundred_thousand_flipped_bytes_of_a_real_export_are_201_or_400() -> None:
+    real = next(SHARED.glob("letterboxd-sample-*.zip")).read_bytes()
+
+    assert flip_bytes(real, 100_000) == {"201", "400"}
+
+
+# --- CSVs
+
+
+@settings(max_examples=3_000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.binary(max_size=3_000), st.sampled_from([*HEADERS, "x"]), st.booleans())
+def test_random_bytes_are_a_201_or_a_400(content: bytes, name: str, headed: bool) -> None:
+    header = HEADERS.get(name, "tmdbID,Title").encode() + b"\r\n" if headed else b""
+
+    assert outcome((f"{name}.csv", header + content))[:3] in ("201", "400")
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=80).map(str.strip)
+LINES = st.lists(TEXT, max_size=4).map(lambda lines: "\n".join(lines).strip())
+DAYS = st.dates(date(1401, 1, 5), date(2031, 1, 1))
+STARS = st.sampled_from([n / 2 for n in range(1, 11)])
+TAGS = st.lists(
+    TEXT.map(lambda text: text.replace(",", "").strip()).filter(
+        lambda tag: tag.casefold() not in main.NOT_GIVEN
+    ),
+    max_size=3,
+)
+VIEWINGS = st.builds(
+    main.Viewing,
+    watched_date=DAYS,
+    rating=st.none() | STARS,
+    rewatch=st.booleans(),
+    tags=TAGS.map(tuple),
+    review=LINES.filter(lambda text: text.casefold() not in main.NOT_GIVEN) | st.just(""),
+)
+FILMS = st.builds(
+    main.Film,
+    title=TEXT.map(lambda title: unicodedata.normalize("NFC", title).strip()).filter(bool),
+    year=st.none() | st.integers(1874, 2031),
+    rating=st.none() | STARS,
+    liked=st.booleans(),
+    watchlist=st.booleans(),
+    viewings=st.lists(VIEWINGS, max_size=3),
+)
+EXPORTS = st.lists(FILMS, min_size=1, max_size=8, unique_by=lambda film: (main.plain(film.title), film.year))
+
+
+def uri(number: int) -> str:
+    digits, text = {value: digit for digit, value in main.BASE62.items()}, ""
+    while number:
+        number, digit = divmod(number, 62)
+        text = digits[digit] + text
+    return f"https://boxd.it/{text}"
+
+
+def stars(rating: float | None) -> str:
+    return f"{rating:g}" if rating else ""
+
+
+def written(films: list[main.Film]) -> bytes:
+    """The ZIP in which Letterboxd would export these films, all of them watched."""
+    tables: dict[str, list[list[object]]] = {name: [] for name in HEADERS}
+    for number, film in enumerate(films, 1):
+        named: list[object] = ["2024-05-06", film.title, film.year]
+        row = [*named, uri(number * 10)]
+        tables["watched"].append(row)
+        tables["ratings"] += [[*row, stars(film.rating)]] if film.rating else []
+        tables["likes/films"] += [row] if film.liked else []
+        tables["watchlist"] += [row] if film.watchlist else []
+        for n, viewing in enumerate(film.viewings):
+            entry = [*named, uri((number * 100 + n) * 10 + 1), stars(viewing.rating)]
+            again, tags, day = "Yes" if viewing.rewatch else "", ", ".join(viewing.tags), viewing.watched_date
+            tables["diary"].append([*entry, again, tags, day])
+            tables["reviews"] += [[*entry, again, viewing.review, tags, day]] if viewing.review else []
+    return packed(*((f"{name}.csv", csv_of(HEADERS[name], rows)) for name, rows in tables.items()))
+
+
+def csv_of(header: str, rows: list[list[object]]) -> bytes:
+    out = io.StringIO()
+    csv.writer(out).writerows([header.split(","), *rows])
+    return out.getvalue().encode()
+
+
+def logged(film: main.Film) -> Any:
+    viewings = sorted(
+        (v.watched_date, v.rating or 0, v.rewatch, v.tags, v.review) for v in film.viewings if v.watched_date
+    )
+    return film.title, film.year or 0, film.rating or 0, film.liked, film.watchlist, viewings
+
+
+def comes_back_equal(films: list[main.Film]) -> None:
+    read = main.parse_export([("letterboxd-me.zip", written(films))])
+
+    assert read.warnings == []
+    assert sorted(map(logged, read.films)) == sorted(map(logged, films))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(EXPORTS)
+def test_every_valid_export_comes_back_equal(films: list[main.Film]) -> None:
+    comes_back_equal(films)
+
+
+@pytest.mark.long
+@settings(max_examples=1_500, deadline=None, suppress_health_check=list(HealthCheck))
+@given(EXPORTS)
+def test_each_of_1500_valid_exports_comes_back_equal(films: list[main.Film]) -> None:
+    comes_back_equal(films)
+
+
+BIG = {
+    "field of a megabyte": b"Name,Year\r\nDune,2021\r\n" + b"x" * 1_100_000 + b",2001\r\n",
+    "review of a megabyte": b'Name,Year,Review\r\nDune,2021,"' + b"y" * 999_999 + b'"\r\n',
+    "a million columns": b"Name" + b",x" * 1_000_000 + b"\r\nDune",
+    "a million cells": b"Name,Year\r\nDune,2021\r\nx" + b"," * 1_000_000 + b"\r\n",
+    "a million tags": b"Name,Year,Tags\r\nDune,2021," + b'"' + b"t," * 450_000 + b'"\r\n',
+    "NUL bytes": b"Na\0me,Year\r\nDu\0ne,20\x0021\r\n\0\0\0\r\n",
+    "lone surrogates": b"Name,Year\r\nDune,2021\r\n" + b"\xed\xa0\x80,2001\r\n",
+    "UTF-16 with half a pair": "\ufeffName,Year\nDune,2021\n".encode("utf-16-le") + b"\x00\xd8,\x00",
+    "not a number": b"Name,Year,Rating\r\nDune,nan,nan\r\nAlien,inf,1e999\r\n",
+    "huge numbers": b"Name,Year,Rating,tmdbID\r\nDune" + (b"," + b"9" * 5_000) * 3,
+    "full-width digits": "Name,Year,Rating\r\nDune,２０２１,４\r\n".encode(),
+    "git's conflict markers": b"Name,Year\r\n<<<<<<< HEAD\r\nDune,2021\r\n=======\r\n>>>>>>> main\r\n",
+    "a quote that does not end": b'Name,Year\r\n"Dune,2021\r\nAlien,1979\r\n',
+    "a title of a megabyte": b"Name,Year\r\nDune,2021\r\n" + b"T" * 999_999 + b",1999\r\n",
+    "blank lines": b"Name,Year\r\n" + b"\r\n" * 500_000 + b"Dune,2021",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("content", BIG.values(), ids=BIG.keys())
+def test_what_no_export_has_is_told_and_costs_little(content: bytes) -> None:
+    tracemalloc.start()
+    status = outcome(("films.csv", content))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert status[:3] in ("201", "400")
+    assert most < 50_000_000
+
+
+def test_rest_of_a_file_counts_whatever_one_row_is() -> None:
+    for name in ("field of a megabyte", "a million cells", "lone surrogates", "a title of a megabyte"):
+        read = main.parse_export([("watched.csv", BIG[name])])
+        assert read.films[0].title == "Dune" or read.films[1].title == "Dune", name
+        assert read.warnings, name
+
+
+def test_file_of_too_many_rows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "MOST_ROWS", 3)
+
+    with pytest.raises(main.UploadTooLarge, match=r"watched.csv has over 3 rows"):
+        main.parse_export([("watched.csv", b"Name\r\n" + b"a\r\n" * 5)])
+
+
+# --- Text stays text
+
+
+async def test_what_is_logged_and_answered_stays_text(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    nasty = [
+        "<script>alert(1)</script>",
+        '=HYPERLINK("http://evil.example")',
+        "+1",
+        "-1",
+        "@SUM(A1)",
+        "\tTab",
+    ]
+    nasty += [
+        "Line\x85break",
+        "Next\u2028line",
+        "%s %n %(name)s",
+        "{0.__class__}",
+        "Ctrl\x1b[31mred",
+        "\u202eevil",
+    ]
+    rows = [["2024-01-02", title, 2001, ""] for title in nasty]
+    given = [
+        (f"{title}.csv", csv_of(HEADERS["watched"], rows)) for title in ("<b>watched</b>", "../../watched")
+    ]
+
+    uploaded = await api.upload(*given)
+    session = f"/api/session/{uploaded['session_id']}"
+    await api.ended(uploaded["session_id"])
+    movies = await api.movies(uploaded["session_id"])
+    table = list(csv.reader(io.StringIO((await api.get(f"{session}/movies.csv")).text.lstrip("\ufeff"))))
+
+    assert {movie["title"] for movie in movies} == {title.strip() for title in nasty}
+    assert not any(cell[:1] in "=+-@\t\r" for row in table for cell in row if cell)
+    assert not any(title in record.getMessage() for record in caplog.records for title in nasty)
+    assert "\x1b" not in caplog.text
+
+
+def test_ten_thousand_ids_are_all_different() -> None:
+    films = main.Export([main.Film("Dune", 2021)], {}, [])
+    ids = [main.Session(films, 1, lambda: 0).session_id for _ in range(10_000)]
+
+    assert len(set(ids)) == 10_000
+    assert min(map(len, ids)) == 22
+
+
+# --- Room
+
+
+async def test_memory_of_all_sessions_is_bounded(serve: Serve) -> None:
+    api = await serve(max_memory_bytes=1_500_000)
+    sample = (SAMPLE.name, SAMPLE.read_bytes())
+    first = await api.upload(sample)
+    await api.ended(first["session_id"])
+    held = (await api.get("/health")).json()["memory_bytes"]
+
+    refused = await api.post("/api/upload", files={"files": sample})
+    small = await api.post("/api/upload", files={"files": ("watched.csv", WATCHED)})
+
+    assert 800_000 < held < 1_500_000
+    assert refused.status_code == 503
+    assert 3590 <= int(refused.headers["Retry-After"]) <= 3600
+    assert small.status_code == 201
+    assert len(await api.movies(first["session_id"])) == 159
+    await api.delete(f"/api/session/{first['session_id']}")
+    assert (await api.post("/api/upload", files={"files": sample})).status_code == 201
+
+
+async def test_upload_that_would_never_fit_is_a_413(serve: Serve) -> None:
+    api = await serve(max_memory_bytes=100_000)
+
+    answer = await api.post("/api/upload", files={"files": (SAMPLE.name, SAMPLE.read_bytes())})
+
+    assert answer.status_code == 413
+    assert "MAX_MEMORY_BYTES" in answer.json()["detail"]
