@@ -1,4 +1,4 @@
-"""How fast, how frugal: python -m tests.bench prints a table, each row beside its floor (6 minutes).
+"""How fast, how frugal: python -m tests.bench prints a table, each row beside its floor (12 minutes).
 
 The service runs under uvicorn and the fake TMDB in another process, as they would; made-up films have
 bodies of the size of real ones (15 KB). Machines are noisy: compare the ratios, within one run.
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import itertools
 import os
 import string
 import sys
@@ -22,7 +24,9 @@ from typing import Any
 
 import httpx
 
+import main
 from tests.fake_tmdb import MADE_UP, V3_KEY, free_port, made_up
+from tests.test_hostile import ARCHIVES
 
 FILMS = 10_000
 ROOT = Path(__file__).parents[1]
@@ -65,15 +69,15 @@ def diary(count: int) -> bytes:
 
 
 @asynccontextmanager
-async def process(*arguments: str, **environment: str) -> AsyncIterator[int]:
-    """A Python process; its id."""
+async def process(*arguments: str, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
     running = await asyncio.create_subprocess_exec(
         sys.executable, *arguments, cwd=ROOT, env=os.environ | environment, stderr=asyncio.subprocess.DEVNULL
     )
     try:
-        yield running.pid
+        yield running
     finally:
-        running.terminate()
+        if running.returncode is None:
+            running.terminate()
         await running.wait()
 
 
@@ -90,8 +94,8 @@ async def answering(client: httpx.AsyncClient, url: str) -> None:
 class Bench:
     """A service and its TMDB, and what is measured of them."""
 
-    def __init__(self, client: httpx.AsyncClient, tmdb: str, pid: int) -> None:
-        self.client, self.tmdb, self.pid = client, tmdb, pid
+    def __init__(self, client: httpx.AsyncClient, tmdb: str, service: asyncio.subprocess.Process) -> None:
+        self.client, self.tmdb, self.service, self.pid = client, tmdb, service, service.pid
 
     async def upload(self, data: bytes, name: str = "ratings.csv") -> tuple[str, float]:
         """The session's id, and the seconds to the answer."""
@@ -137,12 +141,12 @@ async def bench(settings: dict[str, str] | None = None, films: int = FILMS) -> A
     served = ("-m", "uvicorn", "main:app", "--port", str(port), "--log-level", "warning")
     async with (
         process("-m", "tests.fake_tmdb", "--port", str(tmdb_port), "--films", str(films)),
-        process(*served, **environment) as pid,
+        process(*served, **environment) as service,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
     ):
         await answering(client, f"{tmdb}/fake")
         await answering(client, "/health")
-        measured = Bench(client, tmdb, pid)
+        measured = Bench(client, tmdb, service)
         await measured.told()
         yield measured
 
@@ -292,12 +296,7 @@ async def listeners() -> None:
 
 async def _cpu_of_listeners(b: Bench, session_id: str, count: int, seconds: float) -> float:
     """CPU seconds that the service uses in as many seconds while so many event streams are open."""
-    url = b.client.base_url
-    opened = []
-    for _ in range(count):
-        reader, writer = await asyncio.open_connection(url.host, url.port)
-        writer.write(f"GET /api/session/{session_id}/events HTTP/1.1\r\nHost: {url.host}\r\n\r\n".encode())
-        opened.append((asyncio.create_task(reader.read()), writer))
+    opened = [await _listen(b, session_id) for _ in range(count)]
     await asyncio.sleep(1)
     before = b.cpu_seconds()
     await asyncio.sleep(seconds)
@@ -307,6 +306,58 @@ async def _cpu_of_listeners(b: Bench, session_id: str, count: int, seconds: floa
         received = len((await reading).split(b"event: progress"))
         assert received > 1, received
     return cpu
+
+
+async def _listen(b: Bench, session_id: str) -> tuple[asyncio.Task[bytes], asyncio.StreamWriter]:
+    url = b.client.base_url
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(f"GET /api/session/{session_id}/events HTTP/1.1\r\nHost: {url.host}\r\n\r\n".encode())
+    return asyncio.create_task(reader.read()), writer
+
+
+async def load() -> None:
+    """Many sessions, pollers and listeners, at ten times TMDB's rate; a small session behind a large one."""
+    async with bench({"TMDB_REQUESTS_PER_SECOND": "400"}, 25_000) as b:
+        await b.told(latency_seconds=0.03)
+        uploads = [b.upload(ratings(500, 500 * n)) for n in range(50)]
+        ids = [session_id for session_id, _ in await asyncio.gather(*uploads)]
+        listening = [await _listen(b, ids[n % 50]) for n in range(300)]
+        polling = [asyncio.create_task(_poll_raw(b, ids[n % 50], n / 300)) for n in range(300)]
+        times = sorted(itertools.chain(*await asyncio.gather(*polling)))
+        name = "poll, 50 sessions of 500, 300 pollers, 300 streams: p50 / p99"
+        row(name, f"{_percentiles(times)}, at worst {times[-1] * 1000:.0f}", "p99 50 ms")
+        streams = await asyncio.gather(*(reading for reading, _ in listening))
+        ended = sum(stream.count(b"event: end") for stream in streams)
+        right = [await b.status(session_id) for session_id in ids]
+        enriched = sum(status["enriched_count"] for status in right)
+        row("    films enriched, streams told of the end", f"{enriched:,}, {ended}", "25,000, 300")
+    async with bench() as b:
+        await b.told(latency_seconds=0.15)
+        alone = await _timed(b, ratings(100))
+        await b.upload(ratings(9_000, 1_000))
+        behind = await _timed(b, ratings(100, 200))
+        row(
+            "100 films, behind 9,000 of another",
+            f"{behind:.1f} s, {behind / alone:.1f} times",
+            f"{alone:.1f} s, 3 times",
+        )
+
+
+async def _poll_raw(b: Bench, session_id: str, wait: float) -> list[float]:
+    """Latencies of a poll a second until the session has ended."""
+    url, times, body = b.client.base_url, [], b""
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    await asyncio.sleep(wait)
+    while b'"status":"completed"' not in body:
+        started = time.perf_counter()
+        writer.write(f"GET /api/session/{session_id} HTTP/1.1\r\nHost: {url.host}\r\n\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
+        body = await reader.readexactly(int(length.split(b":")[1]))
+        times.append(time.perf_counter() - started)
+        await asyncio.sleep(1)
+    writer.close()
+    return times
 
 
 async def _poll_for(b: Bench, session_id: str, seconds: float) -> list[float]:
@@ -352,16 +403,17 @@ async def _come_and_go(b: Bench, data: bytes, end: str) -> float:
 
 
 async def faults() -> None:
-    """A TMDB that allows 15 a second, and one that rejects the key."""
-    for latency in (0.05, 0.15):
+    """A TMDB that allows less than it says, one that rejects the key; archives that mean harm."""
+    for limit, latency, films, bar in ((15, 0.05, 300, 10), (15, 0.15, 300, 10), (25, 0.15, 1_000, 2)):
         async with bench() as b:
-            await b.told(latency_seconds=latency, limit_per_second=15)
+            await b.told(latency_seconds=latency, limit_per_second=limit)
             started = time.perf_counter()
-            status = await b.ended((await b.upload(ratings(300)))[0])
+            status = await b.ended((await b.upload(ratings(films)))[0])
             seconds, told = time.perf_counter() - started, await b.told()
-            name = f"300 films, TMDB allows 15/s with bare 429s, {latency * 1000:.0f} ms latency"
-            row(name, f"{seconds:.0f} s, {status['enriched_count']} films", f"{600 / 15:.0f} s, 300 films")
-            row("    refused", f"{told['statuses'].get('429', 0) / told['calls']:.1%}", "at most 10 %")
+            name = f"{films} films, TMDB allows {limit}/s with bare 429s, {latency * 1000:.0f} ms latency"
+            figure = f"{seconds:.0f} s, {status['enriched_count']} films"
+            row(name, figure, f"{2 * films / limit:.0f} s, {films} films")
+            row("    refused", f"{told['statuses'].get('429', 0) / told['calls']:.1%}", f"at most {bar} %")
     async with bench({"TMDB_API_KEY": "f" * 32}) as b:
         await b.told(latency_seconds=0.15)
         started = time.perf_counter()
@@ -370,10 +422,40 @@ async def faults() -> None:
             f"{status['status']}, {time.perf_counter() - started:.2f} s, {(await b.told())['calls']} requests"
         )
         row("a rejected key", figure, "failed, 2 s, 20 requests")
+    for name, (archive, _) in ARCHIVES.items():
+        data = archive()
+        started = time.perf_counter()
+        with contextlib.suppress(main.UnusableUpload):
+            main.parse_export([("export.zip", data)])
+        row(f"archive refused: {name}", f"{(time.perf_counter() - started) * 1000:.1f} ms", "at most 100 ms")
+
+
+async def stopping() -> None:
+    """Seconds from SIGTERM to the exit."""
+    for name, request in {
+        "an event stream": "GET /api/session/{}/events HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "a stalled upload": "POST /api/upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n",
+        "downloads that nobody reads": "GET /api/session/{}/movies.csv HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        * 20,
+    }.items():
+        async with bench() as b:
+            await b.told(latency_seconds=0.15)
+            session_id, _ = await b.upload(ratings(5_000))
+            url = b.client.base_url
+            _, writer = await asyncio.open_connection(url.host, url.port)
+            writer.write(request.format(*[session_id] * 20).encode())
+            await asyncio.sleep(1)
+            started = time.perf_counter()
+            b.service.terminate()
+            await b.service.wait()
+            bar = "6 s" if "upload" in name else "1 s"
+            row(f"from SIGTERM to the exit, with {name}", f"{time.perf_counter() - started:.2f} s", bar)
+            writer.close()
 
 
 GROUPS: dict[str, Callable[[], Awaitable[None]]] = {
-    group.__name__: group for group in (rate, calls, upload, stats, polls, listeners, memory, faults)
+    group.__name__: group
+    for group in (rate, calls, upload, stats, polls, listeners, load, memory, faults, stopping)
 }
 
 

@@ -5,8 +5,12 @@ import gc
 import logging
 import random
 import weakref
+from dataclasses import dataclass
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 import main
 from tests.conftest import Clock, export
@@ -178,6 +182,144 @@ async def test_session_stopped_before_its_first_step_has_ended_too(tmdb: FakeTMD
 
     assert (session.status, session.error_message) == ("failed", "The work was stopped.")
     assert [None async for _ in session.changes()] == [None]
+
+
+class Gated(main.TMDBClient):
+    """Finds no film, as soon as its gate is open."""
+
+    def __init__(self) -> None:
+        super().__init__(main.Settings.model_validate({"tmdb_api_key": V3_KEY, "tmdb_connections": 2}))
+        self.open: dict[str, asyncio.Event] = {}
+
+    async def find(self, film: main.Film) -> main.Match:
+        await self.open.setdefault(film.title, asyncio.Event()).wait()
+        return main.Match("not_found", "")
+
+
+@dataclass
+class Known:
+    """What a session should be; the session itself only while it is running."""
+
+    session_id: str
+    title: str
+    memory_bytes: int
+    freed: weakref.ref[main.Session]
+    task: asyncio.Task[None]
+    ended_at: float | None = None
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Sessions come, end, are read, retried and deleted, and time passes, to the very tick of the TTL."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        gc.freeze()  # what is there before is not looked through each time
+        self.clock, self.tmdb, self.made = Clock(), Gated(), 0
+        self.loop = asyncio.new_event_loop()
+        self.store = main.SessionStore(HOUR, 3, 40_000, self.clock)
+        self.alive: dict[str, Known] = {}
+        self.gone: dict[str, weakref.ref[main.Session]] = {}
+
+    def teardown(self) -> None:
+        tasks = [known.task for known in self.alive.values()]
+        self.loop.run_until_complete(self.close())
+        assert all(task.done() for task in tasks)
+        assert not asyncio.all_tasks(self.loop)
+        self.loop.close()
+        gc.unfreeze()
+
+    async def close(self) -> None:
+        async with self.store:
+            pass
+
+    def pick(self, number: int) -> Known | None:
+        return list(self.alive.values())[number % len(self.alive)] if self.alive else None
+
+    @rule(films=st.integers(1, 4))
+    def create(self, films: int) -> None:
+        self.made += 1
+        made = main.Export([main.Film(f"{self.made}", 2000 + n) for n in range(films)], {}, [])
+        memory = sum(known.memory_bytes for known in self.alive.values()) + made.memory_bytes
+        if len(self.alive) == 3 or memory > 40_000:
+            with pytest.raises(main.StoreFull) as full:
+                self.store.create(made)
+            assert 0 <= int((full.value.headers or {})["Retry-After"]) <= HOUR
+        else:
+            self.loop.run_until_complete(self.start(self.store.create(made)))
+
+    async def start(self, session: main.Session) -> None:
+        session.task = asyncio.create_task(main.enrich_session_async(session, self.tmdb))
+        await asyncio.sleep(0)
+        self.alive[session.session_id] = Known(
+            session.session_id,
+            session.export.films[0].title,
+            session.export.memory_bytes,
+            weakref.ref(session),
+            session.task,
+        )
+
+    @rule(number=st.integers(0, 2))
+    def finish(self, number: int) -> None:
+        known = self.pick(number)
+        if known and known.ended_at is None:
+            self.tmdb.open.setdefault(known.title, asyncio.Event()).set()
+            self.loop.run_until_complete(asyncio.wait_for(known.task, 1))
+            known.ended_at = self.clock.now
+
+    @rule(number=st.integers(0, 2))
+    def retry(self, number: int) -> None:
+        if known := self.pick(number):
+            session = self.store.get(known.session_id)
+            if known.ended_at is None:
+                with pytest.raises(main.SessionBusy):
+                    main.retry(session, self.tmdb)
+            else:
+                self.tmdb.open[known.title].clear()
+                self.loop.run_until_complete(self.again(session))
+                known.task, known.ended_at = session.task or known.task, None
+
+    async def again(self, session: main.Session) -> None:
+        main.retry(session, self.tmdb)
+
+    @rule(number=st.integers(0, 2))
+    def delete(self, number: int) -> None:
+        if known := self.pick(number):
+            self.loop.run_until_complete(asyncio.wait_for(self.store.delete(known.session_id), 1))
+            self.is_gone(known)
+
+    @rule(seconds=st.sampled_from([0.5, 1, HOUR / 2, HOUR - 1, HOUR - 0.5, HOUR, 10 * HOUR]))
+    def time_passes(self, seconds: float) -> None:
+        self.clock.now += seconds
+        for known in list(self.alive.values()):
+            if known.ended_at is not None and known.ended_at + HOUR <= self.clock.now:
+                self.is_gone(known)
+
+    def is_gone(self, known: Known) -> None:
+        assert known.task.done()
+        del self.alive[known.session_id]
+        self.gone[known.session_id] = known.freed
+
+    @rule()
+    def what_is_gone_is_freed(self) -> None:
+        self.store.sweep()
+        gc.collect()
+        assert not any(freed() for freed in self.gone.values())
+
+    @invariant()
+    def store_holds_what_it_should(self) -> None:
+        assert len(self.store) == len(self.alive) <= 3
+        assert self.store.memory_bytes == sum(known.memory_bytes for known in self.alive.values()) <= 40_000
+        for known in self.alive.values():
+            session = self.store.get(known.session_id)
+            assert (session.ended_at is None) == (known.ended_at is None) == (not known.task.done())
+            assert session.processed_count + session.counts["pending"] == session.total_movies
+        for session_id in self.gone:
+            with pytest.raises(main.SessionNotFound):
+                self.store.get(session_id)
+
+
+TestStore = StoreMachine.TestCase
+TestStore.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
 
 
 # --- The task
