@@ -67,7 +67,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, partial
 from ipaddress import ip_address
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from statistics import median
 from types import FrameType
@@ -2984,6 +2984,23 @@ LETTERBOXD_TYPES = {
     "content": {"text/csv": {}, "application/zip": {}},
 }
 CHANGES = _errors(403, 408, 413)  # of calls that change something
+
+
+def _links(*operations: str, **parameters: str) -> dict[str, Any]:
+    """Where what is answered leads to, for those who let a program read the description."""
+    return {"links": {name: {"operationId": name, "parameters": parameters} for name in operations}}
+
+
+OF_UPLOAD = _links(
+    *("read_session", "follow_session", "read_movies", "read_statistics", "retry_session", "download_movies"),
+    *("download_matches", "download_letterboxd", "delete_session"),
+    session_id="$response.body#/session_id",
+)
+OF_MOVIES = _links(
+    *("read_movie", "correct_match", "clear_match"),
+    session_id="$request.path.session_id",
+    movie_id="$response.body#/0/movie_id",
+)
 routes = APIRouter(responses=_errors(421))
 of_session = APIRouter(
     prefix="/api/session/{session_id}", tags=["sessions"], responses=_errors(404, 421, 422)
@@ -3006,7 +3023,7 @@ def _attached(name: str) -> dict[str, str]:
     summary="Upload an export",
     status_code=201,
     tags=["sessions"],
-    responses=CHANGES | _errors(400, 422, 503),
+    responses=CHANGES | _errors(400, 422, 503) | {201: OF_UPLOAD},
 )
 async def upload(
     files: Annotated[
@@ -3045,7 +3062,9 @@ async def follow_session(session: TheSession) -> AsyncIterator[ServerSentEvent]:
     yield ServerSentEvent(event="end", raw_data=progress_json(session))
 
 
-@of_session.get("/movies", summary="A session's films", responses={200: {"headers": PAGE_HEADERS}})
+@of_session.get(
+    "/movies", summary="A session's films", responses={200: {"headers": PAGE_HEADERS} | OF_MOVIES}
+)
 def read_movies(
     session: TheSession, wanted: Annotated[Wanted, Query()], request: Request, response: Response
 ) -> list[MovieView]:
@@ -3431,6 +3450,7 @@ def create_app(settings: Settings) -> FastAPI:
         version="1.0",
         description=ABOUT,
         lifespan=lifespan,
+        generate_unique_id_function=attrgetter("name"),
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
         exception_handlers={
