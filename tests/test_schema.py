@@ -24,12 +24,13 @@ WATCHED += b"2024-01-02,Parasite,2019,https://boxd.it/hTha\r\n"
 if "SCHEMATHESIS_HOOKS" in os.environ:
     import schemathesis
 
-    @schemathesis.hook
     def map_body(context: Any, body: Any) -> Any:
         """Most uploads are an export, or there would hardly be a session to go on with."""
         if context.operation.path == "/api/upload" and isinstance(body, dict) and len(str(body)) % 4:
             return {"files": [WATCHED]}
         return body
+
+    schemathesis.hook(map_body)
 
 
 @pytest.mark.long
