@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import random
+import re
 import struct
 import tracemalloc
 import unicodedata
@@ -354,12 +356,33 @@ async def test_what_is_logged_and_answered_stays_text(api: Api, caplog: pytest.L
     assert "\x1b" not in caplog.text
 
 
-def test_ten_thousand_ids_are_all_different() -> None:
-    films = main.Export([main.Film("Dune", 2021)], {}, [])
-    ids = [main.Session(films, 1, lambda: 0).session_id for _ in range(10_000)]
+def test_of_ten_thousand_ids_none_is_there_twice_and_none_in_full_in_a_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    film = main.Export([main.Film("Dune", 2021)], {}, [])
+    sessions = [main.Session(film, 1, lambda: 0) for _ in range(10_000)]
+    access = logging.getLogger("uvicorn.access")
+    access.addFilter(short_ids := main.ShortIds())
 
-    assert len(set(ids)) == 10_000
-    assert min(map(len, ids)) == 22
+    with caplog.at_level("DEBUG"):
+        for session in sessions:
+            session.begin()
+            session.end("completed", None)
+            path = f"/api/session/{session.session_id}/movies?limit=1"
+            access.info('%s - "%s %s HTTP/%s" %d', "127.0.0.1:1", "GET", path, "1.1", 200)
+    access.removeFilter(short_ids)
+
+    assert len({session.session_id for session in sessions}) == 10_000
+    assert len(caplog.records) == 20_000
+    assert not re.findall(r"[\w-]{22,}", caplog.text)
+    assert all(session.short_id in caplog.text for session in sessions[:100])
+
+
+def test_file_of_nothing_but_nul_bytes_leaves_the_others_alone() -> None:
+    read = main.parse_export([("a.zip", packed(("watched.csv", WATCHED), ("ratings.csv", bytes(5_000))))])
+
+    assert [film.title for film in read.films] == ["Dune"]
+    assert read.warnings == ["ratings.csv: it holds nothing but NUL bytes"]
 
 
 # --- Room
