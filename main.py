@@ -1399,7 +1399,7 @@ def movie_of(tmdb_type: MediaType, body: MovieBody, label: Callable[[str, Named]
 
 ATTEMPTS = 12  # at one request, over half a minute; with 3 in 10 failing, one in 2 million needs more
 REFUSALS = 30  # of one request; they cost nothing but time, unless they never stop
-OUTAGE = 5  # faults in a row, whoever asked, that may mean TMDB itself is out of order
+OUTAGE = 5  # faults or pauses in a row, whoever asked, that may mean TMDB itself is out of order
 PAUSES = 15  # in a row, 5 minutes or more, after which nobody waits any longer
 CHECK_SECONDS = 1  # that /health waits to hear whether the key is accepted
 BODY_BYTES = 4_000_000  # the largest one seen has 281 KB
@@ -1608,12 +1608,10 @@ class TMDBClient:
                 self._answered()
                 return body
             log.debug("[%s] TMDB: %s (%s), asking again", trace.get(), fault, path.partition("/")[0])
-            if fault.refused:
+            if await self._was_out_of_order(fault):
+                faults = refusals = 0
+            elif fault.refused:
                 refusals += 1
-                self._limiter.slow_down()
-                self._pause(fault)
-            elif await self._was_out_of_order():
-                faults = 0
             elif (faults := faults + 1) < ATTEMPTS:
                 await self._sleep(min(2 ** (faults - 2), 4) * random.uniform(0.5, 1.5))
         raise TMDBUnavailable(f"TMDB gave no answer in {faults + refusals} tries; at the last one {fault}.")
@@ -1621,35 +1619,37 @@ class TMDBClient:
     def _answered(self) -> None:
         self._faults_in_a_row = self._limiter.pauses = 0
 
-    async def _was_out_of_order(self) -> bool:
-        """After a fault, whether it was nobody's own: if so, returns when TMDB answers again."""
-        self._faults_in_a_row += 1
-        return self._faults_in_a_row >= OUTAGE and await self._shared("how it is", self._wait_for_tmdb)
+    async def _was_out_of_order(self, fault: _Fault) -> bool:
+        """Whether the fault was nobody's own, but TMDB's; then it is over now."""
+        if fault.refused:
+            self._limiter.slow_down()
+            self._limiter.pause(fault.retry_after)
+        else:
+            self._faults_in_a_row += 1
+        if max(self._faults_in_a_row, self._limiter.pauses) < OUTAGE:
+            return False
+        return await self._shared("how it is", partial(self._wait_for_tmdb, fault))
 
-    async def _wait_for_tmdb(self) -> bool:
-        """Asks TMDB how it is until it answers; whether that took more than once."""
-        fault: _Fault | None = None
-        while True:
+    async def _wait_for_tmdb(self, fault: _Fault) -> bool:
+        """Asks TMDB how it is until it answers; whether that took more than once. Raises TMDBSilent."""
+        tries = 0
+        while self._limiter.pauses < PAUSES:
             try:
                 _parsed(StateBody, await self._fetch("authentication", {}))
             except _Fault as error:
-                if fault is None:
-                    log.warning("TMDB is out of order (%s); everybody waits for it", error)
+                fault, tries = error, tries + 1
+                if tries == 1:
+                    log.warning("TMDB is out of order: %s; everybody waits for it", fault)
                     self._limiter.slow_down()
-                fault = error
-                self._pause(fault)
+                self._limiter.pause(fault.retry_after)
             else:
                 self._answered()
-                return fault is not None
-
-    def _pause(self, fault: _Fault) -> None:
-        self._limiter.pause(fault.retry_after)
-        if self._limiter.pauses >= PAUSES:
-            self._limiter.pauses = 0  # whoever asks next may wait as long
-            raise TMDBSilent(
-                f"TMDB has answered nothing for minutes; at last {fault}. What was found is kept: "
-                "look up the rest with a retry when TMDB is back."
-            )
+                return tries > 0
+        self._answered()  # so whoever asks next may wait as long
+        raise TMDBSilent(
+            f"TMDB has answered nothing for minutes; at last {fault}. What was found is kept: look up the "
+            "rest with a retry when TMDB is back."
+        )
 
     async def _fetch(self, path: str, params: dict[str, str]) -> bytes:
         """The body of one 200. No text of aiohttp's errors is kept: it may hold the URL with the key."""
@@ -1687,15 +1687,15 @@ class TMDBClient:
         if status == 429:
             raise _Fault("it refused, status 429", True, _seconds(response.headers.get("Retry-After")))
         self._limiter.let_through()
-        if 400 <= status < 500:
-            self._answered()
+        if status == 200:
+            self.key_state = "accepted"
+            return
+        if not 400 <= status < 500:
+            raise _Fault(f"it answered with status {status}")
+        self._answered()
         if status == 404:
             raise TMDBNotFound("TMDB has no record of that id and type; copy both from its address there.")
-        if 400 <= status < 500:
-            raise TMDBUnavailable(f"TMDB refused the request with status {status}.")
-        if status != 200:
-            raise _Fault(f"it answered with status {status}")
-        self.key_state = "accepted"
+        raise TMDBUnavailable(f"TMDB refused the request with status {status}.")
 
 
 def _parsed(model: type[Model], body: bytes) -> Model:
