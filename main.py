@@ -89,6 +89,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    OnErrorOmit,
     SecretStr,
     TypeAdapter,
     ValidationError,
@@ -204,7 +205,7 @@ def _setting_problem(error: Any) -> str:
 #    ├─ MovieNotFound     404   no film of the session has that movie id
 #    ├─ SessionBusy       409   its films are still being looked up
 #    ├─ UploadTooLarge    413   too many bytes or films
-#    ├─ StoreFull         503   every place for a session is taken
+#    ├─ StoreFull         503   no room for one more session
 #    └─ TMDBError         502   as a film's or a session's reason, or the answer to a correction
 #        ├─ TMDBUnavailable     no usable answer, or one that asking again will not change
 #        ├─ TMDBKeyRejected     it said 401, or there is no key
@@ -485,13 +486,18 @@ ISO_DATE = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})(?![0-9])")
 SLASH_DATE = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4})")
 ACCENTED = "àâäáãåçèéêëìíîïñòóôöõùúûü’“”–"
 WARNINGS_PER_FILE = 50
+WARNINGS = 200
 # Bounds that no export comes near: it has some dozens of members, unpacks to four times its size and to 8 MB
-# at most, has 11 columns, titles of 151 characters and a row a film or viewing.
-MOST_MEMBERS = 2_000
-UNPACKED_PER_PACKED = 2  # of MAX_UPLOAD_BYTES
+# at most, has 11 columns, titles of 151 characters and a row a film or viewing. What is not of one member,
+# row or cell is of the whole upload.
+MOST_MEMBERS = 2_000  # of one ZIP
+MOST_UNPACKED_BYTES = 40_000_000
 MOST_TIMES_PACKED = 50  # one member
 MOST_COLUMNS = 1_000
-MOST_ROWS = 200_000  # one file
+MOST_ROWS = 200_000
+MOST_CELLS = 1_500_000
+MOST_NAMESAKES = 100  # that are looked at, films of one name or viewings of one day
+LOCAL_HEADER_BYTES = 30  # of a member, and its name
 MOST_TAGS = 500  # one cell
 LONGEST_TITLE = 500
 FILM_BYTES = 6_000  # with TMDB's record, as measured by tests.bench
@@ -517,16 +523,33 @@ class Export:
         return FILM_BYTES * len(self.films) + BYTES_PER_TEXT_BYTE * self.text_bytes
 
 
-def parse_export(
-    files: Iterable[tuple[str, bytes]], *, max_films: int = 20_000, max_bytes: int = 20_000_000
-) -> Export:
+@dataclass(slots=True)
+class Allowance:
+    """What is left of that which one upload, all its files together, may bring."""
+
+    unpacked_bytes: int = field(default_factory=lambda: MOST_UNPACKED_BYTES)
+    rows: int = field(default_factory=lambda: MOST_ROWS)
+    cells: int = field(default_factory=lambda: MOST_CELLS)
+
+    def take_row(self, cells: int) -> None:
+        self.rows -= 1
+        self.cells -= cells
+        if self.rows < 0 or self.cells < 0:
+            raise UploadTooLarge(f"The upload has over {MOST_ROWS:,} rows or {MOST_CELLS:,} cells.")
+
+    def take_unpacked(self, content: bytes) -> None:
+        self.unpacked_bytes -= len(content)
+        if self.unpacked_bytes < 0:
+            raise UploadTooLarge(f"The upload unpacks to over {MOST_UNPACKED_BYTES:,} bytes.")
+
+
+def parse_export(files: Iterable[tuple[str, bytes]], max_films: int = 20_000) -> Export:
     """The films of the uploaded `(name, bytes)`: ZIPs, CSVs or both.
 
     Watched films come first, latest viewing first, then liked ones, then those on the watchlist only.
-    Raises UnusableUpload when no file holds films, and UploadTooLarge over `max_films` films or when
-    the files unpack to over twice `max_bytes`.
+    Raises UnusableUpload when no file holds films, and UploadTooLarge over `max_films` films or an Allowance.
     """
-    tables, problems = _tables(files, max_bytes * UNPACKED_PER_PACKED)
+    tables, problems = _tables(files, Allowance())
     joined = Join(has_ratings=any(table.kind == "ratings" for table in tables))
     for table in sorted(tables, key=lambda table: KINDS.index(table.kind)):
         for line, film, entry in table.rows():
@@ -537,6 +560,8 @@ def parse_export(
     for table in tables:
         rows[table.name] += table.used
         problems += table.warnings()
+    if len(problems) > WARNINGS:
+        problems[WARNINGS:] = [f"{len(problems) - WARNINGS:,} more warnings like these"]
     if not joined.films:
         empty = [f"{name}: it has no row that names a film" for name in rows]
         why = "; ".join(problems + empty) or "the upload is empty"
@@ -544,17 +569,17 @@ def parse_export(
     return Export(joined.in_order(), rows, problems, sum(table.text_bytes for table in tables))
 
 
-def _tables(files: Iterable[tuple[str, bytes]], max_bytes: int) -> tuple[list[Table], list[str]]:
+def _tables(files: Iterable[tuple[str, bytes]], allowance: Allowance) -> tuple[list[Table], list[str]]:
     tables, problems = [], []
     for name, data in files:
         try:
-            members = _members(name or "a file without a name", data, max_bytes)
+            members = _members(name or "a file without a name", data, allowance)
         except Unreadable as reason:
             problems.append(f"{name}: {reason}")
             continue
         for path, content in members:
             try:
-                tables.append(Table(path, content))
+                tables.append(Table(path, content, allowance))
             except Unreadable as reason:
                 problems.append(f"{path}: {reason}")
         if not members:
@@ -562,12 +587,12 @@ def _tables(files: Iterable[tuple[str, bytes]], max_bytes: int) -> tuple[list[Ta
     return tables, problems
 
 
-def _members(name: str, data: bytes, max_bytes: int) -> list[tuple[str, bytes]]:
+def _members(name: str, data: bytes, allowance: Allowance) -> list[tuple[str, bytes]]:
     """The `(path, bytes)` that may hold films: the file itself, or those of a ZIP."""
     if not data.startswith(b"PK"):
         return [(name, data)]
     try:
-        return list(_unzipped(data, max_bytes))
+        return list(_unzipped(data, allowance))
     except (Unreadable, UploadTooLarge):
         raise
     except Exception:  # on a damaged archive zipfile raises anything, IndexError included
@@ -575,61 +600,53 @@ def _members(name: str, data: bytes, max_bytes: int) -> list[tuple[str, bytes]]:
         raise Unreadable("this ZIP is damaged; export it from Letterboxd again") from None
 
 
-def _unzipped(data: bytes, max_bytes: int) -> Iterator[tuple[str, bytes]]:
+def _unzipped(data: bytes, allowance: Allowance) -> Iterator[tuple[str, bytes]]:
     """The members that may hold films. What a member says of its own size is not believed."""
     if not zipfile.is_zipfile(io.BytesIO(data)):
         raise Unreadable("this ZIP has no end, so it was not downloaded or sent whole")
     if data.count(b"PK\1\2") > MOST_MEMBERS:
         raise Unreadable(f"this ZIP has over {MOST_MEMBERS:,} members, which no export has")
-    left = max_bytes
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        _check_members(archive.infolist())
-        for info in archive.infolist():
-            path = _path_in_export(info.filename)
-            if info.is_dir() or path is None:
-                continue
-            content = _unpacked(archive, info, left)
-            left -= len(content)
-            if left < 0:
-                raise UploadTooLarge(f"The ZIP unpacks to more than {max_bytes:,} bytes.")
+        wanted = [(path, info) for info in archive.infolist() if (path := _path_in_export(info.filename))]
+        _check_members([info for _, info in wanted])
+        _check_places(archive)
+        for path, info in wanted:
+            content = _unpacked(archive, info, allowance.unpacked_bytes)
+            allowance.take_unpacked(content)
             yield path, content
 
 
 def _check_members(members: list[zipfile.ZipInfo]) -> None:
-    end = 0
-    for info in sorted(members, key=lambda info: info.header_offset):
+    counts = Counter(info.filename for info in members)
+    for info in members:
+        name = info.filename[-100:]
         if info.flag_bits & 1:
-            raise Unreadable(f"its member {info.filename} is encrypted; pack it without a password")
+            raise Unreadable(f"its member {name} is encrypted; pack it without a password")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise Unreadable(
-                f"its member {info.filename} is packed in an unusual way; pack it as a plain ZIP"
-            )
-        if info.header_offset < end:
-            raise Unreadable(f"its member {info.filename} overlaps with another one")
-        end = info.header_offset + LOCAL_HEADER_BYTES + info.compress_size
-    for name, count in Counter(info.filename for info in members).items():
-        if count > 1:
-            raise Unreadable(f"it has {count} members that are called {name}; pack it again with one")
+            raise Unreadable(f"its member {name} is packed in an unusual way; pack it as a plain ZIP")
+        if counts[info.filename] > 1:
+            raise Unreadable(f"it has {counts[info.filename]} members that are called {name}; keep one")
 
 
-LOCAL_HEADER_BYTES = 30  # and the name
+def _check_places(archive: zipfile.ZipFile) -> None:
+    members = sorted(archive.infolist(), key=lambda info: info.header_offset)
+    ends = [info.header_offset for info in members[1:]] + [archive.start_dir]
+    for info, end in zip(members, ends, strict=False):
+        if info.header_offset + LOCAL_HEADER_BYTES + info.compress_size > end:
+            raise Unreadable(f"its member {info.filename[-100:]} overlaps with what comes after it")
 
 
 def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:
     """A member's content, or a little over `most` bytes of it."""
-    content = bytearray()
+    name, content = info.filename[-100:], bytearray()
     try:
         with archive.open(info) as member:
             while len(content) <= most and (chunk := member.read(65_536)):
                 content += chunk
                 if len(content) > MOST_TIMES_PACKED * max(info.compress_size, 20_000):
-                    raise Unreadable(
-                        f"its member {info.filename} unpacks to over {MOST_TIMES_PACKED} times its size"
-                    )
+                    raise Unreadable(f"its member {name} unpacks to over {MOST_TIMES_PACKED} times its size")
     except (zipfile.BadZipFile, zlib.error, EOFError):
-        raise Unreadable(
-            f"its member {info.filename} is damaged, or another than the ZIP says it is"
-        ) from None
+        raise Unreadable(f"its member {name} is damaged, or another than the ZIP says it is") from None
     return bytes(content)
 
 
@@ -642,14 +659,15 @@ def _path_in_export(path: str) -> str | None:
             return inner
         if inner in OTHER_FILES or (folder.lower() in OTHER_FOLDERS and start < len(parts) - 1):
             return None
-    return None if parts[-1].startswith(".") else parts[-1][-100:]
+    return None if parts[-1].startswith(".") else parts[-1][-100:] or None  # a folder ends with a slash
 
 
 class Table:
     """One CSV: its kind and its rows. Raises Unreadable when it cannot hold films."""
 
-    def __init__(self, name: str, data: bytes) -> None:
+    def __init__(self, name: str, data: bytes, allowance: Allowance) -> None:
         self.name = name
+        self._allowance = allowance
         self.text_bytes = len(data)
         self.used = 0
         self._warnings: list[str] = []
@@ -665,13 +683,8 @@ class Table:
         self.ours = "tmdbURL" in self._columns  # a download of this service
         self._day_first = self._decide_day_first()
         rating = partial(_rating, most=self._decide_most_stars())
-        parsers: dict[str, Callable[[str], Any]] = {
-            **PARSERS,
-            "date": self._date,
-            "watched date": self._date,
-            "rating": rating,
-        }
-        self._parsers = {column: cache(parse) for column, parse in parsers.items()}
+        own: dict[str, Any] = {"date": self._date, "watched date": self._date, "rating": rating}
+        self._parsers = {column: cache(parse) for column, parse in (PARSERS | own).items()}
 
     def _decode(self, data: bytes) -> str:
         if data.startswith(b"PK\3\4"):
@@ -691,14 +704,16 @@ class Table:
     def _read(self, text: str) -> list[tuple[int, list[str]]]:
         """`(line, cells)` of every line that is not blank; the first is the header."""
         text = text.replace("\0", "")
-        first = next((line for line in io.StringIO(text) if line.strip()), "")
+        first = next((line for line in io.StringIO(text, newline="") if line.strip()), "")
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
         lines: list[tuple[int, list[str]]] = []
         while True:
             line = reader.line_num + 1
             try:
-                if any(map(str.strip, cells := next(reader))):
-                    self._check_size(len(lines), len(cells))
+                cells = next(reader)
+                self._allowance.take_row(len(cells))
+                if any(map(str.strip, cells)):
+                    self._check_width(len(cells), is_header=not lines)
                     lines.append((line, cells))
             except StopIteration:
                 break
@@ -708,13 +723,11 @@ class Table:
             raise Unreadable("it is empty")
         return lines
 
-    def _check_size(self, rows: int, cells: int) -> None:
-        if cells > MOST_COLUMNS and rows:
-            raise csv.Error(f"it has {cells:,} cells")
-        if cells > MOST_COLUMNS:
+    def _check_width(self, cells: int, is_header: bool) -> None:
+        if cells > MOST_COLUMNS and is_header:
             raise Unreadable(f"its first line has {cells:,} columns, so it lists no films")
-        if rows > MOST_ROWS:
-            raise UploadTooLarge(f"{self.name} has over {MOST_ROWS:,} rows, the most that are taken.")
+        if cells > MOST_COLUMNS:
+            raise csv.Error(f"it has {cells:,} cells")
 
     def _column(self, name: str) -> Iterator[str]:
         i = self._columns.get(name, self._width)
@@ -865,7 +878,7 @@ def _yes(text: str) -> bool:
 def _tags(text: str) -> tuple[str, ...]:
     if text.count(",") >= MOST_TAGS:
         raise ValueError(f"a list of {MOST_TAGS} tags or fewer")
-    return tuple(tag for part in text.split(",") if (tag := part.strip()))
+    return tuple(sys.intern(tag) for part in text.split(",") if (tag := part.strip()))
 
 
 # Cells that are text as they stand have no parser; a table adds those that depend on its file.
@@ -890,6 +903,7 @@ class Join:
         self._by_identity: dict[Hashable, Film] = {}
         self._by_name: defaultdict[tuple[str, int | None], list[Film]] = defaultdict(list)
         self._by_entry: dict[str, Viewing] = {}
+        self._by_day: defaultdict[tuple[int, date | None], list[Viewing]] = defaultdict(list)
         self._told: set[tuple[Table, int]] = set()  # which file told of which entry, by its id()
         self._rated: set[int] = set()  # films whose own rating was told, be it none, by their id()
         self._has_ratings = has_ratings
@@ -916,7 +930,8 @@ class Join:
         film = next((self._by_identity[key] for key in naming if key in self._by_identity), None)
         if film is None:
             namesakes = self._by_name[plain(row.title), row.year]
-            alike = [film for film in namesakes if row.title and _compatible(_identities(film), identities)]
+            some = namesakes[:MOST_NAMESAKES] if row.title else []
+            alike = [film for film in some if _compatible(_identities(film), identities)]
             if len(alike) > 1:
                 alike.sort(key=lambda film: film.rating != entry.rating)
                 table.warn(line, f"{len(alike)} films are called '{row.title}' ({row.year}); one was taken")
@@ -936,6 +951,7 @@ class Join:
             entry = told
             dated = told.watched_date or table.kind == "diary"
             (film.viewings if dated else film.undated_reviews).append(told)
+            self._by_day[id(film), told.watched_date].append(told)
         if told.entry_uri:
             self._by_entry[told.entry_uri] = entry
         self._told.add((table, id(entry)))
@@ -945,9 +961,8 @@ class Join:
 
     def _same_day(self, film: Film, told: Viewing, table: Table) -> Viewing | None:
         """The viewing of that day that another file told of; within one file two rows are two viewings."""
-        for entry in film.entries:
-            may_be = entry.watched_date == told.watched_date and not (entry.entry_uri and told.entry_uri)
-            if may_be and (table, id(entry)) not in self._told:
+        for entry in self._by_day[id(film), told.watched_date][:MOST_NAMESAKES]:
+            if not (entry.entry_uri and told.entry_uri) and (table, id(entry)) not in self._told:
                 return entry
         return None
 
@@ -1033,6 +1048,9 @@ class RateLimiter:
         self._let_through_at.append(self._clock())
         self._forget()
 
+    def answered(self) -> None:
+        self.pauses = 0
+
     def slow_down(self) -> None:
         """To what was let through of late; once a second, whoever else was refused."""
         now = self._clock()
@@ -1069,11 +1087,9 @@ class RateLimiter:
 # known pairs; of pairs that were held out, 95 % were within 0.4 % of it, 99 % within 0.6 %, and the rest,
 # added to TMDB late, anywhere. The number says nothing about series. So it is evidence, no proof.
 
-KNOTS = [
-    (int(number), int(tmdb_id))
-    for number, tmdb_id in (
-        pair.split(":")
-        for pair in """
+KNOTS: list[tuple[int, ...]] = [
+    tuple(map(int, pair.split(":")))
+    for pair in """
     83:64782 654:64276 666:66180 1856:64968 1931:64204 2657:63460 2683:38 2714:2 2793:66812 3161:66436
     3433:63400 24587:40374 28229:36056 30564:32196 36076:25430 37155:23928 38285:21622 39779:19204
     40977:17494 41548:16442 44186:13056 44336:12720 45042:11712 47324:9268 47340:9208 47345:9100 47589:8832
@@ -1090,7 +1106,6 @@ KNOTS = [
     670478:750554 676545:755898 677660:748230 679030:758724 1025373:1138476 1085920:1201262 1086233:1195310
     1207541:1327766 1234878:1340206 1310863:1432596 1393775:1517772
     """.split()
-    )
 ]
 YEAR_SCORES = {0: 0.0, 1: -1.3, -1: -2.5, 2: -2.8, -2: -2.8, 3: -3.2, -3: -3.2}
 TOO_WEAK = -3.3  # without its votes, a candidate below this is no match
@@ -1259,7 +1274,9 @@ class Body(BaseModel):
             return default.get_default()
 
 
-Count = Annotated[int, Field(ge=0, le=1_000_000_000)]  # what is told by TMDB is no number to be trusted
+# Numbers beyond these are gaps, titles are cut.
+Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
+Title = Annotated[str, AfterValidator(lambda title: title[:LONGEST_TITLE])]
 
 
 class StateBody(BaseModel):
@@ -1268,21 +1285,15 @@ class StateBody(BaseModel):
 
 class ResultBody(Body):
     id: Annotated[int, Field(ge=1, le=999_999_999)]
-    title: str = Field("", validation_alias=AliasChoices("title", "name"))
-    original_title: str = Field("", validation_alias=AliasChoices("original_title", "original_name"))
+    title: Title = Field("", validation_alias=AliasChoices("title", "name"))
+    original_title: Title = Field("", validation_alias=AliasChoices("original_title", "original_name"))
     release_date: str = Field("", validation_alias=AliasChoices("release_date", "first_air_date"))
     vote_count: Count = 0
     popularity: float = Field(0, allow_inf_nan=False)
     poster_path: str = ""
 
 
-def _with_ids(rows: object) -> object:
-    return (
-        [row for row in rows if isinstance(row, dict) and row.get("id")] if isinstance(rows, list) else rows
-    )
-
-
-Results = Annotated[list[ResultBody], BeforeValidator(_with_ids)]
+Results = list[OnErrorOmit[ResultBody]]  # without those that have no id
 
 
 class SearchBody(BaseModel):
@@ -1398,7 +1409,7 @@ def movie_of(tmdb_type: MediaType, body: MovieBody, label: Callable[[str, Named]
 # --- The client
 
 ATTEMPTS = 12  # at one request, over half a minute; with 3 in 10 failing, one in 2 million needs more
-REFUSALS = 30  # of one request; they cost nothing but time, unless they never stop
+FORGIVEN = 5  # times that a request's failures were TMDB's, after which they are its own
 OUTAGE = 5  # faults or pauses in a row, whoever asked, that may mean TMDB itself is out of order
 PAUSES = 15  # in a row, 5 minutes or more, after which nobody waits any longer
 CHECK_SECONDS = 1  # that /health waits to hear whether the key is accepted
@@ -1535,7 +1546,7 @@ class TMDBClient:
         year_name = "primary_release_year" if tmdb_type == "movie" else "first_air_date_year"
         params = {"query": query, "include_adult": "false"} | ({year_name: str(year)} if year else {})
         body = await self._get(f"search/{tmdb_type}", SearchBody, params)
-        return [candidate_of(tmdb_type, result) for result in body.results]
+        return [candidate_of(tmdb_type, result) for result in body.results[:20]]
 
     async def movie(self, tmdb_type: MediaType, tmdb_id: int) -> Movie:
         return await self._once((tmdb_type, tmdb_id), partial(self._movie, tmdb_type, tmdb_id))
@@ -1598,8 +1609,8 @@ class TMDBClient:
 
     async def _get(self, path: str, model: type[Model], params: dict[str, str]) -> Model:
         """One answer, asked for again while TMDB is busy or ill. Raises TMDBError."""
-        faults = refusals = 0
-        while faults < ATTEMPTS and refusals < REFUSALS:
+        tries = forgiven = 0
+        while tries < ATTEMPTS:
             try:
                 body = _parsed(model, await self._fetch(path, params))
             except _Fault as error:
@@ -1607,19 +1618,19 @@ class TMDBClient:
             else:
                 self._answered()
                 return body
+            tries += 1
             log.debug("[%s] TMDB: %s (%s), asking again", trace.get(), fault, path.partition("/")[0])
-            if await self._was_out_of_order(fault):
-                faults = refusals = 0
-            elif fault.refused:
-                refusals += 1
-            elif (faults := faults + 1) < ATTEMPTS:
-                await self._sleep(min(2 ** (faults - 2), 4) * random.uniform(0.5, 1.5))
-        raise TMDBUnavailable(f"TMDB gave no answer in {faults + refusals} tries; at the last one {fault}.")
+            if await self._recover(fault) and forgiven < FORGIVEN:
+                tries, forgiven = 0, forgiven + 1
+            elif not fault.refused and tries < ATTEMPTS:
+                await self._sleep(min(2 ** (tries - 2), 4) * random.uniform(0.5, 1.5))
+        raise TMDBUnavailable(f"TMDB gave no answer in {tries} tries; at the last one {fault}.")
 
     def _answered(self) -> None:
-        self._faults_in_a_row = self._limiter.pauses = 0
+        self._faults_in_a_row = 0
+        self._limiter.answered()
 
-    async def _was_out_of_order(self, fault: _Fault) -> bool:
+    async def _recover(self, fault: _Fault) -> bool:
         """Whether the fault was nobody's own, but TMDB's; then it is over now."""
         if fault.refused:
             self._limiter.slow_down()
@@ -1642,9 +1653,11 @@ class TMDBClient:
                     log.warning("TMDB is out of order: %s; everybody waits for it", fault)
                     self._limiter.slow_down()
                 self._limiter.pause(fault.retry_after)
-            else:
-                self._answered()
-                return tries > 0
+                continue
+            except (TMDBUnavailable, TMDBNotFound):  # which is an answer
+                pass
+            self._answered()
+            return tries > 0
         self._answered()  # so whoever asks next may wait as long
         raise TMDBSilent(
             f"TMDB has answered nothing for minutes; at last {fault}. What was found is kept: look up the "
@@ -2379,20 +2392,15 @@ def next_tick(now: float, followers: int) -> float:
     return math.ceil((now + 0.25) / tick) * tick
 
 
+@dataclass(eq=False, repr=False)
 class SessionStore:
     """Sessions by id; each is forgotten `ttl_seconds` after its work ended, never while it runs."""
 
-    def __init__(
-        self,
-        ttl_seconds: float,
-        max_sessions: int,
-        max_memory_bytes: int,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._ttl_seconds = ttl_seconds
-        self._max_sessions, self._max_memory_bytes = max_sessions, max_memory_bytes
-        self._clock = clock
-        self._sessions: dict[str, Session] = {}
+    _ttl_seconds: float
+    _max_sessions: int
+    _max_memory_bytes: int
+    _clock: Callable[[], float] = time.time
+    _sessions: dict[str, Session] = field(default_factory=dict)
 
     async def __aenter__(self) -> Self:
         self._sweeper = asyncio.create_task(self._sweep_for_ever())
@@ -2412,18 +2420,18 @@ class SessionStore:
     @property
     def memory_bytes(self) -> int:
         """Of all sessions, as estimated."""
-        self.sweep()
         return sum(session.export.memory_bytes for session in self._sessions.values())
 
     def check_room(self, memory_bytes: int = 0) -> None:
-        """Raises StoreFull when there is no place for one more session, of that size."""
+        """Raises StoreFull when a session of that size has no room now, UploadTooLarge when it never has."""
+        self.sweep()
         if memory_bytes > self._max_memory_bytes:
             raise UploadTooLarge(
                 f"The upload takes about {memory_bytes:,} bytes of memory, "
                 f"more than the {self._max_memory_bytes:,} of MAX_MEMORY_BYTES."
             )
-        free = self._max_memory_bytes - self.memory_bytes
-        if len(self) >= self._max_sessions or memory_bytes > free:
+        is_full = len(self._sessions) >= self._max_sessions
+        if is_full or self.memory_bytes + memory_bytes > self._max_memory_bytes:
             soonest = min(session.expires_at for session in self._sessions.values())
             raise StoreFull(math.ceil(soonest.timestamp() - self._clock()))
 
@@ -2451,10 +2459,8 @@ class SessionStore:
             session.over.set()
 
     def sweep(self) -> None:
-        now = self._clock()
-        ended = [s for s in self._sessions.values() if s.ended_at is not None]
-        for session in ended:
-            if cast(float, session.ended_at) + session.ttl_seconds <= now:
+        for session in list(self._sessions.values()):
+            if session.ended_at is not None and session.ended_at + session.ttl_seconds <= self._clock():
                 del self._sessions[session.session_id]
                 log.info("[%s] expired", session.short_id)
 
@@ -2510,7 +2516,7 @@ async def _look_up(session: Session, tmdb: TMDBClient) -> str | None:
 
 
 async def read_collections(session: Session, tmdb: TMDBClient) -> None:
-    """Those of which two films or more were watched, for the statistics."""
+    """Those of which two films or more were watched, for the statistics; TMDB has a minute to tell them."""
 
     async def read(tmdb_id: int) -> None:
         with contextlib.suppress(TMDBError):  # then it is not in the statistics
@@ -2518,10 +2524,14 @@ async def read_collections(session: Session, tmdb: TMDBClient) -> None:
 
     watched = (film.match.movie for film in session.export.films if film.watched)
     ids = Counter(label.identity for movie in watched if movie for label in movie.collections)
-    async with asyncio.TaskGroup() as group:
-        for tmdb_id, count in ids.items():
-            if isinstance(tmdb_id, int) and count > 1:
-                group.create_task(read(tmdb_id))
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(COLLECTIONS_SECONDS), asyncio.TaskGroup() as group:
+            for tmdb_id, count in ids.items():
+                if isinstance(tmdb_id, int) and count > 1:
+                    group.create_task(read(tmdb_id))
+
+
+COLLECTIONS_SECONDS = 60  # a member has some dozens
 
 
 async def _work(session: Session, films: Iterator[Film], tmdb: TMDBClient) -> None:
@@ -2575,7 +2585,8 @@ class SessionBase(BaseModel):
 
     session_id: str = Field(examples=[EXAMPLE_ID])
     status: SessionStatus = Field(
-        description="`completed` when every film has an outcome; `failed` when TMDB rejects the key."
+        description="`completed` when TMDB was asked for every film; `failed` when it rejects the key, or "
+        "answers nothing for minutes. Either way, each film has an outcome then."
     )
     total_movies: int = Field(examples=[2186])
     created_at: datetime
@@ -2800,7 +2811,9 @@ LETTERBOXD_COLUMNS = (
 LETTERBOXD_COLUMNS += "Liked,tmdbURL,MatchStatus"
 LETTERBOXD_BYTES = 1_000_000  # Letterboxd takes no larger file
 FILMS_A_CHUNK = 100
-FORMULA = re.compile(r"[=+\-@\t\r\n]")  # how a cell begins that a spreadsheet would compute
+FORMULA = re.compile(
+    r"[\0\ufeff\u200b]*[=+\-@\t\r\n＝＋－＠]"
+)  # how a cell begins that a spreadsheet would compute
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
@@ -2925,10 +2938,14 @@ class Service:
     reading: asyncio.Lock = field(default_factory=asyncio.Lock)  # one upload is parsed at a time
 
     async def read(self, files: list[UploadFile]) -> Export:
-        limits = {"max_films": self.settings.max_films, "max_bytes": self.settings.max_upload_bytes}
         async with self.reading:
-            contents = [(file.filename or "", await file.read()) for file in files]
-            return await asyncio.to_thread(parse_export, contents, **limits)
+            contents = [(_file_name(file), await file.read()) for file in files]
+            return await asyncio.to_thread(parse_export, contents, self.settings.max_films)
+
+
+def _file_name(file: UploadFile) -> str:
+    """The end of it, which tells the kind. A client may choose a charset in which it cannot be sent back."""
+    return (file.filename or "").encode("utf-8", "replace").decode()[-100:]
 
 
 async def service_of(request: Request) -> Service:
@@ -2977,7 +2994,7 @@ ERRORS = {
     421: "The Host is neither this machine nor one of ALLOWED_HOSTS",
     422: "The request is not as described here; the detail says where",
     502: "TMDB gave no usable answer, or rejects the key; nothing was changed",
-    503: "Every place for a session is taken; Retry-After says when one may be free",
+    503: "No room for one more session now; Retry-After says when some may be free",
 }
 LETTERBOXD_TYPES = {
     "description": "A CSV, or a ZIP of them",
@@ -3097,12 +3114,12 @@ async def correct_match(
     """
     try:
         async with asyncio.timeout(CORRECTION_SECONDS):
-            movie = await service.tmdb.movie(*choice.tmdb)
+            decide(session, film, await service.tmdb.movie(*choice.tmdb), service.tmdb)
+            if session.task is None:  # else it will, at its end
+                await read_collections(session, service.tmdb)
     except TimeoutError:
-        raise TMDBUnavailable("TMDB gives no answer now; correct the match later.") from None
-    decide(session, film, movie, service.tmdb)
-    if session.task is None:  # else it will, at its end
-        await read_collections(session, service.tmdb)
+        if film.match.movie is None or not film.match.by_hand:
+            raise TMDBUnavailable("TMDB gives no answer now; correct the match later.") from None
     return movie_detail(film)
 
 
@@ -3200,14 +3217,25 @@ async def page() -> FileResponse:
     return FileResponse(PAGE)
 
 
-async def show_service_error(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, ServiceError)
-    return JSONResponse({"detail": str(error)}, error.status, error.headers)
+async def show_error(_: Request, error: Exception) -> JSONResponse:
+    """What the framework finds wrong is told in our words where its own say too little."""
+    status, detail, headers = 500, "An error inside this service; its log says more.", None
+    if isinstance(error, ServiceError):
+        status, detail, headers = error.status, str(error), error.headers
+    elif isinstance(error, RequestValidationError):
+        status, detail = 422, "; ".join(map(_request_problem, error.errors())) + "."
+    elif isinstance(error, HTTPException):
+        status, detail = error.status_code, HTTP_ERRORS.get(error.detail, error.detail)
+        headers = dict(error.headers or {})
+    return JSONResponse({"detail": detail}, status, headers)
 
 
-async def show_request_error(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    return JSONResponse({"detail": "; ".join(map(_request_problem, error.errors())) + "."}, 422)
+HTTP_ERRORS = {
+    "Invalid multipart data.": "The body is not the form that `curl -F files=@export.zip` sends.",
+    "There was an error parsing the body": "The body is not what /docs describes for this address.",
+    "Not Found": "There is nothing at this address; /docs lists what there is.",
+    "Method Not Allowed": "This address takes other methods; /docs lists them.",
+}
 
 
 def _request_problem(error: Any) -> str:
@@ -3219,30 +3247,12 @@ def _request_problem(error: Any) -> str:
     return f"{name}: {error['msg'].removeprefix('Value error, ')}"
 
 
-async def show_http_error(_: Request, error: Exception) -> JSONResponse:
-    """What the framework finds wrong, in our words where its own say too little."""
-    assert isinstance(error, HTTPException)
-    detail = HTTP_ERRORS.get(error.detail, error.detail)
-    return JSONResponse({"detail": detail}, error.status_code, error.headers)
-
-
-async def show_bug(_: Request, __: Exception) -> JSONResponse:
-    return JSONResponse({"detail": "An error inside this service; its log says more."}, 500)
-
-
-HTTP_ERRORS = {
-    "Invalid multipart data.": "The body is not the form that `curl -F files=@export.zip` sends.",
-    "There was an error parsing the body": "The body is not what /docs describes for this address.",
-    "Not Found": "There is nothing at this address; /docs lists what there is.",
-    "Method Not Allowed": "This address takes other methods; /docs lists them.",
-}
-
-
 # --- What stands before every route
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 BODY_SECONDS = 30.0  # for the whole body of a request
 SMALL_BODY_BYTES = 100_000  # where no files are taken
+BODIES_HELD = 5  # times MAX_UPLOAD_BYTES
 GRACE_SECONDS = 0.4  # for what is under way when the service is stopped
 SECURITY = {
     "Cache-Control": "no-store",
@@ -3277,8 +3287,9 @@ class Guard:
             allow_methods=["GET", "POST", "PUT", "DELETE"],
             expose_headers=["Content-Disposition", "Link", "Location", "Retry-After", "X-Total-Count"],
         )
-        self._under_way: set[asyncio.Timeout] = set()
-        self._stopping = False
+        self.max_upload_bytes = settings.max_upload_bytes
+        self.under_way: set[Exchange] = set()
+        self.stopping = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -3294,10 +3305,10 @@ class Guard:
 
     def stop(self) -> None:
         """What is under way ends soon, be it a stalled upload or a download that nobody reads."""
-        self._stopping = True
-        for limit in self._under_way:
-            if not limit.expired():
-                limit.reschedule(asyncio.get_running_loop().time() + GRACE_SECONDS)
+        self.stopping = True
+        for exchange in self.under_way:
+            if not exchange.limit.expired():
+                exchange.limit.reschedule(asyncio.get_running_loop().time() + GRACE_SECONDS)
 
     def _is_ours(self, host: str) -> bool:
         name = re.sub(r":[0-9]*$", "", host.lower())
@@ -3313,7 +3324,7 @@ class Guard:
             return True
         if site:
             return site in ("same-origin", "none")
-        return origin is None or origin.partition("://")[2] == headers["host"]
+        return origin is None or origin in (f"http://{headers['host']}", f"https://{headers['host']}")
 
     async def _secured(self, send: Send, path: str, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -3322,45 +3333,52 @@ class Guard:
         await send(message)
 
     async def _within_limits(self, scope: Scope, receive: Receive, send: Send) -> None:
-        brings = scope["method"] not in SAFE_METHODS
-        answering = False
-
-        async def answer(message: Message) -> None:
-            nonlocal answering
-            answering = True
-            await send(message)
-
+        exchange = Exchange(self, scope, receive, send)
+        if int(Headers(scope=scope).get("content-length", 0)) > exchange.most:
+            await _refusal(413, exchange.too_large)(scope, receive, send)
+            return
         try:
-            async with asyncio.timeout(BODY_SECONDS if brings else None) as limit:
-                self._under_way.add(limit)
-                await self._app(scope, self._counted(scope, receive, limit), answer)
+            async with exchange.limit:
+                self.under_way.add(exchange)
+                await self._app(scope, exchange.receive, exchange.send)
         except TimeoutError:
-            if not limit.expired():
+            if not exchange.limit.expired():
                 raise
-            if not answering:
-                await _refusal(*(STOPPING if self._stopping else TOO_SLOW))(scope, receive, send)
+            if not exchange.answering:
+                await _refusal(*(STOPPING if self.stopping else TOO_SLOW))(scope, receive, send)
         finally:
-            self._under_way.discard(limit)
+            self.under_way.discard(exchange)
 
-    def _counted(self, scope: Scope, receive: Receive, limit: asyncio.Timeout) -> Receive:
-        """`receive`, which counts the body and ends the time for it when it is whole."""
-        most, what, setting = SMALL_BODY_BYTES, "body", ""
+
+class Exchange:
+    """A request under way: how much of it has come, until when it may take, and whether it is answered."""
+
+    def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
+        self._guard, self._receive, self._send = guard, receive, send
+        self.limit = asyncio.timeout(None if scope["method"] in SAFE_METHODS else BODY_SECONDS)
+        self.most, self.too_large = SMALL_BODY_BYTES, f"The body is over {SMALL_BODY_BYTES:,} bytes."
         if scope["path"] == "/api/upload":
-            most, what, setting = self._settings.max_upload_bytes, "upload", " (MAX_UPLOAD_BYTES)"
-        left, declared = most, int(Headers(scope=scope).get("content-length", 0))
+            self.most = guard.max_upload_bytes
+            self.too_large = f"The upload is over {self.most:,} bytes (MAX_UPLOAD_BYTES)."
+        self.taken = 0
+        self.answering = False
 
-        async def counted() -> Message:
-            nonlocal left
-            if declared <= most:
-                message = await receive()
-                left -= len(message.get("body", b""))
-            if declared > most or left < 0:
-                raise HTTPException(413, f"The {what} is over {most:,} bytes{setting}.")
-            if not message.get("more_body") and not self._stopping:
-                limit.reschedule(None)
-            return message
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self.taken += len(message.get("body", b""))
+        if self.taken > self.most and self.answering:
+            return {"type": "http.disconnect"}
+        if self.taken > self.most:
+            raise HTTPException(413, self.too_large)
+        if sum(each.taken for each in self._guard.under_way) > BODIES_HELD * self._guard.max_upload_bytes:
+            raise HTTPException(*CROWDED)
+        if not message.get("more_body") and not self._guard.stopping:
+            self.limit.reschedule(None)
+        return message
 
-        return counted
+    async def send(self, message: Message) -> None:
+        self.answering = True
+        await self._send(message)
 
 
 def _refusal(status: int, detail: str) -> JSONResponse:
@@ -3373,6 +3391,7 @@ CROSS_SITE = (
     "A page of another site may not change anything here; name its origin in CORS_ORIGINS if it should."
 )
 TOO_SLOW = 408, f"The body of the request was not here after {BODY_SECONDS:g} s; send it again."
+CROWDED = 503, "Too many uploads are coming in; try again in a moment.", {"Retry-After": "10"}
 STOPPING = 503, "The service is being stopped."
 
 
@@ -3409,7 +3428,7 @@ def on_signals(call: Callable[[], None]) -> Iterator[None]:
         signal.signal(number, handle)
         if isinstance(server := getattr(handler, "__self__", None), uvicorn.Server):
             # Naughty, but a client that does not read its download would keep the service alive for ever.
-            server.config.timeout_graceful_shutdown = 1
+            server.config.timeout_graceful_shutdown = server.config.timeout_graceful_shutdown or 1
     try:
         yield
     finally:
@@ -3454,16 +3473,14 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=attrgetter("name"),
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
-        exception_handlers={
-            ServiceError: show_service_error,
-            RequestValidationError: show_request_error,
-            HTTPException: show_http_error,
-            Exception: show_bug,
-        },
+        exception_handlers=dict.fromkeys(
+            (ServiceError, RequestValidationError, HTTPException, Exception), show_error
+        ),
     )
     app.state.settings = settings
     app.include_router(routes)
     app.include_router(of_session)
+    # Outermost, so that errors of the framework have its headers too; add_middleware would put it further in.
     app.state.guard = app.middleware_stack = Guard(app.build_middleware_stack(), settings)
     return app
 
@@ -3481,8 +3498,9 @@ This product uses the TMDB API but is not endorsed or certified by TMDB."""
 
 def refuse_workers(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
     """Each worker would know some of the sessions only."""
-    told = re.search(r"(?:--workers|-w)[= ]?(\d+)", " ".join(arguments))
-    if int(told[1] if told else environ.get("WEB_CONCURRENCY") or 1) > 1:
+    told = re.findall(r" (?:--workers[= ]|-w[= ]?)(\d+)", " ".join(arguments))
+    asked = told[-1] if told else environ.get("WEB_CONCURRENCY", "")
+    if asked.isdecimal() and int(asked) > 1:
         sys.stderr.write(
             "The sessions are in the memory of one process, so with more than one worker most requests would "
             "miss theirs. Start it with one worker, without --workers and WEB_CONCURRENCY.\n"

@@ -166,6 +166,107 @@ async def test_work_goes_on_after_a_minute_without_tmdb(
     assert clock.now > 1_062
 
 
+async def test_one_question_at_a_time_asks_a_dead_tmdb(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
+    session, start = session_of(clock), clock.now
+    tmdb.plays = dead(clock, start + 2, start + 62, status(503))
+
+    await main.enrich_session_async(session, await ask())
+
+    probes = [request for request in tmdb.requests if request.path == "authentication"]
+    failed = [request for request in tmdb.requests if request.status == 503]
+    assert 4 <= len(probes) <= 9  # at ever longer intervals
+    assert len(failed) <= 20 + main.OUTAGE + len(probes)  # what was under way, and those
+
+
+async def test_what_is_tried_again_waits_ever_longer(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
+    session, client = session_of(clock, last=1), await ask(tmdb_connections=1)
+    tmdb.plays = lambda request: status(500) if "search" in request.path else None
+    start = clock.now
+
+    await main.enrich_session_async(session, client)
+
+    assert session.failed_count == 1
+    assert 15 < clock.now - start < 70
+
+
+async def test_answer_that_is_no_yes_is_not_taken_for_one(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
+    session = session_of(clock, last=30)
+    for_good = {"/3/authentication": body(b'{"success": false}')}
+    tmdb.plays = lambda request: for_good.get(request.path, status(500))
+
+    await main.enrich_session_async(session, await ask())
+
+    assert session.status == "failed"
+    assert "answered nothing for minutes" in (session.error_message or "")
+
+
+@pytest.mark.parametrize("code", [403, 404])
+async def test_refusal_to_say_how_it_is_is_an_answer(
+    code: int, ask: Ask, tmdb: FakeTMDB, clock: Clock
+) -> None:
+    session, asked = session_of(clock, last=30), 0
+
+    def play(request: web.Request) -> Fault | None:
+        nonlocal asked
+        asked += 1
+        return status(code) if "authentication" in request.path else reset if asked < 60 else None
+
+    tmdb.plays = play
+    await main.enrich_session_async(session, await ask())
+
+    assert (session.status, session.failed_count) == ("completed", 0)
+
+
+async def test_flickering_tmdb_cannot_hold_a_film_for_ever(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
+    session, probes = session_of(clock, last=3), 0
+
+    def play(request: web.Request) -> Fault | None:
+        nonlocal probes
+        probes += "authentication" in request.path
+        return status(503) if "authentication" not in request.path or probes % 2 else None
+
+    tmdb.plays = play
+    await main.enrich_session_async(session, await ask())
+
+    assert (session.status, session.failed_count) == ("completed", 3)
+
+
+async def test_redirect_is_not_followed_and_a_long_answer_not_read_to_its_end(
+    ask: Ask, tmdb: FakeTMDB, clock: Clock
+) -> None:
+    sent = 0
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while sent < 50_000_000:
+            await response.write(b" " * 100_000)
+            sent += 100_000
+        return response
+
+    tmdb.faults.extend([status(302, Location=f"{tmdb.url}/movie/550"), endless])
+    session = session_of(clock, last=1)
+
+    await main.enrich_session_async(session, await ask(tmdb_connections=1))
+
+    assert session.enriched_count == 1
+    assert "movie/550" not in [request.path for request in tmdb.requests]
+    assert sent < 20_000_000
+
+
+async def test_collections_that_do_not_come_end_no_session(
+    ask: Ask, tmdb: FakeTMDB, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    monkeypatch.setattr(main, "COLLECTIONS_SECONDS", 0.2)
+    tmdb.plays = lambda request: FAULTS["hang"] if "collection" in request.path else None
+    session = session_of(clock)
+
+    await asyncio.wait_for(main.enrich_session_async(session, await ask(tmdb_timeout_seconds=30)), 20)
+
+    assert (session.status, session.failed_count, session.collections) == ("completed", 0, {})
+
+
 async def test_small_session_waits_for_tmdb_too(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
     session = session_of(clock, last=1)
     tmdb.plays = dead(clock, 0, clock.now + 60)
@@ -325,3 +426,4 @@ async def test_search_result_without_an_id_is_passed_over(ask: Ask, tmdb: FakeTM
     await main.enrich_session_async(session, await ask())
 
     assert outcomes(session) == [("Inception", "exact", 27205)]
+    assert tmdb.calls("search/") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -52,10 +54,20 @@ async def test_only_this_machine_and_allowed_names_are_answered(host: str, statu
         assert "ALLOWED_HOSTS" in answer.json()["detail"]
 
 
-async def test_second_host_is_looked_at_too(api: Api) -> None:
-    answer = await raw(api, "GET /health HTTP/1.0\r\nHost: localhost\r\nHost: evil.example\r\n\r\n")
+async def test_every_host_is_looked_at() -> None:
+    said: list[Any] = []
 
-    assert answer.partition(" ")[2][:3] in ("400", "421")
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.request"}
+
+    hosts = [(b"host", b"localhost"), (b"host", b"evil.example")]
+    scope = {"type": "http", "method": "GET", "path": "/health", "headers": hosts}
+    await main.create_app(main.Settings()).state.guard(scope, receive, send)
+
+    assert said[0]["status"] == 421
 
 
 async def test_request_without_a_host_is_refused(api: Api) -> None:
@@ -240,6 +252,55 @@ async def test_body_that_does_not_come_is_given_up(api: Api, monkeypatch: pytest
 
     assert answer.startswith("HTTP/1.1 408")
     assert "connection: close" in answer.lower()
+
+
+async def test_bodies_that_come_in_are_bounded_together(serve: Serve) -> None:
+    api = await serve(max_upload_bytes=100_000)
+    part = PART + b"x" * 90_000
+    waiting = [
+        await open_connection(api, f"{UPLOAD}Content-Length: 99999\r\n\r\n".encode() + part) for _ in range(5)
+    ]
+    await asyncio.sleep(0.1)
+
+    refused = await api.post("/api/upload", files={"files": ("watched.csv", b"x" * 80_000)})
+    other = await api.get("/health")
+    for writer in waiting:
+        await shut(writer)
+    await asyncio.sleep(0.1)
+    accepted = await upload_from(api)
+
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "10")
+    assert other.status_code == 200
+    assert accepted.status_code == 201
+
+
+@pytest.mark.parametrize("path", ["/api/session/{}/events", "/api/session/{}/movies.csv"])
+async def test_get_with_a_large_body_is_refused_or_answered_whole(path: str, api: Api) -> None:
+    session_id = (await api.upload(WATCHED))["session_id"]
+    await api.ended(session_id)
+    head = f"GET {path.format(session_id)} HTTP/1.1\r\nHost: localhost\r\n"
+
+    declared = await raw(api, f"{head}Content-Length: 200000\r\n\r\n")
+    chunked = await raw(api, f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk(b"x" * 200_000))
+
+    assert declared.startswith("HTTP/1.1 413")
+    assert chunked.startswith(("HTTP/1.1 413", "HTTP/1.1 200"))
+
+
+async def test_stalled_upload_hears_that_the_service_stops(serve: Serve) -> None:
+    api = await serve()
+    reader, writer = await asyncio.open_connection(api.base_url.host, api.base_url.port)
+    writer.write(f"{UPLOAD}Content-Length: 5000\r\n\r\n".encode() + PART)
+    await asyncio.sleep(0.1)
+
+    guards = [each for each in gc.get_objects() if isinstance(each, main.Guard) and each.under_way]
+    for guard in guards:
+        guard.stop()
+    answer = await asyncio.wait_for(reader.read(2000), 5)
+    await shut(writer)
+
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert b"The service is being stopped." in answer
 
 
 async def test_body_that_trickles_is_given_up_too(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

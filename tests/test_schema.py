@@ -9,12 +9,12 @@ import asyncio
 import os
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import ROOT, Serve
-from tests.fake_tmdb import FakeTMDB
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 CHECKS += ",response_headers_conformance,use_after_free"
@@ -37,13 +37,13 @@ if "SCHEMATHESIS_HOOKS" in os.environ:
 @pytest.mark.skipif(
     not find_spec("schemathesis") and not os.environ.get("CI"), reason="pip install schemathesis"
 )
-async def test_api_keeps_to_its_description(serve: Serve, tmdb: FakeTMDB) -> None:
+async def test_api_keeps_to_its_description(serve: Serve, tmp_path: Path) -> None:
     api = await serve(max_sessions=100_000, max_memory_bytes=10**12)
     schemathesis = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()"),
         *("run", f"{api.base_url}/openapi.json", "--max-examples", "200", "--checks", CHECKS),
         *("--seed", "1", "--continue-on-failure", "--request-timeout", "30", "--no-color"),
-        cwd=ROOT,
+        cwd=tmp_path,
         env=os.environ | {"SCHEMATHESIS_HOOKS": "tests.test_schema", "PYTHONPATH": str(ROOT)},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
