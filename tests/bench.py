@@ -19,6 +19,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,13 @@ async def process(*arguments: str, **environment: str) -> AsyncIterator[asyncio.
     try:
         yield running
     finally:
-        if running.returncode is None:
-            running.terminate()
-        await running.wait()
+        await stop(running)
+
+
+async def stop(running: asyncio.subprocess.Process) -> None:
+    if running.returncode is None:
+        running.terminate()
+    await running.wait()
 
 
 async def answering(client: httpx.AsyncClient, url: str) -> None:
@@ -92,10 +97,12 @@ async def answering(client: httpx.AsyncClient, url: str) -> None:
 
 
 class Bench:
-    """A service and its TMDB, and what is measured of them."""
+    """A service and its TMDB, and what is measured of them; `pid` is that of the service."""
 
-    def __init__(self, client: httpx.AsyncClient, tmdb: str, service: asyncio.subprocess.Process) -> None:
-        self.client, self.tmdb, self.service, self.pid = client, tmdb, service, service.pid
+    def __init__(self, client: httpx.AsyncClient, tmdb: str, pid: int) -> None:
+        self.client, self.tmdb, self.pid = client, tmdb, pid
+
+    stop: Callable[[], Awaitable[None]]
 
     async def upload(self, data: bytes, name: str = "ratings.csv") -> tuple[str, float]:
         """The session's id, and the seconds to the answer."""
@@ -146,7 +153,8 @@ async def bench(settings: dict[str, str] | None = None, films: int = FILMS) -> A
     ):
         await answering(client, f"{tmdb}/fake")
         await answering(client, "/health")
-        measured = Bench(client, tmdb, service)
+        measured = Bench(client, tmdb, service.pid)
+        measured.stop = partial(stop, service)
         await measured.told()
         yield measured
 
@@ -447,8 +455,7 @@ async def stopping() -> None:
             writer.write(request.format(session_id).encode())
             await asyncio.sleep(2)
             started = time.perf_counter()
-            b.service.terminate()
-            await b.service.wait()
+            await b.stop()
             bar = {"an event stream": "1 s", "a stalled upload": "6 s"}.get(name, "-")
             row(f"from SIGTERM to the exit, with {name}", f"{time.perf_counter() - started:.2f} s", bar)
             writer.close()
