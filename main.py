@@ -500,8 +500,10 @@ MOST_NAMESAKES = 100  # that are looked at, films of one name or viewings of one
 LOCAL_HEADER_BYTES = 30  # of a member, and its name
 MOST_TAGS = 500  # one cell
 LONGEST_TITLE = 500
+# What a session takes in memory.
 FILM_BYTES = 6_000  # with TMDB's record, as measured by tests.bench
-BYTES_PER_TEXT_BYTE = 4  # of rows as objects; and of a string with an emoji in it
+ROW_BYTES = 150
+BYTES_PER_TEXT_BYTE = 4  # as in a string with one emoji in it
 
 T = TypeVar("T")
 
@@ -519,8 +521,9 @@ class Export:
 
     @property
     def memory_bytes(self) -> int:
-        """An estimate, rather too high, of what its session takes when TMDB's records are in it."""
-        return FILM_BYTES * len(self.films) + BYTES_PER_TEXT_BYTE * self.text_bytes
+        """What its session takes when TMDB's records are in it; an estimate, rather too high."""
+        rows = ROW_BYTES * sum(self.rows.values())
+        return FILM_BYTES * len(self.films) + rows + BYTES_PER_TEXT_BYTE * self.text_bytes
 
 
 @dataclass(slots=True)
@@ -3254,6 +3257,13 @@ BODY_SECONDS = 30.0  # for the whole body of a request
 SMALL_BODY_BYTES = 100_000  # where no files are taken
 BODIES_HELD = 5  # times MAX_UPLOAD_BYTES
 GRACE_SECONDS = 0.4  # for what is under way when the service is stopped
+WRONG_HOST = "This service answers to localhost only; name others under which it is reached in ALLOWED_HOSTS."
+CROSS_SITE = (
+    "A page of another site may not change anything here; name its origin in CORS_ORIGINS if it should."
+)
+TOO_SLOW = 408, f"The body of the request was not here after {BODY_SECONDS:g} s; send it again."
+CROWDED = 503, "Too many uploads are coming in; try again in a moment.", {"Retry-After": "10"}
+STOPPING = 503, "The service is being stopped."
 SECURITY = {
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -3370,7 +3380,8 @@ class Exchange:
             return {"type": "http.disconnect"}
         if self.taken > self.most:
             raise HTTPException(413, self.too_large)
-        if sum(each.taken for each in self._guard.under_way) > BODIES_HELD * self._guard.max_upload_bytes:
+        held = sum(each.taken for each in self._guard.under_way) if self.taken else 0
+        if held > BODIES_HELD * self._guard.max_upload_bytes:
             raise HTTPException(*CROWDED)
         if not message.get("more_body") and not self._guard.stopping:
             self.limit.reschedule(None)
@@ -3384,15 +3395,6 @@ class Exchange:
 def _refusal(status: int, detail: str) -> JSONResponse:
     """Closes the connection only where no body comes: to close it on one that does hides the answer."""
     return JSONResponse({"detail": detail}, status, {"Connection": "close"} if status == 408 else None)
-
-
-WRONG_HOST = "This service answers to localhost only; name others under which it is reached in ALLOWED_HOSTS."
-CROSS_SITE = (
-    "A page of another site may not change anything here; name its origin in CORS_ORIGINS if it should."
-)
-TOO_SLOW = 408, f"The body of the request was not here after {BODY_SECONDS:g} s; send it again."
-CROWDED = 503, "Too many uploads are coming in; try again in a moment.", {"Retry-After": "10"}
-STOPPING = 503, "The service is being stopped."
 
 
 class ShortIds(logging.Filter):

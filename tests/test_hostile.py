@@ -449,7 +449,7 @@ def members(archive: bytes) -> list[bytes]:
 
 
 async def test_memory_of_all_sessions_is_bounded(serve: Serve) -> None:
-    api = await serve(max_memory_bytes=1_500_000)
+    api = await serve(max_memory_bytes=1_600_000)
     sample = (SAMPLE.name, SAMPLE.read_bytes())
     first = await api.upload(sample)
     await api.ended(first["session_id"])
@@ -459,7 +459,7 @@ async def test_memory_of_all_sessions_is_bounded(serve: Serve) -> None:
     small = await api.post("/api/upload", files={"files": ("watched.csv", WATCHED)})
 
     text = sum(len(content) for content in members(SAMPLE.read_bytes()))
-    assert held == 159 * main.FILM_BYTES + 4 * text
+    assert held == 159 * 6_000 + sum(first["rows"].values()) * 150 + 4 * text
     assert refused.status_code == 503
     assert 3590 <= int(refused.headers["Retry-After"]) <= 3600
     assert small.status_code == 201
