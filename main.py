@@ -17,7 +17,7 @@ in reading order:
     Sessions     Session, and SessionStore: a dict whose entries expire
     Enrichment   the task that fills a session in, retries and corrections
     Answers      what goes over the wire: JSON and CSVs
-    Web          the routes, and the app
+    Web          the routes, the guard before them, and the app
 
 The app's lifespan owns the TMDB client and the store, the store owns the sessions, and a session owns
 its enrichment task; nothing else outlives a request.
@@ -2927,7 +2927,7 @@ def letterboxd_row(film: Film, entry: Viewing) -> list[object]:
 
 
 # === Web ======================================================================
-# The service, its routes, and the app.
+# The service, its routes, the guard that every request passes, and the app.
 
 
 @dataclass
