@@ -1412,7 +1412,6 @@ def movie_of(tmdb_type: MediaType, body: MovieBody, label: Callable[[str, Named]
 # --- The client
 
 ATTEMPTS = 12  # at one request, over half a minute; with 3 in 10 failing, one in 2 million needs more
-FORGIVEN = 5  # times that a request's failures were TMDB's, after which they are its own
 OUTAGE = 5  # faults or pauses in a row, whoever asked, that may mean TMDB itself is out of order
 PAUSES = 15  # in a row, 5 minutes or more, after which nobody waits any longer
 CHECK_SECONDS = 1  # that /health waits to hear whether the key is accepted
@@ -1612,8 +1611,7 @@ class TMDBClient:
 
     async def _get(self, path: str, model: type[Model], params: dict[str, str]) -> Model:
         """One answer, asked for again while TMDB is busy or ill. Raises TMDBError."""
-        tries = forgiven = 0
-        while tries < ATTEMPTS:
+        for tries in range(ATTEMPTS):
             try:
                 body = _parsed(model, await self._fetch(path, params))
             except _Fault as error:
@@ -1621,46 +1619,44 @@ class TMDBClient:
             else:
                 self._answered()
                 return body
-            tries += 1
             log.debug("[%s] TMDB: %s (%s), asking again", trace.get(), fault, path.partition("/")[0])
-            if await self._recover(fault) and forgiven < FORGIVEN:
-                tries, forgiven = 0, forgiven + 1
-            elif not fault.refused and tries < ATTEMPTS:
-                await self._sleep(min(2 ** (tries - 2), 4) * random.uniform(0.5, 1.5))
-        raise TMDBUnavailable(f"TMDB gave no answer in {tries} tries; at the last one {fault}.")
+            await self._recover(fault)
+            if not fault.refused and tries + 1 < ATTEMPTS:
+                await self._sleep(min(2 ** (tries - 1), 4) * random.uniform(0.5, 1.5))
+        raise TMDBUnavailable(f"TMDB gave no answer in {ATTEMPTS} tries; at the last one {fault}.")
 
     def _answered(self) -> None:
         self._faults_in_a_row = 0
         self._limiter.answered()
 
-    async def _recover(self, fault: _Fault) -> bool:
-        """Whether the fault was nobody's own, but TMDB's; then it is over now."""
+    async def _recover(self, fault: _Fault) -> None:
+        """Slower after a refusal; and when TMDB answers nobody, not before it does again."""
         if fault.refused:
             self._limiter.slow_down()
             self._limiter.pause(fault.retry_after)
         else:
             self._faults_in_a_row += 1
-        if max(self._faults_in_a_row, self._limiter.pauses) < OUTAGE:
-            return False
-        return await self._shared("how it is", partial(self._wait_for_tmdb, fault))
+        if max(self._faults_in_a_row, self._limiter.pauses) >= OUTAGE:
+            await self._shared("how it is", partial(self._wait_for_tmdb, fault))
 
-    async def _wait_for_tmdb(self, fault: _Fault) -> bool:
-        """Asks TMDB how it is until it answers; whether that took more than once. Raises TMDBSilent."""
-        tries = 0
+    async def _wait_for_tmdb(self, fault: _Fault) -> None:
+        """Asks TMDB how it is until it answers. Raises TMDBSilent."""
+        told = False
         while self._limiter.pauses < PAUSES:
             try:
                 _parsed(StateBody, await self._fetch("authentication", {}))
             except _Fault as error:
-                fault, tries = error, tries + 1
-                if tries == 1:
+                fault = error
+                if not told:
                     log.warning("TMDB is out of order: %s; everybody waits for it", fault)
                     self._limiter.slow_down()
+                told = True
                 self._limiter.pause(fault.retry_after)
                 continue
             except (TMDBUnavailable, TMDBNotFound):  # which is an answer
                 pass
             self._answered()
-            return tries > 0
+            return
         self._answered()  # so whoever asks next may wait as long
         raise TMDBSilent(
             f"TMDB has answered nothing for minutes; at last {fault}. What was found is kept: look up the "
