@@ -30,7 +30,7 @@ async def ask(tmdb: FakeTMDB, clock: Clock) -> AsyncIterator[Ask]:
             settings = {
                 "tmdb_api_key": V3_KEY,
                 "tmdb_base_url": tmdb.url,
-                "tmdb_timeout_seconds": 0.2,
+                "tmdb_timeout_seconds": 0.1,
             } | given
             client = main.TMDBClient(main.Settings.model_validate(settings), clock, clock.sleep)
             return await opened.enter_async_context(client)

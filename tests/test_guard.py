@@ -371,7 +371,7 @@ async def open_connection(api: Api, request: bytes) -> asyncio.StreamWriter:
     return writer
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 async def test_signal_ends_the_service_whatever_is_under_way(number: signal.Signals, tmdb: FakeTMDB) -> None:
     """Streams, a stalled upload, a stalled header, a download nobody reads, a session and a correction."""
     async with running(tmdb) as (service, api):
@@ -415,6 +415,7 @@ async def test_service_starts_and_stops_ten_times_in_a_row_on_one_port(tmdb: Fak
         assert "Traceback" not in said
 
 
+@pytest.mark.long
 async def test_more_than_one_worker_is_refused() -> None:
     started = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "uvicorn", "main:app", "--port", str(free_port()), "--workers", "2"),

@@ -581,7 +581,7 @@ async def test_unknown_session_is_a_404_and_no_stream(api: Api) -> None:
     assert response.headers["Content-Type"] == "application/json"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 async def test_signal_ends_streams_and_the_service(number: signal.Signals, tmdb: FakeTMDB) -> None:
     tmdb.latency_seconds, port = 30, free_port()
     service = await process(port, tmdb)

@@ -319,7 +319,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStore = StoreMachine.TestCase
-TestStore.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestStore.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 
 # --- The task
@@ -380,6 +380,7 @@ async def test_films_are_looked_up_in_their_order(tmdb: FakeTMDB, clock: Clock) 
     assert [query for query in asked if query in titles] == titles
 
 
+@pytest.mark.long
 async def test_busy_tmdb_loses_no_film_and_refuses_few(tmdb: FakeTMDB) -> None:
     # The limit is TMDB's and on TMDB's clock, so this one takes real seconds.
     tmdb.limit_per_second = 15
