@@ -1644,7 +1644,8 @@ class TMDBClient:
         told = False
         while self._limiter.pauses < PAUSES:
             try:
-                _parsed(StateBody, await self._fetch("authentication", {}))
+                with contextlib.suppress(TMDBUnavailable, TMDBNotFound):  # which is an answer
+                    _parsed(StateBody, await self._fetch("authentication", {}))
             except _Fault as error:
                 fault = error
                 if not told:
@@ -1652,11 +1653,9 @@ class TMDBClient:
                     self._limiter.slow_down()
                 told = True
                 self._limiter.pause(fault.retry_after)
-                continue
-            except (TMDBUnavailable, TMDBNotFound):  # which is an answer
-                pass
-            self._answered()
-            return
+            else:
+                self._answered()
+                return
         self._answered()  # so whoever asks next may wait as long
         raise TMDBSilent(
             f"TMDB has answered nothing for minutes; at last {fault}. What was found is kept: look up the "
@@ -2508,14 +2507,14 @@ async def _look_up(session: Session, tmdb: TMDBClient) -> str | None:
         async with asyncio.TaskGroup() as group:
             for _ in range(tmdb.workers):
                 group.create_task(_work(session, films, tmdb))
-        await read_collections(session, tmdb)
+        await read_collections(session, tmdb, COLLECTIONS_SECONDS)
     except* (TMDBKeyRejected, TMDBSilent) as ended:
         raise ended.exceptions[0] from None
     return None
 
 
-async def read_collections(session: Session, tmdb: TMDBClient) -> None:
-    """Those of which two films or more were watched, for the statistics; TMDB has a minute to tell them."""
+async def read_collections(session: Session, tmdb: TMDBClient, seconds: float) -> None:
+    """Those of which two films or more were watched, as far as TMDB tells them in time."""
 
     async def read(tmdb_id: int) -> None:
         with contextlib.suppress(TMDBError):  # then it is not in the statistics
@@ -2524,7 +2523,7 @@ async def read_collections(session: Session, tmdb: TMDBClient) -> None:
     watched = (film.match.movie for film in session.export.films if film.watched)
     ids = Counter(label.identity for movie in watched if movie for label in movie.collections)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(COLLECTIONS_SECONDS), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
             for tmdb_id, count in ids.items():
                 if isinstance(tmdb_id, int) and count > 1:
                     group.create_task(read(tmdb_id))
@@ -3023,7 +3022,7 @@ of_session = APIRouter(
 )
 
 
-CORRECTION_SECONDS = 20  # that a correction waits for TMDB
+CORRECTION_SECONDS = 20  # that a correction waits for TMDB, and as long again for a collection
 
 
 class CSVResponse(StreamingResponse):
@@ -3113,12 +3112,12 @@ async def correct_match(
     """
     try:
         async with asyncio.timeout(CORRECTION_SECONDS):
-            decide(session, film, await service.tmdb.movie(*choice.tmdb), service.tmdb)
-            if session.task is None:  # else it will, at its end
-                await read_collections(session, service.tmdb)
+            movie = await service.tmdb.movie(*choice.tmdb)
     except TimeoutError:
-        if film.match.movie is None or not film.match.by_hand:
-            raise TMDBUnavailable("TMDB gives no answer now; correct the match later.") from None
+        raise TMDBUnavailable("TMDB gives no answer now; correct the match later.") from None
+    decide(session, film, movie, service.tmdb)
+    if session.task is None:  # else it will, at its end
+        await read_collections(session, service.tmdb, CORRECTION_SECONDS)
     return movie_detail(film)
 
 

@@ -371,6 +371,24 @@ async def test_correction_does_not_wait_for_ever(
     assert (await api.get(f"{session}/movies/1")).json()["tmdb_id"] == 27205
 
 
+async def test_second_correction_that_times_out_is_no_success(
+    serve: Serve, tmdb: FakeTMDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = await serve()
+    given = files(watched="2024-01-02,Inception,2010,https://boxd.it/1skk")
+    session = f"/api/session/{(await api.upload(*given))['session_id']}"
+    await api.ended(session.rpartition("/")[2])
+    chosen = {"tmdb_id": 496243, "tmdb_type": "movie"}
+    assert (await api.put(f"{session}/movies/1/match", json=chosen)).status_code == 200
+    monkeypatch.setattr(main, "CORRECTION_SECONDS", 0.1)
+    tmdb.latency_seconds = 5
+
+    answer = await api.put(f"{session}/movies/1/match", json=chosen | {"tmdb_id": 12})
+
+    assert answer.status_code == 502
+    assert (await api.get(f"{session}/movies/1")).json()["tmdb_id"] == 496243
+
+
 async def test_health_does_not_wait_for_a_tmdb_that_hangs(
     serve: Serve, tmdb: FakeTMDB, monkeypatch: pytest.MonkeyPatch
 ) -> None:
