@@ -116,7 +116,7 @@ async def test_file_button_leads_over_progress_to_every_section(
     tmdb.latency_seconds = 0.1
     page = await browse(api)
     async with page.expect_file_chooser() as chooser:
-        await page.get_by_role("button", name="Choose the file").click()
+        await page.get_by_role("button", name="Choose files").click()
     await (await chooser.value).set_files(SAMPLE)
 
     await page.wait_for_selector("#progress")
@@ -134,7 +134,7 @@ async def test_file_button_leads_over_progress_to_every_section(
     directors = page.get_by_role("region", name="Directors").first
     assert "Quentin Tarantino" in await directors.locator("li").first.inner_text()
     assert await page.get_by_role("button", name="4.5: ").count() == 1
-    assert "8 films to look at" in await page.locator("#matches").inner_text()
+    assert "8 films to check" in await page.locator("#matches").inner_text()
     assert "not endorsed or certified by TMDB" in await page.locator("footer").inner_text()
 
 
@@ -188,7 +188,7 @@ async def test_polling_does_where_events_cannot_come(browse: Browse, api: Api, t
     await uploaded(page)
     await ended(page)
 
-    assert "131 films of 133 found in TMDB" in await page.locator("#totals").inner_text()
+    assert "131 of 133 films found on TMDB" in await page.locator("#totals").inner_text()
     forget_errors(browse)
 
 
@@ -199,7 +199,7 @@ async def test_without_a_key_the_page_says_so_and_shows_the_export(browse: Brows
     await uploaded(page)
 
     await page.get_by_role("status").get_by_text("No TMDB_API_KEY is set").wait_for()
-    assert "This comes from TMDB" in await page.locator("#who").inner_text()
+    assert "This needs data from TMDB" in await page.locator("#who").inner_text()
     assert await tile(page, "films") == "133"
     assert await tile(page, "rated") != ""
 
@@ -214,7 +214,7 @@ async def test_service_that_goes_away_is_said_until_it_is_back(browse: Browse, t
 
         service.kill()
         await service.communicate()
-        await page.get_by_text("The service does not answer. Trying again…").wait_for()
+        await page.get_by_text("The service is not responding. Trying again…").wait_for()
         service = await process(port, tmdb)
         await page.get_by_text("There is no such session").wait_for()
 
@@ -232,11 +232,11 @@ async def test_connection_that_breaks_is_made_again(browse: Browse, api: Api, tm
 
     await page.context.set_offline(True)
     await page.evaluate("() => { state.stop(); watch(); }")  # an open stream does not notice
-    await page.get_by_text("The service does not answer. Trying again…").wait_for()
+    await page.get_by_text("The service is not responding. Trying again…").wait_for()
     await page.context.set_offline(False)
     await ended(page)
 
-    assert await page.get_by_text("The service does not answer").count() == 0
+    assert await page.get_by_text("The service is not responding").count() == 0
     forget_errors(browse)
 
 
@@ -312,8 +312,8 @@ async def test_match_is_fixed_by_a_candidate_or_a_link(browse: Browse, api: Api)
     matches = page.locator("#matches")
 
     await matches.get_by_text("Superman", exact=True).click()
-    await matches.get_by_role("button", name="This one: Superman (2025)").nth(1).click()
-    await matches.get_by_text("7 films to look at").wait_for()
+    await matches.get_by_role("button", name="Choose Superman (2025)").nth(1).click()
+    await matches.get_by_text("7 films to check").wait_for()
     await matches.get_by_text("Our Summer on Super 8").click()
     link = matches.get_by_label("TMDB link for Our Summer on Super 8")
     await link.fill("https://letterboxd.com/film/inception/")
@@ -321,7 +321,7 @@ async def test_match_is_fixed_by_a_candidate_or_a_link(browse: Browse, api: Api)
     await matches.get_by_text("give tmdb_id and tmdb_type (movie or tv)").wait_for()
     await link.fill("https://www.themoviedb.org/movie/27205")
     await link.press("Enter")
-    await matches.get_by_text("6 films to look at").wait_for()
+    await matches.get_by_text("6 films to check").wait_for()
 
     corrected = (await api.get(f"/api/session/{page.url.partition('#')[2]}/movies?match=corrected")).json()
     assert {movie["title"]: movie["tmdb_id"] for movie in corrected} == {
@@ -366,11 +366,11 @@ async def test_missing_films_are_looked_up_again(browse: Browse, api: Api, tmdb:
     page = await report(browse, api)
     tmdb.latency_seconds = 0.1
 
-    await page.get_by_role("button", name="Look the missing ones up again").click()
+    await page.get_by_role("button", name="Look up missing films again").click()
     await page.wait_for_selector("#progress")
     await ended(page)
 
-    assert "8 films to look at" in await page.locator("#matches").inner_text()
+    assert "8 films to check" in await page.locator("#matches").inner_text()
 
 
 async def test_everything_is_forgotten_at_once(browse: Browse, api: Api) -> None:
@@ -378,8 +378,8 @@ async def test_everything_is_forgotten_at_once(browse: Browse, api: Api) -> None
     await uploaded(page)
     session = page.url.partition("#")[2]
 
-    await page.get_by_role("button", name="Forget everything now").click()
-    await page.get_by_text("Everything was forgotten.").wait_for()
+    await page.get_by_role("button", name="Delete this session").click()
+    await page.get_by_text("Session deleted.").wait_for()
 
     assert (await api.get(f"/api/session/{session}")).status_code == 404
 
