@@ -1,26 +1,31 @@
-"""Reads a Letterboxd export and looks every film of it up in TMDB.
+"""Reads a Letterboxd export and looks up every film in TMDB.
 
-    uvicorn main:app                       # or: python main.py; then open http://localhost:8000, or
+    uvicorn main:app                       # or python main.py; then open http://localhost:8000, or
     curl -F files=@letterboxd-me-2026-01-01-00-00-utc.zip localhost:8000/api/upload
 
-The answer comes at once and carries a session id. The films are looked up in the background, in the
-order of the diary, as fast as TMDB allows; progress, films and statistics are read from memory; an hour
-after the work has ended everything is forgotten. index.html, beside this file, is the page. The sections,
-in reading order:
+The upload is answered at once, with a session id. The films are looked up in the background, as fast as TMDB
+allows; progress, films and statistics are read from memory, and forgotten an hour after the work has ended.
+index.html, beside this file, is the page. The sections, in reading order:
 
-    Settings     what can be set, with its default, unit and reason
+    Settings     what can be set, with default, unit and help
     Errors       what can go wrong, and the HTTP status of each
     Films        the words of the domain: Film, Viewing, Movie, Match
-    Export       bytes -> films: ZIP and CSV reading, joining, warnings
-    TMDB         the rate limiter, choosing the right film, the client
-    Statistics   films -> numbers, pure functions
+    Files        bytes -> rows: ZIP and CSV reading, limits, warnings
+    Export       rows -> films: joining
+    Matching     film + candidates -> match: scores, judgement, queries; pure functions
+    Records      TMDB's JSON -> movies and candidates
+    TMDB         the rate limiter, the memory of answers, the client
+    Charts       films -> bars, rankings and lists
+    Statistics   films -> numbers; pure functions
     Sessions     Session, and SessionStore: a dict whose entries expire
-    Enrichment   the task that fills a session in, retries and corrections
+    Enrichment   the task that fills in a session; retries and corrections
     Answers      what goes over the wire: JSON and CSVs
-    Web          the routes, the guard before them, and the app
+    Guard        what every request must pass first
+    Routes       the calls of the API
+    App          signals, lifespan, create_app
 
-The app's lifespan owns the TMDB client and the store, the store owns the sessions, and a session owns
-its enrichment task; nothing else outlives a request.
+The app's lifespan owns the TMDB client and the store, the store owns the sessions, and a session owns its
+enrichment task. Nothing else outlives a request.
 """
 
 from __future__ import annotations
@@ -104,83 +109,110 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger("letterboxd")
 
-# The short id of the session on whose behalf a line is logged.
+# The short id of the session for which a line is logged.
 trace: ContextVar[str] = ContextVar("trace", default="-")
 
 
 # === Settings =================================================================
-# Read once at start from the environment, which wins, and from a .env file beside this one. A blank
-# value counts as not set.
+# Each setting is described once, here: .env.example and the README's table repeat these words, and a test
+# compares them. Values come from the environment, or from a .env file beside this one. Blank means not set.
 
 
 def _split(value: object) -> object:
     return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
 
 
-def _http_url(value: str) -> str:
+def _check_url(value: str) -> str:
     if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
         raise ValueError("it should be an address such as https://api.themoviedb.org/3")
     return value.rstrip("/")
 
 
-def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
+def _check_origins(value: tuple[str, ...]) -> tuple[str, ...]:
     origins = tuple(origin.rstrip("/").lower() for origin in value)
     if not all(re.fullmatch(r"https?://[^\s/?#@*]+", origin) for origin in origins):
         raise ValueError("each should be like http://localhost:3000, without a path or *")
     return origins
 
 
-def _hosts(value: tuple[str, ...]) -> tuple[str, ...]:
+def _check_hosts(value: tuple[str, ...]) -> tuple[str, ...]:
     if not all(re.fullmatch(r"[\w.-]+|\[[0-9a-fA-F:]+\]", host) for host in value):
         raise ValueError("each should be a name or an address, without http:// and without a port")
     return tuple(host.lower() for host in value)
 
 
-def _one_word(value: SecretStr) -> SecretStr:
+def _check_key(value: SecretStr) -> SecretStr:
     if not re.fullmatch(r"[!-~]*", value.get_secret_value()):
         raise ValueError("it should be a v3 key (32 hex characters) or a v4 token (starting with eyJ)")
     return value
 
 
 class Settings(BaseModel):
-    """Every setting; the environment variable is the name in capitals."""
+    """All settings. The environment variable is the field's name in capitals."""
 
     model_config = ConfigDict(frozen=True)
 
-    # Without a key the service works from the export alone.
-    tmdb_api_key: Annotated[SecretStr, AfterValidator(_one_word)] = SecretStr("")
-    tmdb_base_url: Annotated[str, AfterValidator(_http_url)] = "https://api.themoviedb.org/3"
-    # TMDB's staff name "somewhere in the 40 requests per second range" and 20 connections an address.
-    tmdb_requests_per_second: float = Field(default=40, gt=0, le=10_000)
-    tmdb_connections: int = Field(default=20, ge=1, le=1_000)
-    # Whole request. TMDB answers in 0.3 s at most, but for a slow tail of a few seconds.
-    tmdb_timeout_seconds: float = Field(default=10, gt=0, le=300)
-    # Counted from the end of a session's work, never while it runs.
-    session_ttl_seconds: float = Field(default=3600, gt=0, le=604_800)
-    max_sessions: int = Field(default=50, ge=1)
-    # Of all sessions together, as estimated; the process itself takes 70 MB.
-    max_memory_bytes: int = Field(default=1_000_000_000, ge=1)
-    # The largest export seen is a tenth of this.
-    max_upload_bytes: int = Field(default=20_000_000, ge=1)
-    max_films: int = Field(default=20_000, ge=1)
-    # Pages of other addresses that may call this service, separated by commas.
-    cors_origins: Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_origins)] = (
-        "http://localhost:3000",
+    tmdb_api_key: Annotated[SecretStr, AfterValidator(_check_key)] = Field(
+        default=SecretStr(""),
+        description="Your TMDB key (32 hex characters) or token (starts with eyJ), from "
+        "https://www.themoviedb.org/settings/api. Without one, exports are read but no film is looked up.",
     )
-    # Names under which it is reached but for localhost, separated by commas: a page whose name is made to
-    # lead here could read everything otherwise.
-    allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_hosts)] = ()
-    # Used by `python main.py`; uvicorn has its own --host and --port.
-    host: str = "127.0.0.1"
-    port: int = Field(default=8000, ge=0, le=65_535)
+    tmdb_base_url: Annotated[str, AfterValidator(_check_url)] = Field(
+        default="https://api.themoviedb.org/3", description="Where TMDB's API v3 is."
+    )
+    tmdb_requests_per_second: float = Field(
+        default=40,
+        gt=0,
+        le=10_000,
+        description="For all sessions together. TMDB allows about 40 per address.",
+    )
+    tmdb_connections: int = Field(
+        default=20, ge=1, le=1_000, description="Requests under way at once. TMDB allows 20 per address."
+    )
+    tmdb_timeout_seconds: float = Field(
+        default=10, gt=0, le=300, description="When to give up on one request and try again."
+    )
+    session_ttl_seconds: float = Field(
+        default=3600,
+        gt=0,
+        le=604_800,
+        description="How long a session is kept after its films have been looked up.",
+    )
+    max_sessions: int = Field(
+        default=50, ge=1, description="Sessions held at once. Further uploads get a 503."
+    )
+    max_memory_bytes: int = Field(
+        default=1_000_000_000,
+        ge=1,
+        description="Estimated memory of all sessions together, besides the 70 MB of the process itself. "
+        "Further uploads get a 503.",
+    )
+    max_upload_bytes: int = Field(
+        default=20_000_000,
+        ge=1,
+        description="Size of one upload. Larger ones get a 413. The largest export seen is a tenth of this.",
+    )
+    max_films: int = Field(default=20_000, ge=1, description="Films in one upload. More get a 413.")
+    cors_origins: Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_check_origins)] = Field(
+        default=("http://localhost:3000",),
+        description="Origins whose pages may call the service, separated by commas.",
+    )
+    allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_check_hosts)] = Field(
+        default=(),
+        description="Names by which the service is reached besides localhost, separated by commas.",
+    )
+    host: str = Field(default="127.0.0.1", description="Where `python main.py` listens. uvicorn has --host.")
+    port: int = Field(
+        default=8000, ge=0, le=65_535, description="The port of `python main.py`. uvicorn has --port."
+    )
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
         BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
-    ] = "INFO"
+    ] = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     @classmethod
     def load(cls, environ: dict[str, str | None] | None = None) -> Settings:
-        """From `environ`, or from the environment and .env; SystemExit says what is wrong."""
+        """From `environ`, by default the environment and .env. Raises SystemExit if a value is wrong."""
         if environ is None:
             environ = {**dotenv_values(Path(__file__).with_name(".env")), **os.environ}
         given = {name: (environ.get(name.upper()) or "").strip() for name in cls.model_fields}
@@ -200,21 +232,21 @@ def _setting_problem(error: Any) -> str:
 # === Errors ===================================================================
 #
 #   ServiceError
-#    ├─ UnusableUpload    400   nothing in the upload could be read as films
+#    ├─ UnusableUpload    400   no file of the upload could be read as films
 #    ├─ SessionNotFound   404   unknown, expired or malformed session id
-#    ├─ MovieNotFound     404   no film of the session has that movie id
+#    ├─ MovieNotFound     404   the session has no film with that movie id
 #    ├─ SessionBusy       409   its films are still being looked up
-#    ├─ UploadTooLarge    413   too many bytes or films
-#    ├─ StoreFull         503   no room for one more session
-#    └─ TMDBError         502   as a film's or a session's reason, or the answer to a correction
-#        ├─ TMDBUnavailable     no usable answer, or one that asking again will not change
-#        ├─ TMDBKeyRejected     it said 401, or there is no key
-#        ├─ TMDBSilent          for minutes it has answered nothing at all
-#        └─ TMDBNotFound  404   no record of that id
+#    ├─ UploadTooLarge    413   too many bytes, rows or films
+#    ├─ StoreFull         503   no room for another session
+#    └─ TMDBError         502   why a film or a session failed, or the answer to a correction
+#        ├─ TMDBUnavailable     no usable answer, or one that will not change if asked again
+#        ├─ TMDBKeyRejected     TMDB answered 401, or there is no key
+#        ├─ TMDBSilent          TMDB has not answered anything for minutes
+#        └─ TMDBNotFound  404   TMDB has no record with that id
 
 
 class ServiceError(Exception):
-    """Its text is one sentence for a person: what was wrong, and what would be right."""
+    """Its text is one sentence for people: what was wrong, and what would be right."""
 
     status = 500
     headers: dict[str, str] | None = None
@@ -244,7 +276,7 @@ class StoreFull(ServiceError):
     status = 503
 
     def __init__(self, retry_after_seconds: int) -> None:
-        super().__init__(f"There is no room for one more session; some may be in {retry_after_seconds} s.")
+        super().__init__(f"There is no room for another session; try again in {retry_after_seconds} s.")
         self.headers = {"Retry-After": str(retry_after_seconds)}
 
 
@@ -270,23 +302,31 @@ class TMDBNotFound(TMDBError):
 
 # === Films ====================================================================
 # A film is what the member logged, a movie is TMDB's record of it, and the match is the decision that
-# joins them. Movies and matches are shared by all sessions that hold the same film, so they are frozen.
+# joins them. Sessions with the same film share one Movie and one Match, so these are frozen.
 
 MediaType = Literal["movie", "tv"]
-TMDBId = tuple[MediaType, int]  # a film and a series may have the same number
+TMDBRef = tuple[MediaType, int]  # a movie and a series can have the same id
 MatchStatus = Literal["pending", "exact", "guessed", "corrected", "not_found", "failed"]
 
 
-class Label(str):
-    """The name of a person, a studio or a collection, told from namesakes by TMDB's id."""
+class TMDBName(str):
+    """The name of something that TMDB gives an id, which tells it from its namesakes."""
 
     __slots__ = ("__weakref__", "identity")
-    identity: int | str  # the id, or the name where TMDB gives none
+    identity: int | str  # TMDB's id, or the name if it has none
+
+
+class Person(TMDBName):
+    __slots__ = ()
+
+
+class Company(TMDBName):
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Movie:
-    """TMDB's record of a film or a series; `runtime` in minutes, None where unknown."""
+    """TMDB's record of a film or a series. `runtime` is in minutes, None if unknown."""
 
     tmdb_id: int
     tmdb_type: MediaType
@@ -296,38 +336,42 @@ class Movie:
     release_date: str | None
     runtime: int | None
     genres: tuple[str, ...]
-    directors: tuple[Label, ...]
-    cast: tuple[Label, ...]
-    writers: tuple[Label, ...]
-    composers: tuple[Label, ...]
-    cinematographers: tuple[Label, ...]
-    editors: tuple[Label, ...]
-    producers: tuple[Label, ...]
-    studios: tuple[Label, ...]
+    directors: tuple[Person, ...]
+    cast: tuple[Person, ...]
+    writers: tuple[Person, ...]
+    composers: tuple[Person, ...]
+    cinematographers: tuple[Person, ...]
+    editors: tuple[Person, ...]
+    producers: tuple[Person, ...]
+    studios: tuple[Company, ...]
     countries: tuple[str, ...]
     languages: tuple[str, ...]
     keywords: tuple[str, ...]
     poster_url: str | None
     tmdb_rating: float | None
     tmdb_votes: int
-    collections: tuple[Label, ...]  # one at most
+    collections: tuple[TMDBName, ...]  # at most one
 
     @property
-    def collection(self) -> Label | None:
+    def collection(self) -> TMDBName | None:
         return next(iter(self.collections), None)
+
+    @property
+    def year(self) -> int | None:
+        return year_of(self.release_date)
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Collection:
-    """Such as a film and its sequels; `released` are TMDB's ids of those that are out."""
+    """A film and its sequels, for example."""
 
     name: str
-    released: tuple[int, ...]
+    released: tuple[int, ...]  # TMDB's ids of the parts that are out
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One row of TMDB's search results; `score` once it is weighed, 1 more is ten times as likely."""
+    """One row of TMDB's search results. Each point of `score` means ten times as likely."""
 
     tmdb_id: int
     tmdb_type: MediaType
@@ -342,13 +386,13 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Match:
-    """Which movie a film is, how sure that is, and why in words for the member."""
+    """Which movie a film is, how sure that is, and why, in words for the member."""
 
     status: MatchStatus
     reason: str
     movie: Movie | None = None
-    considered: tuple[Candidate, ...] = ()  # best first
-    by_hand: bool = False  # chosen or cleared by the member, so no search may undo it
+    candidates: tuple[Candidate, ...] = ()  # best first
+    by_hand: bool = False  # chosen or cleared by the member, so no search may change it
 
 
 PENDING = Match("pending", "Waiting to be looked up in TMDB.")
@@ -356,7 +400,7 @@ PENDING = Match("pending", "Waiting to be looked up in TMDB.")
 
 @dataclass(slots=True)
 class Viewing:
-    """One diary entry, or a review outside of the diary; its rating may differ from the film's."""
+    """One diary entry, or a review outside the diary. Its rating may differ from the film's."""
 
     watched_date: date | None = None
     rating: float | None = None
@@ -368,36 +412,41 @@ class Viewing:
 
 @dataclass(slots=True)
 class Film:
-    """What the member logged about one film, from all files; `rating` in stars from 0.5 to 5."""
+    """What the member logged about one film, from all files. `rating` is in stars from 0.5 to 5."""
 
     title: str
     year: int | None
     film_uri: str = ""
-    letterboxd_number: int | None = None  # Letterboxd's own, told by a short film_uri
+    letterboxd_number: int | None = None  # Letterboxd's id, which a short film_uri contains
     rating: float | None = None
     watched: bool = False
     liked: bool = False
     watchlist: bool = False
-    added_date: date | None = None  # marked as watched, liked or put on the watchlist: no viewing date
-    viewings: list[Viewing] = field(default_factory=list)  # latest first, once the export is read
+    added_date: date | None = None  # when it was marked as watched or liked, or listed: not a viewing
+    viewings: list[Viewing] = field(default_factory=list)  # latest first once the export has been read
     undated_reviews: list[Viewing] = field(default_factory=list)  # reviews that are not in the diary
-    tmdb: TMDBId | None = None  # as given by the upload, like the next two
+    tmdb_ref: TMDBRef | None = None  # from the upload, like the next two
     imdb_id: str = ""
-    given_as: MatchStatus = "exact"  # what those ids are, where a download of this service tells
+    given_status: MatchStatus = "exact"  # how sure these ids are, if a download of this service says so
     movie_id: int = 0  # its place in the session, from 1
     match: Match = PENDING
 
     @property
     def name(self) -> str:
-        """The title, or TMDB's where the upload gives none."""
+        """The title, or TMDB's if the upload gives none."""
         movie = self.match.movie
         return self.title or (movie.title if movie else "")
 
     @property
     def titles(self) -> set[str]:
-        """The member's, and TMDB's two."""
+        """The member's title and TMDB's two."""
         movie = self.match.movie
         return {self.title, movie.title, movie.original_title} if movie else {self.title}
+
+    @property
+    def release_year(self) -> int | None:
+        """The export's year, or TMDB's if the upload gives none."""
+        return self.year or (self.match.movie.year if self.match.movie else None)
 
     @property
     def watched_date(self) -> date | None:
@@ -417,11 +466,11 @@ TMDB_URL = re.compile(
 )
 
 
-def letterboxd_number(uri: str) -> tuple[int, bool] | None:
+def parse_short_uri(uri: str) -> tuple[int, bool] | None:
     """`(number, is_film)` of a short URI: 'https://boxd.it/2a1m' is film 51518. None for any other URI.
 
-    The code is a number in base 62, whose last decimal digit is its type (0 is a film) and whose other
-    digits are Letterboxd's id; that held for 24,960 film URIs and 68,600 diary URIs of 97 exports.
+    The code is a number in base 62. Its last decimal digit is a type (0 is a film), the other digits are
+    Letterboxd's id. This held for all 24,960 film URIs and 68,600 diary URIs of 97 exports.
     """
     code = SHORT_URI.fullmatch(uri)
     if code is None:
@@ -432,7 +481,7 @@ def letterboxd_number(uri: str) -> tuple[int, bool] | None:
     return value // 10, value % 10 == 0
 
 
-def tmdb_of(url: str) -> TMDBId | None:
+def parse_tmdb_url(url: str) -> TMDBRef | None:
     """'https://www.themoviedb.org/movie/27205-inception' is ('movie', 27205). None for any other address."""
     page = TMDB_URL.fullmatch(url.strip())
     return (cast(MediaType, page[1].lower()), int(page[2])) if page else None
@@ -442,24 +491,30 @@ def tmdb_url(tmdb_type: MediaType, tmdb_id: int) -> str:
     return f"https://www.themoviedb.org/{tmdb_type}/{tmdb_id}"
 
 
+def year_of(iso_date: str | None) -> int | None:
+    return int(iso_date[:4]) if iso_date and re.match(r"[0-9]{4}-", iso_date) else None
+
+
 def plain(title: str) -> str:
-    """For telling equal titles: case, spaces and the way an accent is encoded do not count."""
+    """Equal for equal titles: ignores case, spacing and how an accent is encoded."""
     return " ".join(unicodedata.normalize("NFC", title).casefold().split())
 
 
 def fold(title: str) -> str:
-    """For telling like titles: accents, punctuation and spaces do not count either."""
+    """Equal for similar titles: ignores accents and punctuation as well."""
     spelled = unicodedata.normalize("NFKD", title.casefold().replace("×", "x").replace("&", "and"))
     return "".join(filter(str.isalnum, spelled)) or plain(title)
 
 
-# === Export ===================================================================
-# Uploaded files become tables, and each row of a table is a film and an entry, joined into films as they
-# come. Watched, ratings, likes and the watchlist name films; the URI of a diary row or a review names
-# the *entry*, so those are joined by name and year. What cannot be read is a warning with file, line and
-# reason, and all the rest counts.
+# === Files ====================================================================
+# bytes -> rows. An upload is ZIPs, CSVs or both. Each CSV becomes a Table, whose rows are a film and an entry
+# (a viewing, a rating or a mark). Files are recognised by their path and header, since people rename and
+# re-save them. Whatever cannot be read becomes a warning with file, line and reason; everything else counts.
+#
+# The limits here are far above any real export: one has a few dozen members, unpacks to at most 8 MB (four
+# times its size), and has 11 columns, titles of 151 characters, and one row per film or viewing.
 
-csv.field_size_limit(1_000_000)  # Python stops at 131,072; the longest review seen has 17,958
+csv.field_size_limit(1_000_000)  # Python stops at 131,072 characters; the longest review seen has 17,958
 
 Kind = Literal["watched", "ratings", "likes", "watchlist", "import", "diary", "reviews"]
 KINDS = get_args(Kind)  # in the order in which they are joined
@@ -468,7 +523,7 @@ FILM_FILES = {"watched.csv", "ratings.csv", "watchlist.csv", "likes/films.csv", 
 OTHER_FILES = {"profile.csv", "comments.csv", "likes/reviews.csv", "likes/lists.csv"}
 OTHER_FOLDERS = {"deleted", "orphaned", "lists", "__macosx"}
 
-# How headers are spelled, without case, spaces and punctuation, and what they mean.
+# What a column means, by its header without case, spaces and punctuation.
 COLUMNS = {
     **dict.fromkeys(("name", "title", "film", "movie", "filmname", "filmtitle"), "title"),
     **dict.fromkeys(("year", "releaseyear"), "year"),
@@ -485,94 +540,41 @@ NOT_GIVEN = {"", "na", "n/a", "nan", "null", "none", "-"}
 ISO_DATE = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})(?![0-9])")
 SLASH_DATE = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4})")
 ACCENTED = "àâäáãåçèéêëìíîïñòóôöõùúûü’“”–"
-WARNINGS_PER_FILE = 50
-WARNINGS = 200
-# Bounds that no export comes near: it has some dozens of members, unpacks to four times its size and to 8 MB
-# at most, has 11 columns, titles of 151 characters and a row a film or viewing. What is not of one member,
-# row or cell is of the whole upload.
-MOST_MEMBERS = 2_000  # of one ZIP
-MOST_UNPACKED_BYTES = 40_000_000
-MOST_TIMES_PACKED = 50  # one member
-MOST_COLUMNS = 1_000
-MOST_ROWS = 200_000
-MOST_CELLS = 1_500_000
-MOST_NAMESAKES = 100  # that are looked at, films of one name or viewings of one day
-LOCAL_HEADER_BYTES = 30  # of a member, and its name
-MOST_TAGS = 500  # one cell
-LONGEST_TITLE = 500
-# What a session takes in memory.
-FILM_BYTES = 6_000  # with TMDB's record, as measured by tests.bench
-ROW_BYTES = 150
-BYTES_PER_TEXT_BYTE = 4  # as in a string with one emoji in it
 
 T = TypeVar("T")
 
 
 class Unreadable(Exception):
-    """Why one file of an upload is of no use."""
+    """Why one file of an upload cannot be used."""
 
 
-@dataclass(slots=True)
-class Export:
-    films: list[Film]
-    rows: dict[str, int]  # the files that were understood, and how many rows of each counted
-    warnings: list[str]
-    text_bytes: int = 0  # of those files
-
-    @property
-    def memory_bytes(self) -> int:
-        """What its session takes when TMDB's records are in it; an estimate, rather too high."""
-        rows = ROW_BYTES * sum(self.rows.values())
-        return FILM_BYTES * len(self.films) + rows + BYTES_PER_TEXT_BYTE * self.text_bytes
+MAX_UNPACKED_BYTES = 40_000_000
+MAX_ROWS = 200_000
+MAX_CELLS = 1_500_000
 
 
 @dataclass(slots=True)
 class Allowance:
-    """What is left of that which one upload, all its files together, may bring."""
+    """What one upload, all its files together, may still bring."""
 
-    unpacked_bytes: int = field(default_factory=lambda: MOST_UNPACKED_BYTES)
-    rows: int = field(default_factory=lambda: MOST_ROWS)
-    cells: int = field(default_factory=lambda: MOST_CELLS)
+    unpacked_bytes: int = MAX_UNPACKED_BYTES
+    rows: int = MAX_ROWS
+    cells: int = MAX_CELLS
 
     def take_row(self, cells: int) -> None:
         self.rows -= 1
         self.cells -= cells
         if self.rows < 0 or self.cells < 0:
-            raise UploadTooLarge(f"The upload has over {MOST_ROWS:,} rows or {MOST_CELLS:,} cells.")
+            raise UploadTooLarge(f"The upload has over {MAX_ROWS:,} rows or {MAX_CELLS:,} cells.")
 
-    def take_unpacked(self, content: bytes) -> None:
-        self.unpacked_bytes -= len(content)
+    def take_unpacked(self, count: int) -> None:
+        self.unpacked_bytes -= count
         if self.unpacked_bytes < 0:
-            raise UploadTooLarge(f"The upload unpacks to over {MOST_UNPACKED_BYTES:,} bytes.")
+            raise UploadTooLarge(f"The upload unpacks to over {MAX_UNPACKED_BYTES:,} bytes.")
 
 
-def parse_export(files: Iterable[tuple[str, bytes]], max_films: int = 20_000) -> Export:
-    """The films of the uploaded `(name, bytes)`: ZIPs, CSVs or both.
-
-    Watched films come first, latest viewing first, then liked ones, then those on the watchlist only.
-    Raises UnusableUpload when no file holds films, and UploadTooLarge over `max_films` films or an Allowance.
-    """
-    tables, problems = _tables(files, Allowance())
-    joined = Join(has_ratings=any(table.kind == "ratings" for table in tables))
-    for table in sorted(tables, key=lambda table: KINDS.index(table.kind)):
-        for line, film, entry in table.rows():
-            joined.add(film, entry, table, line)
-            if len(joined.films) > max_films:
-                raise UploadTooLarge(f"The upload has more films than the {max_films:,} of MAX_FILMS.")
-    rows: Counter[str] = Counter()
-    for table in tables:
-        rows[table.name] += table.used
-        problems += table.warnings()
-    if len(problems) > WARNINGS:
-        problems[WARNINGS:] = [f"{len(problems) - WARNINGS:,} more warnings like these"]
-    if not joined.films:
-        empty = [f"{name}: it has no row that names a film" for name in rows]
-        why = "; ".join(problems + empty) or "the upload is empty"
-        raise UnusableUpload(f"Upload the ZIP that Letterboxd exports, or CSVs of it. No films here: {why}.")
-    return Export(joined.in_order(), rows, problems, sum(table.text_bytes for table in tables))
-
-
-def _tables(files: Iterable[tuple[str, bytes]], allowance: Allowance) -> tuple[list[Table], list[str]]:
+def read_tables(files: Iterable[tuple[str, bytes]], allowance: Allowance) -> tuple[list[Table], list[str]]:
+    """The tables in the uploaded `(name, bytes)`, and the reasons why other files are none."""
     tables, problems = [], []
     for name, data in files:
         try:
@@ -586,37 +588,37 @@ def _tables(files: Iterable[tuple[str, bytes]], allowance: Allowance) -> tuple[l
             except Unreadable as reason:
                 problems.append(f"{path}: {reason}")
         if not members:
-            problems.append(f"{name}: it has no CSV of the member's films in it")
+            problems.append(f"{name}: it contains no CSV of the member's films")
     return tables, problems
 
 
 def _members(name: str, data: bytes, allowance: Allowance) -> list[tuple[str, bytes]]:
-    """The `(path, bytes)` that may hold films: the file itself, or those of a ZIP."""
+    """The `(path, bytes)` that may list films: the file itself, or the members of a ZIP."""
     if not data.startswith(b"PK"):
         return [(name, data)]
     try:
         return list(_unzipped(data, allowance))
     except (Unreadable, UploadTooLarge):
         raise
-    except Exception:  # on a damaged archive zipfile raises anything, IndexError included
+    except Exception:  # zipfile raises anything on a damaged archive, even IndexError
         log.debug("[%s] damaged ZIP", trace.get(), exc_info=True)
         raise Unreadable("this ZIP is damaged; export it from Letterboxd again") from None
 
 
+MAX_ZIP_MEMBERS = 2_000
+
+
 def _unzipped(data: bytes, allowance: Allowance) -> Iterator[tuple[str, bytes]]:
-    """The members that may hold films. What a member says of its own size is not believed."""
+    """The members that may list films. The sizes that a ZIP declares are not trusted."""
     if not zipfile.is_zipfile(io.BytesIO(data)):
-        raise Unreadable("this ZIP has no end, so it was not downloaded or sent whole")
-    if data.count(b"PK\1\2") > MOST_MEMBERS:
-        raise Unreadable(f"this ZIP has over {MOST_MEMBERS:,} members, which no export has")
+        raise Unreadable("this ZIP has no end: it was not downloaded or sent completely")
+    if data.count(b"PK\1\2") > MAX_ZIP_MEMBERS:  # zipfile would take seconds to list 60,000
+        raise Unreadable(f"this ZIP has over {MAX_ZIP_MEMBERS:,} members, which no export has")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         wanted = [(path, info) for info in archive.infolist() if (path := _path_in_export(info.filename))]
         _check_members([info for _, info in wanted])
-        _check_places(archive)
         for path, info in wanted:
-            content = _unpacked(archive, info, allowance.unpacked_bytes)
-            allowance.take_unpacked(content)
-            yield path, content
+            yield path, _unpacked(archive, info, allowance)
 
 
 def _check_members(members: list[zipfile.ZipInfo]) -> None:
@@ -626,35 +628,27 @@ def _check_members(members: list[zipfile.ZipInfo]) -> None:
         if info.flag_bits & 1:
             raise Unreadable(f"its member {name} is encrypted; pack it without a password")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise Unreadable(f"its member {name} is packed in an unusual way; pack it as a plain ZIP")
+            raise Unreadable(f"its member {name} uses an unusual compression; pack it as a plain ZIP")
         if counts[info.filename] > 1:
-            raise Unreadable(f"it has {counts[info.filename]} members that are called {name}; keep one")
+            raise Unreadable(f"it has {counts[info.filename]} members called {name}; keep one")
 
 
-def _check_places(archive: zipfile.ZipFile) -> None:
-    members = sorted(archive.infolist(), key=lambda info: info.header_offset)
-    ends = [info.header_offset for info in members[1:]] + [archive.start_dir]
-    for info, end in zip(members, ends, strict=False):
-        if info.header_offset + LOCAL_HEADER_BYTES + info.compress_size > end:
-            raise Unreadable(f"its member {info.filename[-100:]} overlaps with what comes after it")
-
-
-def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:
-    """A member's content, or a little over `most` bytes of it."""
-    name, content = info.filename[-100:], bytearray()
+def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, allowance: Allowance) -> bytes:
+    content = bytearray()
     try:
         with archive.open(info) as member:
-            while len(content) <= most and (chunk := member.read(65_536)):
+            while chunk := member.read(65_536):
+                allowance.take_unpacked(len(chunk))
                 content += chunk
-                if len(content) > MOST_TIMES_PACKED * max(info.compress_size, 20_000):
-                    raise Unreadable(f"its member {name} unpacks to over {MOST_TIMES_PACKED} times its size")
     except (zipfile.BadZipFile, zlib.error, EOFError):
-        raise Unreadable(f"its member {name} is damaged, or another than the ZIP says it is") from None
+        raise Unreadable(
+            f"its member {info.filename[-100:]} is damaged or not what the ZIP declares"
+        ) from None
     return bytes(content)
 
 
 def _path_in_export(path: str) -> str | None:
-    """`path` without the wrapper folders of a re-zip; None for what holds none of the member's films."""
+    """`path` without the wrapper folders of a re-zip. None for what does not list the member's films."""
     parts = path.replace("\\", "/").split("/")
     for start, folder in enumerate(parts):
         inner = "/".join(parts[start:]).lower()
@@ -662,19 +656,26 @@ def _path_in_export(path: str) -> str | None:
             return inner
         if inner in OTHER_FILES or (folder.lower() in OTHER_FOLDERS and start < len(parts) - 1):
             return None
-    return None if parts[-1].startswith(".") else parts[-1][-100:] or None  # a folder ends with a slash
+    return (
+        None if parts[-1].startswith(".") else parts[-1][-100:] or None
+    )  # a folder's path ends with a slash
+
+
+MAX_COLUMNS = 1_000
+MAX_TITLE_LENGTH = 500
+MAX_WARNINGS_PER_FILE = 50
 
 
 class Table:
-    """One CSV: its kind and its rows. Raises Unreadable when it cannot hold films."""
+    """One CSV: its kind and its rows. Raises Unreadable if it cannot list films."""
 
     def __init__(self, name: str, data: bytes, allowance: Allowance) -> None:
         self.name = name
         self._allowance = allowance
         self.text_bytes = len(data)
-        self.used = 0
+        self.rows_used = 0
         self._warnings: list[str] = []
-        self._unlisted = 0
+        self._unlisted_warnings = 0
         header, *self._lines = self._read(self._decode(data))
         names = [COLUMNS.get("".join(filter(str.isalnum, cell.casefold()))) for cell in header[1]]
         self._width = len(names)
@@ -683,17 +684,17 @@ class Table:
             shown = ",".join(header[1])[:60]
             raise Unreadable(f"its first line '{shown}' has no column Name, so it lists no films")
         self.kind = _kind(name.lower(), set(self._columns))
-        self.ours = "tmdbURL" in self._columns  # a download of this service
-        self._day_first = self._decide_day_first()
-        rating = partial(_rating, most=self._decide_most_stars())
+        self.is_our_download = "tmdbURL" in self._columns
+        self._day_first = self._detect_day_first()
+        rating = partial(_rating, max_stars=self._detect_max_stars())
         own: dict[str, Any] = {"date": self._date, "watched date": self._date, "rating": rating}
         self._parsers = {column: cache(parse) for column, parse in (PARSERS | own).items()}
 
     def _decode(self, data: bytes) -> str:
         if data.startswith(b"PK\3\4"):
-            raise Unreadable("it is a ZIP within the ZIP; upload it by itself")
+            raise Unreadable("it is a ZIP inside the ZIP; upload it by itself")
         if b"\0" in data and not data.strip(b"\0\r\n\t "):
-            raise Unreadable("it holds nothing but NUL bytes")
+            raise Unreadable("it contains nothing but NUL bytes")
         if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
             return data.decode("utf-16", "replace")
         with contextlib.suppress(UnicodeDecodeError):
@@ -701,11 +702,11 @@ class Table:
         start = data[:1_000_000]
         guesses = {encoding: start.decode(encoding, "replace") for encoding in ("cp1252", "mac_roman")}
         best = max(guesses, key=lambda name: sum(map(guesses[name].lower().count, ACCENTED)))
-        self._warnings.append(f"{self.name}: it is not UTF-8 and was read as {best}; check the accents")
+        self._warnings.append(f"{self.name}: it is not UTF-8 and was read as {best}; check accented letters")
         return data.decode(best, "replace")
 
     def _read(self, text: str) -> list[tuple[int, list[str]]]:
-        """`(line, cells)` of every line that is not blank; the first is the header."""
+        """`(line, cells)` of each row that is not blank. The first is the header."""
         text = text.replace("\0", "")
         first = next((line for line in io.StringIO(text, newline="") if line.strip()), "")
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
@@ -727,27 +728,27 @@ class Table:
         return lines
 
     def _check_width(self, cells: int, is_header: bool) -> None:
-        if cells > MOST_COLUMNS and is_header:
+        if cells > MAX_COLUMNS and is_header:
             raise Unreadable(f"its first line has {cells:,} columns, so it lists no films")
-        if cells > MOST_COLUMNS:
+        if cells > MAX_COLUMNS:
             raise csv.Error(f"it has {cells:,} cells")
 
     def _column(self, name: str) -> Iterator[str]:
         i = self._columns.get(name, self._width)
         return (cells[i].strip() for _, cells in self._lines if i < len(cells))
 
-    def _decide_day_first(self) -> bool | None:
-        """Whether 03/04/2024 is the third of April: known once any date of the file has a part over 12."""
+    def _detect_day_first(self) -> bool | None:
+        """Whether 03/04/2024 is 3 April: known if any date in the file has a part over 12."""
         for text in itertools.chain(self._column("date"), self._column("watched date")):
             if (parts := SLASH_DATE.fullmatch(text)) and max(int(parts[1]), int(parts[2])) > 12:
                 return int(parts[1]) > 12
         return None
 
-    def _decide_most_stars(self) -> int:
-        """10 for an import file whose writer put 1 to 10 into Rating, else 5."""
+    def _detect_max_stars(self) -> int:
+        """10 for an import file whose writer put 1 to 10 into Rating, otherwise 5."""
         if self.kind != "import" or not any(re.match(r"[6-9]|10", text) for text in self._column("rating")):
             return 5
-        self._warnings.append(f"{self.name}: it has ratings over 5, so all its ratings count as out of 10")
+        self._warnings.append(f"{self.name}: it has ratings over 5, so all its ratings are read as out of 10")
         return 10
 
     def rows(self) -> Iterator[tuple[int, Film, Viewing]]:
@@ -758,11 +759,11 @@ class Table:
                 self.warn(line, f"it has {len(cells)} cells under a header of {self._width}; it was skipped")
                 continue
             film, entry = self._row(line, cells)
-            nameless = not (film.title or film.tmdb or film.imdb_id)
-            if nameless or "\n" in film.title or len(film.title) > LONGEST_TITLE:
+            nameless = not (film.title or film.tmdb_ref or film.imdb_id)
+            if nameless or "\n" in film.title or len(film.title) > MAX_TITLE_LENGTH:
                 self.warn(line, f"'{','.join(cells)[:40]}' does not name a film; it was skipped")
                 continue
-            self.used += 1
+            self.rows_used += 1
             yield line, film, entry
 
     def _row(self, line: int, cells: list[str]) -> tuple[Film, Viewing]:
@@ -778,7 +779,7 @@ class Table:
                 except ValueError as expected:
                     self.warn(line, f"{column} '{text[:40]}' is not {expected}")
         uri = given.get("uri", "")
-        number, is_film = letterboxd_number(uri) or (None, not _is_long_entry(uri))
+        number, is_film = parse_short_uri(uri) or (None, not _is_long_entry(uri))
         film = Film(
             title=unicodedata.normalize("NFC", given.get("title", "")),
             year=given.get("year"),
@@ -788,9 +789,9 @@ class Table:
             liked=given.get("liked", self.kind == "likes"),
             watchlist=given.get("watchlist", self.kind == "watchlist"),
             added_date=given.get("date"),
-            tmdb=given.get("tmdbURL") or given.get("tmdbID"),
+            tmdb_ref=given.get("tmdbURL") or given.get("tmdbID"),
             imdb_id=given.get("imdbID", ""),
-            given_as=given.get("match", "exact"),
+            given_status=given.get("match", "exact"),
         )
         entry = Viewing(
             watched_date=given.get("watched date"),
@@ -818,18 +819,22 @@ class Table:
             raise ValueError("a day of the calendar") from None
 
     def warn(self, line: int, reason: str) -> None:
-        if len(self._warnings) < WARNINGS_PER_FILE:
+        if len(self._warnings) < MAX_WARNINGS_PER_FILE:
             self._warnings.append(f"{self.name}, line {line}: {reason}")
         else:
-            self._unlisted += 1
+            self._unlisted_warnings += 1
 
     def warnings(self) -> list[str]:
-        more = [f"{self.name}: {self._unlisted} more warnings like these"] if self._unlisted else []
+        more = (
+            [f"{self.name}: {self._unlisted_warnings} more warnings like these"]
+            if self._unlisted_warnings
+            else []
+        )
         return self._warnings + more
 
 
 def _kind(path: str, columns: set[str]) -> Kind:
-    """By the header; `watched`, `watchlist` and `likes/films` share theirs, so there the name decides."""
+    """By the header, or by the name for `watched`, `watchlist` and `likes/films`, which share a header."""
     name = path.rpartition("/")[2]
     if "watchlist" in name:
         return "watchlist"
@@ -848,8 +853,8 @@ def _is_long_entry(uri: str) -> bool:
     return bool((long := LONG_URI.fullmatch(uri)) and long[1])
 
 
-def _like(pattern: str, expected: str, convert: Callable[[str], T]) -> Callable[[str], T]:
-    """A parser of cells that match `pattern`; `expected` ends the sentence about those that do not."""
+def _parser(pattern: str, expected: str, convert: Callable[[str], T]) -> Callable[[str], T]:
+    """Parses cells that match `pattern`. `expected` says what would be right for the others."""
 
     def parse(text: str) -> T:
         if not re.fullmatch(pattern, text):
@@ -859,37 +864,42 @@ def _like(pattern: str, expected: str, convert: Callable[[str], T]) -> Callable[
     return parse
 
 
-_year = _like(r"(18|19|20|21)[0-9]{2}(\.0)?", "between 1800 and 2199", lambda text: int(text[:4]))
-_tmdb_id = _like(r"[1-9][0-9]{0,8}(\.0)?", "a number such as 27205", lambda text: ("movie", int(float(text))))
-_tmdb_url = _like(TMDB_URL.pattern, "like https://www.themoviedb.org/movie/27205", tmdb_of)
-_imdb_id = _like(IMDB_ID.pattern, "like tt1375666", str)
+_year = _parser(r"(18|19|20|21)[0-9]{2}(\.0)?", "between 1800 and 2199", lambda text: int(text[:4]))
+_tmdb_id = _parser(
+    r"[1-9][0-9]{0,8}(\.0)?", "a number such as 27205", lambda text: ("movie", int(float(text)))
+)
+_tmdb_url = _parser(TMDB_URL.pattern, "like https://www.themoviedb.org/movie/27205", parse_tmdb_url)
+_imdb_id = _parser(IMDB_ID.pattern, "like tt1375666", str)
 
 
-def _rating(text: str, most: int) -> float | None:
-    """Stars, of a rating out of `most`; 0 is how other tools write "not rated"."""
-    text, step = text.replace(",", "."), most / 10
+def _rating(text: str, max_stars: int) -> float | None:
+    """Stars out of 5, from a rating out of `max_stars`. Other tools write 0 for "not rated"."""
+    text, step = text.replace(",", "."), max_stars / 10
     rating = float(text) if re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,4})?", text) else -1
-    if rating and not (step <= rating <= most and rating % step == 0):
-        raise ValueError(f"between {step:g} and {most} in steps of {step:g}")
-    return rating / most * 5 or None
+    if rating and not (step <= rating <= max_stars and rating % step == 0):
+        raise ValueError(f"between {step:g} and {max_stars} in steps of {step:g}")
+    return rating / max_stars * 5 or None
 
 
 def _yes(text: str) -> bool:
     return text.casefold() in {"yes", "true", "1", "y"}
 
 
+MAX_TAGS = 500  # in one cell
+
+
 def _tags(text: str) -> tuple[str, ...]:
-    if text.count(",") >= MOST_TAGS:
-        raise ValueError(f"a list of {MOST_TAGS} tags or fewer")
+    if text.count(",") >= MAX_TAGS:
+        raise ValueError(f"a list of at most {MAX_TAGS} tags")
     return tuple(sys.intern(tag) for part in text.split(",") if (tag := part.strip()))
 
 
-# Cells that are text as they stand have no parser; a table adds those that depend on its file.
+# Columns of plain text have no parser. A table adds the parsers that depend on its file.
 PARSERS: dict[str, Callable[[str], Any]] = {
     "year": _year,
-    "rating10": partial(_rating, most=10),
+    "rating10": partial(_rating, max_stars=10),
     "rewatch": _yes,
-    **dict.fromkeys(("watched", "liked", "watchlist"), _like(r"(?i)yes|no|true|false", "yes or no", _yes)),
+    **dict.fromkeys(("watched", "liked", "watchlist"), _parser(r"(?i)yes|no|true|false", "yes or no", _yes)),
     "tags": _tags,
     "tmdbID": _tmdb_id,
     "tmdbURL": _tmdb_url,
@@ -898,8 +908,36 @@ PARSERS: dict[str, Callable[[str], Any]] = {
 }
 
 
+# === Export ===================================================================
+# rows -> films. Watched, ratings, likes and the watchlist name films. The URI of a diary row or a review
+# names the *entry*, so those are joined to films by name and year; joining them by URI would make every film
+# two.
+
+MAX_WARNINGS = 200
+MAX_NAMESAKES = 100  # films with one name, or viewings on one day, that are compared
+
+# What a session takes in memory.
+FILM_BYTES = 6_000  # with TMDB's record, as measured by tests.bench
+ROW_BYTES = 150
+BYTES_PER_TEXT_BYTE = 4  # a string with one emoji takes 4 bytes per character
+
+
+@dataclass(slots=True)
+class Export:
+    films: list[Film]
+    rows: dict[str, int]  # how many rows of each file were used
+    warnings: list[str]
+    text_bytes: int = 0  # of those files
+
+    @property
+    def memory_bytes(self) -> int:
+        """What its session will take once TMDB's records are in it: an estimate on the high side."""
+        rows = ROW_BYTES * sum(self.rows.values())
+        return FILM_BYTES * len(self.films) + rows + BYTES_PER_TEXT_BYTE * self.text_bytes
+
+
 class Join:
-    """Rows become films. What names a film is tried first (URI, TMDB's or IMDb's id), then name and year."""
+    """Collects rows into films: by what identifies a film (its URI or an id), otherwise by name and year."""
 
     def __init__(self, has_ratings: bool) -> None:
         self.films: list[Film] = []
@@ -907,8 +945,8 @@ class Join:
         self._by_name: defaultdict[tuple[str, int | None], list[Film]] = defaultdict(list)
         self._by_entry: dict[str, Viewing] = {}
         self._by_day: defaultdict[tuple[int, date | None], list[Viewing]] = defaultdict(list)
-        self._told: set[tuple[Table, int]] = set()  # which file told of which entry, by its id()
-        self._rated: set[int] = set()  # films whose own rating was told, be it none, by their id()
+        self._sources: set[tuple[Table, int]] = set()  # (file, id() of an entry that it contains)
+        self._rated: set[int] = set()  # id() of films whose own rating is given, even if it is none
         self._has_ratings = has_ratings
 
     def add(self, row: Film, entry: Viewing, table: Table, line: int) -> None:
@@ -917,23 +955,23 @@ class Join:
         film.liked |= row.liked
         film.watchlist |= row.watchlist
         imported = table.kind == "import"
-        told = entry.watched_date or (imported and (entry.review or entry.tags))
-        if told or table.kind in ("diary", "reviews"):
+        is_viewing = entry.watched_date or (imported and (entry.review or entry.tags))
+        if is_viewing or table.kind in ("diary", "reviews"):
             self._add_entry(film, entry, table)
         elif film.rating is None:
             film.rating = entry.rating
-        if imported and not told:
+        if imported and not is_viewing:
             self._rated.add(id(film))
 
     def _film(self, row: Film, entry: Viewing, table: Table, line: int) -> Film:
         identities = _identities(row, entry.entry_uri)
-        # The ids in a download of ours tell what was found, which may be one movie for two films.
-        schemes = {"number", "slug"} if table.ours and row.title else identities.keys()
+        # The ids in a download of ours say what was found, which may be one movie for two films.
+        schemes = {"number", "slug"} if table.is_our_download and row.title else identities.keys()
         naming = [(scheme, name) for scheme, name in identities.items() if scheme in schemes]
         film = next((self._by_identity[key] for key in naming if key in self._by_identity), None)
         if film is None:
             namesakes = self._by_name[plain(row.title), row.year]
-            some = namesakes[:MOST_NAMESAKES] if row.title else []
+            some = namesakes[:MAX_NAMESAKES] if row.title else []
             alike = [film for film in some if _compatible(_identities(film), identities)]
             if len(alike) > 1:
                 alike.sort(key=lambda film: film.rating != entry.rating)
@@ -943,34 +981,34 @@ class Join:
                 self.films.append(film)
                 namesakes.append(film)
         film.film_uri = film.film_uri or row.film_uri
-        film.given_as = film.given_as if film.tmdb or film.imdb_id else row.given_as
-        film.tmdb, film.imdb_id = film.tmdb or row.tmdb, film.imdb_id or row.imdb_id
+        film.given_status = film.given_status if film.tmdb_ref or film.imdb_id else row.given_status
+        film.tmdb_ref, film.imdb_id = film.tmdb_ref or row.tmdb_ref, film.imdb_id or row.imdb_id
         self._by_identity.update(dict.fromkeys(naming, film))
         return film
 
-    def _add_entry(self, film: Film, told: Viewing, table: Table) -> None:
-        entry = self._by_entry.get(told.entry_uri) or self._same_day(film, told, table)
+    def _add_entry(self, film: Film, row: Viewing, table: Table) -> None:
+        entry = self._by_entry.get(row.entry_uri) or self._same_day(film, row, table)
         if entry is None:
-            entry = told
-            dated = told.watched_date or table.kind == "diary"
-            (film.viewings if dated else film.undated_reviews).append(told)
-            self._by_day[id(film), told.watched_date].append(told)
-        if told.entry_uri:
-            self._by_entry[told.entry_uri] = entry
-        self._told.add((table, id(entry)))
-        entry.rating = told.rating if entry.rating is None else entry.rating
-        entry.rewatch |= told.rewatch
-        entry.tags, entry.review = entry.tags or told.tags, entry.review or told.review
+            entry = row
+            dated = row.watched_date or table.kind == "diary"
+            (film.viewings if dated else film.undated_reviews).append(row)
+            self._by_day[id(film), row.watched_date].append(row)
+        if row.entry_uri:
+            self._by_entry[row.entry_uri] = entry
+        self._sources.add((table, id(entry)))
+        entry.rating = row.rating if entry.rating is None else entry.rating
+        entry.rewatch |= row.rewatch
+        entry.tags, entry.review = entry.tags or row.tags, entry.review or row.review
 
-    def _same_day(self, film: Film, told: Viewing, table: Table) -> Viewing | None:
-        """The viewing of that day that another file told of; within one file two rows are two viewings."""
-        for entry in self._by_day[id(film), told.watched_date][:MOST_NAMESAKES]:
-            if not (entry.entry_uri and told.entry_uri) and (table, id(entry)) not in self._told:
+    def _same_day(self, film: Film, row: Viewing, table: Table) -> Viewing | None:
+        """The viewing of that day in another file. Two rows of one file are two viewings."""
+        for entry in self._by_day[id(film), row.watched_date][:MAX_NAMESAKES]:
+            if not (entry.entry_uri and row.entry_uri) and (table, id(entry)) not in self._sources:
                 return entry
         return None
 
     def in_order(self) -> list[Film]:
-        """Watched (latest viewing first, then latest marked), liked, then what is on the watchlist only."""
+        """Watched (latest viewing, then latest marked, first), liked, then those only on the watchlist."""
         for film in self.films:
             film.viewings.sort(key=lambda viewing: viewing.watched_date or date.min, reverse=True)
             if film.rating is None and not self._has_ratings and id(film) not in self._rated:
@@ -982,12 +1020,12 @@ class Join:
 
 
 def _identities(film: Film, entry_uri: str = "") -> dict[str, Hashable]:
-    """What names the film itself, by naming scheme; a long diary URI has the film's slug in it."""
+    """What identifies the film, by naming scheme. A long diary URI contains the film's slug."""
     long = None if film.letterboxd_number else LONG_URI.fullmatch(film.film_uri or entry_uri)
     found: dict[str, Hashable] = {
         "number": film.letterboxd_number,
         "slug": long and long[2],
-        "tmdb": film.tmdb,
+        "tmdb": film.tmdb_ref,
         "imdb": film.imdb_id,
     }
     return {scheme: identity for scheme, identity in found.items() if identity}
@@ -1003,92 +1041,48 @@ def _order(film: Film) -> tuple[int, int, int]:
     return group, -(viewed or date.min).toordinal(), -(film.added_date or date.min).toordinal()
 
 
-# === TMDB =====================================================================
-# First the limiter, in which all waiting for TMDB happens; then the choice of the right film among
-# TMDB's candidates, pure functions; then the client, whose methods each add one thing: `find` (which
-# movie is this film), `search` and `movie` (the endpoints), `_get` (again?), `_fetch` (one request).
+def parse_export(
+    files: Iterable[tuple[str, bytes]], max_films: int = 20_000, allowance: Allowance | None = None
+) -> Export:
+    """The films in the uploaded `(name, bytes)`: ZIPs, CSVs or both.
 
-SLACK_SECONDS = 0.01  # a slot that was overslept by less is not lost
-RATE_KEPT = 0.985  # of what is allowed, so that no jitter shows TMDB one request too many in a second
-
-
-class RateLimiter:
-    """Evenly spaced slots for the whole process; a refusal pauses everybody and slows what follows down.
-
-    What TMDB let through in the second before a refusal is what it allows. The rate falls to just below
-    that and grows again, by 1/s each second, but near the limit that was met by 1 % only.
+    Watched films come first (latest viewing first), then liked ones, then those only on the watchlist.
+    Raises UnusableUpload if no file lists films, UploadTooLarge beyond `max_films` or `allowance`.
     """
-
-    def __init__(
-        self,
-        per_second: float,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        self.rate = self._full_rate = per_second * RATE_KEPT
-        self._clock, self._sleep = clock, sleep
-        self._lock = asyncio.Lock()  # held while sleeping: first come, first served, and cancelling is free
-        self._next_at = self._grown_at = clock()
-        self._paused_until = self._cut_at = -math.inf
-        self._limit_met = math.inf
-        self.pauses = 0  # in a row, since the last answer
-        self._let_through_at: deque[float] = deque()
-
-    async def slot(self) -> None:
-        """Returns when one request may be sent."""
-        async with self._lock:
-            while (wait := max(self._next_at, self._paused_until) - self._clock()) > 0:
-                await self._sleep(wait)
-            now = self._clock()
-            near = abs(self.rate / self._limit_met - 1) < 0.1
-            step = self.rate / 100 if near else 1
-            self.rate = min(self.rate + step * (now - self._grown_at), self._full_rate)
-            self._grown_at = now
-            self._next_at = max(self._next_at, now - SLACK_SECONDS) + 1 / self.rate
-
-    def let_through(self) -> None:
-        """TMDB did not say "too many", whatever else it said."""
-        self._let_through_at.append(self._clock())
-        self._forget()
-
-    def answered(self) -> None:
-        self.pauses = 0
-
-    def slow_down(self) -> None:
-        """To what was let through of late; once a second, whoever else was refused."""
-        now = self._clock()
-        if now - self._cut_at >= 1:
-            self._forget()
-            self._limit_met = max(len(self._let_through_at), self.rate / 2, 1)
-            self.rate = min(self._limit_met, self.rate) * 0.95
-            self._cut_at = now
-
-    def pause(self, retry_after_seconds: float | None = None) -> None:
-        """Nobody asks for a while, each time longer until TMDB answers again."""
-        now = self._clock()
-        if now >= self._paused_until:  # else the request was under way before the pause
-            self.pauses += 1
-            self._paused_until = now + min(0.25 * 2 ** min(self.pauses, 10), 30)
-        if retry_after_seconds is not None:
-            wait = min(max(retry_after_seconds, 0.5), 60)
-            self._paused_until = max(self._paused_until, now + wait)
-
-    def _forget(self) -> None:
-        while self._let_through_at and self._let_through_at[0] < self._clock() - 1:
-            self._let_through_at.popleft()
+    tables, problems = read_tables(files, allowance or Allowance())
+    joined = Join(has_ratings=any(table.kind == "ratings" for table in tables))
+    for table in sorted(tables, key=lambda table: KINDS.index(table.kind)):
+        for line, film, entry in table.rows():
+            joined.add(film, entry, table, line)
+            if len(joined.films) > max_films:
+                raise UploadTooLarge(f"The upload has more films than the {max_films:,} of MAX_FILMS.")
+    rows: Counter[str] = Counter()
+    for table in tables:
+        rows[table.name] += table.rows_used
+        problems += table.warnings()
+    if len(problems) > MAX_WARNINGS:
+        problems[MAX_WARNINGS:] = [f"{len(problems) - MAX_WARNINGS:,} more warnings like these"]
+    if not joined.films:
+        empty = [f"{name}: none of its rows names a film" for name in rows]
+        why = "; ".join(problems + empty) or "the upload is empty"
+        raise UnusableUpload(
+            f"Upload the ZIP that Letterboxd exports, or CSVs from it. No films here: {why}."
+        )
+    return Export(joined.in_order(), rows, problems, sum(table.text_bytes for table in tables))
 
 
-# --- Choosing the right film
+# === Matching =================================================================
+# film + TMDB's candidates -> match. Pure functions.
 #
-# A candidate's score is the sum of the decimal logarithms of how much likelier each observation is with
-# the right film than with a wrong one, from 19,270 films whose TMDB id is known: a year later in 4.8 %,
-# earlier in 0.14 %; a title that differs in 0.9 %; a series in 1.4 %; votes, because films that people
-# log are films that people rate.
+# A candidate's score is a sum of decimal logarithms: for each observation, how much likelier it is with the
+# right movie than with a wrong one. The weights come from 19,270 films whose TMDB id is known: TMDB's year is
+# later in 4.8 % and earlier in 0.14 %, the title differs in 0.9 %, and 1.4 % are series. Votes count because
+# films that people log are films that people rate.
 #
-# Letterboxd copied TMDB's films in the order of their ids, in runs that go down at first and up later, so
-# its own number of a film predicts TMDB's id. KNOTS are the corners of that line, drawn through 6,623
-# known pairs; of pairs that were held out, 95 % were within 0.4 % of it, 99 % within 0.6 %, and the rest,
-# added to TMDB late, anywhere. The number says nothing about series. So it is evidence, no proof.
+# Letterboxd copied TMDB's films in the order of their ids, in runs that first go down and later go up, so its
+# own number for a film predicts TMDB's id. KNOTS are the corners of that line, drawn through 6,623 known
+# pairs. Of pairs that were held out, 95 % were within 0.4 % of the line and 99 % within 0.6 %; the rest,
+# which TMDB got late, are anywhere. Series have no such number. So the number is evidence, not proof.
 
 KNOTS: list[tuple[int, ...]] = [
     tuple(map(int, pair.split(":")))
@@ -1111,14 +1105,14 @@ KNOTS: list[tuple[int, ...]] = [
     """.split()
 ]
 YEAR_SCORES = {0: 0.0, 1: -1.3, -1: -2.5, 2: -2.8, -2: -2.8, 3: -3.2, -3: -3.2}
-TOO_WEAK = -3.3  # without its votes, a candidate below this is no match
-UNLIKE = -5.0  # the score of a title that is another one altogether
-SURE_ENOUGH = 0.6  # nothing that further searches may find would win against this
+TOO_WEAK = -3.3  # a candidate whose evidence, without votes, is below this is no match
+OTHER_TITLE = -5.0  # the score of an altogether different title
+SURE_ENOUGH = 0.6  # no further search could find anything better
 
 
 @dataclass(frozen=True, slots=True)
-class Weighed:
-    """A candidate with what speaks for and against it, see above."""
+class Scored:
+    """A candidate, and what speaks for and against it."""
 
     candidate: Candidate
     title: float
@@ -1135,29 +1129,29 @@ class Weighed:
         return self.evidence + self.votes
 
     @property
-    def hits(self) -> bool:
-        """Title and year are the film's."""
+    def has_title_and_year(self) -> bool:
+        """Whether its title and year are the film's."""
         return self.title > -1 and self.year == 0
 
 
 def expected_tmdb_id(letterboxd_number: int) -> float:
-    """TMDB's id of the film with that number, on the line through KNOTS, which goes on straight."""
+    """TMDB's id of the film with that number, on the line through KNOTS, extended at both ends."""
     right = min(max(bisect_left(KNOTS, (letterboxd_number, 0)), 1), len(KNOTS) - 1)
     (x0, y0), (x1, y1) = KNOTS[right - 1], KNOTS[right]
     return y0 + (y1 - y0) * (letterboxd_number - x0) / (x1 - x0)
 
 
-def weigh(film: Film, candidate: Candidate) -> Weighed:
-    return Weighed(
+def score(film: Film, candidate: Candidate) -> Scored:
+    return Scored(
         candidate,
-        title=_weigh_title(film.title, candidate),
-        year=_weigh_year(film.year, candidate.year),
-        number=_weigh_number(film.letterboxd_number, candidate),
+        title=_title_score(film.title, candidate),
+        year=_year_score(film.year, candidate.year),
+        number=_number_score(film.letterboxd_number, candidate),
         votes=0.6 * math.log10(1 + min(candidate.votes, 10_000)),
     )
 
 
-def _weigh_title(title: str, candidate: Candidate) -> float:
+def _title_score(title: str, candidate: Candidate) -> float:
     if plain(title) == plain(candidate.title):
         return 0
     wanted, names = fold(title), (candidate.title, candidate.original_title)
@@ -1167,21 +1161,21 @@ def _weigh_title(title: str, candidate: Candidate) -> float:
         return -2.5
     matchers = [difflib.SequenceMatcher(None, wanted, fold(name)) for name in names]
     alike = max(matcher.ratio() if matcher.quick_ratio() >= 0.6 else 0 for matcher in matchers)
-    return -2.5 if alike >= 0.8 else -3.6 if alike >= 0.6 else UNLIKE
+    return -2.5 if alike >= 0.8 else -3.6 if alike >= 0.6 else OTHER_TITLE
 
 
 def _parts(title: str) -> set[str]:
-    """A title and a subtitle: 'Wallace & Gromit: A Close Shave' is known as either."""
+    """Title and subtitle, each of which may stand alone: 'Wallace & Gromit: A Close Shave'."""
     return {fold(part) for part in re.split(r"[:–—|]| - ", title) if len(part) > 3}
 
 
-def _weigh_year(year: int | None, candidate_year: int | None) -> float:
+def _year_score(year: int | None, candidate_year: int | None) -> float:
     if year is None:
         return 0
     return -4.5 if candidate_year is None else YEAR_SCORES.get(candidate_year - year, -5)
 
 
-def _weigh_number(number: int | None, candidate: Candidate) -> float:
+def _number_score(number: int | None, candidate: Candidate) -> float:
     if number is None or candidate.tmdb_type == "tv":
         return 0
     expected = expected_tmdb_id(number)
@@ -1189,29 +1183,29 @@ def _weigh_number(number: int | None, candidate: Candidate) -> float:
     return 2 if off <= 0.005 else 1.2 if off <= 0.02 else 0 if off <= 0.05 else -2
 
 
-def best_first(weighed: Weighed) -> tuple[float, float, int]:
-    """Among equals the more popular one, then the one that is in TMDB for longer."""
-    return -weighed.score, -weighed.candidate.popularity, weighed.candidate.tmdb_id
+def best_first(scored: Scored) -> tuple[float, float, int]:
+    """A sort key. Of equal scores, the more popular movie comes first, then the older record."""
+    return -scored.score, -scored.candidate.popularity, scored.candidate.tmdb_id
 
 
-def judge(film: Film, ranked: list[Weighed]) -> tuple[Candidate | None, MatchStatus, str]:
-    """The candidate to take, if any, how sure that is, and why."""
+def judge(film: Film, ranked: list[Scored]) -> tuple[Candidate | None, MatchStatus, str]:
+    """The candidate to take, if any, how sure that is, and why. `ranked` is best first."""
     if not ranked:
-        return None, "not_found", "TMDB's search finds nothing of that title."
-    best, rivals = ranked[0], [other for other in ranked[1:] if other.hits]
+        return None, "not_found", "TMDB's search finds nothing with that title."
+    best, rivals = ranked[0], [other for other in ranked[1:] if other.has_title_and_year]
     found = best.candidate
     shown = f"'{found.title}' ({found.year or 'no year'})"
     if best.evidence < TOO_WEAK:
-        return None, "not_found", f"TMDB has nothing of that title and year; the nearest is {shown}."
+        return None, "not_found", f"TMDB has nothing with that title and year; the nearest is {shown}."
     doubts = list(_doubts(film, best, rivals))
     if not doubts and best.number > 0:
         return found, "exact", "Title, year and Letterboxd's own number agree."
     if not doubts:
-        return found, "exact", "It is the only one of that title and year."
+        return found, "exact", "It is the only one with that title and year."
     return found, "guessed", f"{shown} is the best candidate, but {', and '.join(doubts)}."
 
 
-def _doubts(film: Film, best: Weighed, rivals: list[Weighed]) -> Iterator[str]:
+def _doubts(film: Film, best: Scored, rivals: list[Scored]) -> Iterator[str]:
     found, numbered = best.candidate, best.number > 0
     if best.title <= -1:
         yield "its title differs"
@@ -1224,14 +1218,14 @@ def _doubts(film: Film, best: Weighed, rivals: list[Weighed]) -> Iterator[str]:
     if best.number < 0 or (best.number == 0 and film.letterboxd_number and found.tmdb_type == "movie"):
         yield "Letterboxd's own number points to another film"
     if rivals and not (numbered and best.year == 0):
-        yield f"{len(rivals)} more of that title and year" + (" exist" if len(rivals) > 1 else " exists")
+        yield f"{len(rivals)} more with that title and year exist{'' if len(rivals) > 1 else 's'}"
 
 
 def searches(film: Film) -> Iterator[tuple[MediaType, str, int | None, bool]]:
     """`(type, query, year, reworded)` in the order in which they are worth a call.
 
-    The year is later in TMDB in 4.8 % of films and earlier in 0.14 %. Reworded queries, for what all
-    the others miss, are the words that carry the title, then its longest words one by one.
+    TMDB's year is later in 4.8 % of films and earlier in 0.14 %. Reworded queries are for what the others
+    miss: the words that carry the title, then its longest words one by one.
     """
     title, year = film.title, film.year
     if year is None:
@@ -1250,24 +1244,30 @@ def searches(film: Film) -> Iterator[tuple[MediaType, str, int | None, bool]]:
 SMALL_WORDS = set("a an and at by de der die el en for from in la le les of on or the to und with".split())
 
 
-# --- TMDB's JSON, as far as it is used
+# === Records ==================================================================
+# TMDB's JSON -> movies, candidates and collections, as far as they are used. TMDB has gaps and new fields
+# without notice, so whatever is missing or odd counts as unknown.
 
 
-class Named(BaseModel):
+class NamedBody(BaseModel):
+    """A person, genre, company, country or collection."""
+
     id: int | None = None
     name: str | None = None
     english_name: str | None = None
     order: int | None = None
     job: str | None = None
-    jobs: list[Named] = []  # in a series' credits `job` is in here
+    jobs: list[NamedBody] = []  # where the credits of a series have `job`
 
 
 class Body(BaseModel):
-    """What is missing in TMDB's answer or of a wrong type is a gap, never an error; but for the id."""
+    """A field that is missing or has a wrong type takes its default. Only a wrong id is an error."""
 
     @field_validator("*", mode="wrap")
     @classmethod
-    def _leave_a_gap(cls, value: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    def _default_if_wrong(
+        cls, value: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> Any:
         try:
             return handler(value)
         except ValidationError:
@@ -1277,12 +1277,12 @@ class Body(BaseModel):
             return default.get_default()
 
 
-# Numbers beyond these are gaps, titles are cut.
+# Numbers out of range count as missing; titles are cut.
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
-Title = Annotated[str, AfterValidator(lambda title: title[:LONGEST_TITLE])]
+Title = Annotated[str, AfterValidator(lambda title: title[:MAX_TITLE_LENGTH])]
 
 
-class StateBody(BaseModel):
+class AuthenticationBody(BaseModel):
     success: Literal[True]
 
 
@@ -1296,7 +1296,7 @@ class ResultBody(Body):
     poster_path: str = ""
 
 
-Results = list[OnErrorOmit[ResultBody]]  # without those that have no id
+Results = list[OnErrorOmit[ResultBody]]  # rows without an id are left out
 
 
 class SearchBody(BaseModel):
@@ -1314,25 +1314,27 @@ class FindBody(Body):
 
 
 class MovieBody(ResultBody):
-    """`movie/{id}` or `tv/{id}`, with what is appended to it."""
+    """`movie/{id}` or `tv/{id}`, with what is appended."""
 
     imdb_id: str = ""
     external_ids: dict[str, Any] = {}
     runtime: Annotated[int, Field(ge=0, le=100_000)] = 0
     episode_run_time: list[Annotated[int, Field(ge=0, le=10_000)]] = []
     number_of_episodes: Annotated[int, Field(ge=0, le=100_000)] = 0
-    genres: list[Named] = []
-    created_by: list[Named] = []
-    production_countries: list[Named] = []
-    production_companies: list[Named] = []
-    spoken_languages: list[Named] = []
-    keywords: dict[str, list[Named]] = {}
-    credits: dict[str, list[Named]] = Field({}, validation_alias=AliasChoices("aggregate_credits", "credits"))
+    genres: list[NamedBody] = []
+    created_by: list[NamedBody] = []
+    production_countries: list[NamedBody] = []
+    production_companies: list[NamedBody] = []
+    spoken_languages: list[NamedBody] = []
+    keywords: dict[str, list[NamedBody]] = {}
+    credits: dict[str, list[NamedBody]] = Field(
+        {}, validation_alias=AliasChoices("aggregate_credits", "credits")
+    )
     vote_average: Annotated[float, Field(ge=0, le=10)] = 0
-    belongs_to_collection: Named | None = None
+    belongs_to_collection: NamedBody | None = None
 
 
-CAST_SHOWN = 15
+MAX_CAST = 15
 JOBS = {
     "writers": {"Writer", "Screenplay", "Story", "Novel", "Author", "Teleplay", "Original Story", "Book"},
     "composers": {"Original Music Composer", "Music"},
@@ -1340,20 +1342,16 @@ JOBS = {
     "editors": {"Editor"},
     "producers": {"Producer"},
 }
-POSTERS = "https://image.tmdb.org/t/p/w500"
+POSTER_BASE_URL = "https://image.tmdb.org/t/p/w500"
 POSTER_PATH = re.compile(r"/[\w-]+\.(jpg|png|svg|webp)")
 
 
-def _year_of(day: str) -> int | None:
-    return int(day[:4]) if re.match(r"[0-9]{4}-", day) else None
-
-
 def _poster_url(path: str) -> str | None:
-    return POSTERS + path if POSTER_PATH.fullmatch(path) else None
+    return POSTER_BASE_URL + path if POSTER_PATH.fullmatch(path) else None
 
 
-def _names(given: Iterable[Named]) -> tuple[str, ...]:
-    """Each name once, in order; interned, since most stand in many movies."""
+def _names(given: Iterable[NamedBody]) -> tuple[str, ...]:
+    """Each name once, in order. Interned, since most are in many movies."""
     names = (each.english_name or each.name for each in given)
     return tuple(dict.fromkeys(sys.intern(name) for name in names if name))
 
@@ -1364,22 +1362,44 @@ def candidate_of(tmdb_type: MediaType, body: ResultBody) -> Candidate:
         tmdb_type=tmdb_type,
         title=body.title,
         original_title=body.original_title,
-        year=_year_of(body.release_date),
+        year=year_of(body.release_date),
         votes=body.vote_count,
         popularity=body.popularity,
         poster_url=_poster_url(body.poster_path),
     )
 
 
-def movie_of(tmdb_type: MediaType, body: MovieBody, label: Callable[[str, Named], Label]) -> Movie:
-    """A series' directors are its creators, and its runtime is that of all episodes."""
+NameType = TypeVar("NameType", bound=TMDBName)
 
-    def labels(given: Iterable[Named], kind: str = "person") -> tuple[Label, ...]:
-        """Each once, in order."""
-        return tuple({each.identity: each for each in map(partial(label, kind), given) if each}.values())
 
-    def working_as(jobs: set[str]) -> tuple[Label, ...]:
-        return labels(p for p in crew if p.job in jobs or any(credit.job in jobs for credit in p.jobs))
+class NameFactory:
+    """Makes TMDBNames, one for all movies that mention it, since most are in many."""
+
+    def __init__(self) -> None:
+        self._known: defaultdict[type, weakref.WeakValueDictionary[int | str, Any]] = defaultdict(
+            weakref.WeakValueDictionary
+        )
+
+    def __call__(self, kind: type[NameType], given: Iterable[NamedBody]) -> tuple[NameType, ...]:
+        """Each name once, in order."""
+        names = (self._name(kind, body) for body in given)
+        return tuple({name.identity: name for name in names if name}.values())
+
+    def _name(self, kind: type[NameType], body: NamedBody) -> NameType:
+        identity = body.id or body.name or ""
+        name = self._known[kind].get(identity)
+        if name is None:
+            name = self._known[kind][identity] = kind(body.name or "")
+            name.identity = identity
+        return cast(NameType, name)
+
+
+def movie_of(tmdb_type: MediaType, body: MovieBody, names: NameFactory) -> Movie:
+    """The directors of a series are its creators, and its runtime is that of all episodes."""
+
+    def working_as(jobs: set[str]) -> tuple[Person, ...]:
+        hired = (p for p in crew if p.job in jobs or any(credit.job in jobs for credit in p.jobs))
+        return names(Person, hired)
 
     episodes = body.episode_run_time
     series_runtime = round(sum(episodes) / len(episodes) * body.number_of_episodes) if episodes else 0
@@ -1392,65 +1412,174 @@ def movie_of(tmdb_type: MediaType, body: MovieBody, label: Callable[[str, Named]
         imdb_id=imdb_id if IMDB_ID.fullmatch(imdb_id) else None,
         title=body.title,
         original_title=body.original_title,
-        release_date=body.release_date if _year_of(body.release_date) else None,
+        release_date=body.release_date if year_of(body.release_date) else None,
         runtime=runtime if runtime > 0 else None,
         genres=_names(body.genres),
-        directors=labels(body.created_by) or working_as({"Director"}),
-        cast=labels(sorted(actors, key=lambda person: person.order or 0))[:CAST_SHOWN],
+        directors=names(Person, body.created_by) or working_as({"Director"}),
+        cast=names(Person, sorted(actors, key=lambda person: person.order or 0))[:MAX_CAST],
         **{role: working_as(jobs) for role, jobs in JOBS.items()},
-        studios=labels(body.production_companies, "company"),
+        studios=names(Company, body.production_companies),
         countries=_names(body.production_countries),
         languages=_names(body.spoken_languages),
         keywords=_names(itertools.chain(*body.keywords.values())),
         poster_url=_poster_url(body.poster_path),
         tmdb_rating=body.vote_average if body.vote_count else None,
         tmdb_votes=body.vote_count,
-        collections=labels([body.belongs_to_collection] if body.belongs_to_collection else [], "collection"),
+        collections=names(TMDBName, filter(None, [body.belongs_to_collection])),
     )
 
 
-# --- The client
+# === TMDB =====================================================================
+# Everything that is asked of TMDB, and when. A request passes through layers that each add one thing:
+# `search`, `movie` and `collection` (the endpoints), `Memory` (asked once), `_get` (asked again if that may
+# help), `_fetch` (one request, when the limiter lets it go).
 
-ATTEMPTS = 12  # at one request, over half a minute; with 3 in 10 failing, one in 2 million needs more
-OUTAGE = 5  # faults or pauses in a row, whoever asked, that may mean TMDB itself is out of order
-PAUSES = 15  # in a row, 5 minutes or more, after which nobody waits any longer
-CHECK_SECONDS = 1  # that /health waits to hear whether the key is accepted
-BODY_BYTES = 4_000_000  # the largest one seen has 281 KB
-APPENDED = {"movie": "credits,keywords", "tv": "aggregate_credits,keywords,external_ids"}
-REMEMBERED = 2_000  # matches and movies that outlive the sessions that asked for them
-DECISIONS = 2_000  # of members about films, the latest ones
-CONSIDERED = 10  # candidates that a match keeps
+SLACK_SECONDS = 0.01  # sleeping this much too long does not cost a slot
+RATE_KEPT = 0.985  # of the permitted rate, so that jitter never shows TMDB one request too many in a second
 
-NO_KEY = "No TMDB_API_KEY is set, so no film was looked up."
+
+class RateLimiter:
+    """Evenly spaced slots for the whole process. A refusal pauses and slows down everybody.
+
+    What TMDB let through in the second before a refusal is what it allows. The rate falls to just below that
+    and grows again by 1/s each second, or by 1 % near the limit that was met.
+    """
+
+    def __init__(
+        self,
+        per_second: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.rate = self._full_rate = per_second * RATE_KEPT
+        self._clock, self._sleep = clock, sleep
+        self._lock = (
+            asyncio.Lock()
+        )  # held while sleeping: first come, first served, and a cancelled waiter leaves no debt
+        self._next_at = self._grown_at = clock()
+        self._paused_until = self._cut_at = -math.inf
+        self._limit_met = math.inf
+        self.pauses = 0  # in a row, since the last answer
+        self._let_through_at: deque[float] = deque()
+
+    async def slot(self) -> None:
+        """Returns when one request may be sent."""
+        async with self._lock:
+            while (wait := max(self._next_at, self._paused_until) - self._clock()) > 0:
+                await self._sleep(wait)
+            now = self._clock()
+            near = abs(self.rate / self._limit_met - 1) < 0.1
+            step = self.rate / 100 if near else 1
+            self.rate = min(self.rate + step * (now - self._grown_at), self._full_rate)
+            self._grown_at = now
+            self._next_at = max(self._next_at, now - SLACK_SECONDS) + 1 / self.rate
+
+    def let_through(self) -> None:
+        """TMDB answered anything but "too many requests"."""
+        self._let_through_at.append(self._clock())
+        self._forget()
+
+    def answered(self) -> None:
+        self.pauses = 0
+
+    def slow_down(self) -> None:
+        """To what was let through in the last second; at most once a second."""
+        now = self._clock()
+        if now - self._cut_at >= 1:
+            self._forget()
+            self._limit_met = max(len(self._let_through_at), self.rate / 2, 1)
+            self.rate = min(self._limit_met, self.rate) * 0.95
+            self._cut_at = now
+
+    def pause(self, retry_after_seconds: float | None = None) -> None:
+        """Nobody asks for a while, longer each time until TMDB answers again."""
+        now = self._clock()
+        if now >= self._paused_until:  # else the request was under way before the pause
+            self.pauses += 1
+            self._paused_until = now + min(0.25 * 2 ** min(self.pauses, 10), 30)
+        if retry_after_seconds is not None:
+            wait = min(max(retry_after_seconds, 0.5), 60)
+            self._paused_until = max(self._paused_until, now + wait)
+
+    def _forget(self) -> None:
+        while self._let_through_at and self._let_through_at[0] < self._clock() - 1:
+            self._let_through_at.popleft()
+
 
 Model = TypeVar("Model", bound=BaseModel)
-Known = TypeVar("Known", Match, Movie, Collection)
+Answer = TypeVar("Answer", Match, Movie, Collection)
+
+REMEMBERED = 2_000  # answers that outlive the sessions that asked for them
+
+
+class Memory:
+    """Answers by key, each asked for once, however many sessions want it.
+
+    Keeps every answer that something else still refers to, and the last `REMEMBERED` of the others.
+    """
+
+    def __init__(self) -> None:
+        self._answers: weakref.WeakValueDictionary[Hashable, Any] = weakref.WeakValueDictionary()
+        self._latest: deque[Match | Movie | Collection] = deque(maxlen=REMEMBERED)
+        self._in_flight: dict[Hashable, asyncio.Task[Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    async def get(self, key: Hashable, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """From memory, or asked for."""
+        if (answer := self._answers.get(key)) is not None:
+            return cast(Answer, answer)
+        return await self.share(key, partial(self._keep, key, ask))
+
+    async def share(self, key: Hashable, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Asks in a task that all who want the answer wait for, and that ends when it is there."""
+        task = self._in_flight.get(key)
+        if task is None:
+            task = self._in_flight[key] = asyncio.create_task(ask())
+            task.add_done_callback(partial(self._landed, key))
+        return cast(T, await asyncio.shield(task))
+
+    def forget(self, key: Hashable) -> None:
+        self._answers.pop(key, None)
+
+    async def close(self) -> None:
+        tasks = list(self._in_flight.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _keep(self, key: Hashable, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        self._answers[key] = answer = await ask()
+        self._latest.append(answer)
+        return answer
+
+    def _landed(self, key: Hashable, task: asyncio.Task[Any]) -> None:
+        del self._in_flight[key]
+        if not task.cancelled():
+            task.exception()  # read, or asyncio would complain if everybody who waited has left
+
+
+MAX_ATTEMPTS = 12  # per request, over half a minute. If 3 in 10 fail, one request in 2 million needs more
+OUTAGE = 5  # faults or pauses in a row, for whichever request, that may mean TMDB itself is out of order
+MAX_PAUSES = 15  # in a row, 5 minutes or more, after which nobody waits any longer
+CHECK_SECONDS = 1  # how long /health waits to learn whether the key is accepted
+MAX_ANSWER_BYTES = 4_000_000  # the largest answer seen has 281 KB
+APPENDED = {"movie": "credits,keywords", "tv": "aggregate_credits,keywords,external_ids"}
 
 
 class _Fault(Exception):
-    """One attempt failed; the next may not. `retry_after` in seconds, of a 429 only."""
+    """One attempt failed, the next may not. `retry_after` is in seconds and only comes with a 429."""
 
     def __init__(self, reason: str, refused: bool = False, retry_after: float | None = None) -> None:
         super().__init__(reason)
         self.refused, self.retry_after = refused, retry_after
 
 
-def _name(film: Film) -> Hashable:
-    """What a film is known by, whichever files told of it."""
-    return film.title, film.year, film.letterboxd_number or film.film_uri or (film.tmdb, film.imdb_id)
-
-
-def _key(film: Film) -> Hashable:
-    """What a film is looked up by."""
-    return _name(film), film.tmdb, film.imdb_id, film.given_as
-
-
 class TMDBClient:
-    """Asks TMDB, at its pace, once for what several sessions want. Use it as an async context manager.
+    """TMDB's endpoints. Use it as an async context manager.
 
-    Its memory holds what any session still holds, so the same export again costs no call, and beyond
-    that the last REMEMBERED answers; what is asked for at this moment is asked for once. What a member
-    decided about a film by hand goes before what TMDB's search would say.
+    `clock` and `sleep`, in seconds, let tests decide how time passes.
     """
 
     def __init__(
@@ -1461,18 +1590,13 @@ class TMDBClient:
     ) -> None:
         self.key_state: Literal["missing", "unchecked", "accepted", "rejected"] = "missing"
         self.workers = settings.tmdb_connections
+        self.memory = Memory()
         self._settings = settings
         self._sleep = sleep
         self._limiter = RateLimiter(settings.tmdb_requests_per_second, clock, sleep)
-        self._places = asyncio.Semaphore(settings.tmdb_connections)
+        self._connections = asyncio.Semaphore(settings.tmdb_connections)
         self._faults_in_a_row = 0
-        self._known: weakref.WeakValueDictionary[Hashable, Any] = weakref.WeakValueDictionary()
-        self._last_known: deque[Match | Movie | Collection] = deque(maxlen=REMEMBERED)
-        self._in_flight: dict[Hashable, asyncio.Task[Any]] = {}
-        self._decided: dict[Hashable, Match] = {}
-        self._labels: defaultdict[str, weakref.WeakValueDictionary[int | str, Label]] = defaultdict(
-            weakref.WeakValueDictionary
-        )
+        self._names = NameFactory()
         self._headers, self._params = {"Accept-Encoding": "gzip"}, {}
         if key := settings.tmdb_api_key.get_secret_value():
             self.key_state = "unchecked"
@@ -1491,127 +1615,49 @@ class TMDBClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        tasks = list(self._in_flight.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.memory.close()
         await self._http.close()
 
-    async def find(self, film: Film) -> Match:
-        """Which movie the film is. Raises TMDBKeyRejected, and TMDBError when TMDB cannot tell."""
-        return self._decided.get(_name(film)) or await self._once(_key(film), partial(self._find, film))
-
-    def remember(self, film: Film, match: Match) -> None:
-        """What a member decided: from now on the film is that, in every upload that has it."""
-        self._decided.pop(_name(film), None)
-        self._decided[_name(film)] = match
-        if len(self._decided) > DECISIONS:
-            del self._decided[next(iter(self._decided))]
-
-    def forget(self, film: Film) -> None:
-        """The next `find` asks TMDB again."""
-        self._known.pop(_key(film), None)
-
-    async def _find(self, film: Film) -> Match:
-        if film.tmdb:
-            with contextlib.suppress(TMDBNotFound):
-                return Match(film.given_as, "The upload gives TMDB's id.", await self.movie(*film.tmdb))
-        if film.imdb_id and (found := await self._with_imdb_id(film.imdb_id)):
-            movie = await self.movie(found.tmdb_type, found.tmdb_id)
-            return Match(film.given_as, "The upload gives IMDb's id.", movie)
-        if not film.title:
-            return Match("not_found", "TMDB does not know the id that the upload gives.")
-        ranked = await self._candidates(film)
-        candidate, status, reason = judge(film, ranked)
-        chosen = await self.movie(candidate.tmdb_type, candidate.tmdb_id) if candidate else None
-        considered = (replace(w.candidate, score=round(w.score, 2)) for w in ranked[:CONSIDERED])
-        return Match(status, reason, chosen, tuple(considered))
-
-    async def _candidates(self, film: Film) -> list[Weighed]:
-        """Ranked; searches go on until one is sure enough."""
-        seen: dict[TMDBId, Weighed] = {}
-        ranked: list[Weighed] = []
-        for tmdb_type, query, year, reworded in searches(film):
-            if reworded and ranked and ranked[0].evidence >= TOO_WEAK:
-                break
-            for candidate in await self.search(tmdb_type, query, year):
-                weighed = weigh(film, candidate)
-                if weighed.title > UNLIKE or not reworded:
-                    seen[candidate.tmdb_type, candidate.tmdb_id] = weighed
-            ranked = sorted(seen.values(), key=best_first)
-            if ranked and ranked[0].score >= SURE_ENOUGH:
-                break
-        return ranked
-
     async def search(self, tmdb_type: MediaType, query: str, year: int | None) -> list[Candidate]:
-        """The first page, 20 candidates at most; TMDB searches translated and alternative titles too."""
+        """The first page, up to 20 candidates. TMDB also searches translated and alternative titles."""
         year_name = "primary_release_year" if tmdb_type == "movie" else "first_air_date_year"
         params = {"query": query, "include_adult": "false"} | ({year_name: str(year)} if year else {})
         body = await self._get(f"search/{tmdb_type}", SearchBody, params)
         return [candidate_of(tmdb_type, result) for result in body.results[:20]]
 
     async def movie(self, tmdb_type: MediaType, tmdb_id: int) -> Movie:
-        return await self._once((tmdb_type, tmdb_id), partial(self._movie, tmdb_type, tmdb_id))
+        """With credits and keywords. Raises TMDBNotFound if TMDB has no such record."""
 
-    async def _movie(self, tmdb_type: MediaType, tmdb_id: int) -> Movie:
-        params = {"append_to_response": APPENDED[tmdb_type]}
-        return movie_of(tmdb_type, await self._get(f"{tmdb_type}/{tmdb_id}", MovieBody, params), self._label)
+        async def ask() -> Movie:
+            params = {"append_to_response": APPENDED[tmdb_type]}
+            body = await self._get(f"{tmdb_type}/{tmdb_id}", MovieBody, params)
+            return movie_of(tmdb_type, body, self._names)
 
-    def _label(self, kind: str, named: Named) -> Label:
-        """One for all movies in which it stands, as most do in many."""
-        identity = named.id or named.name or ""
-        label = self._labels[kind].get(identity)
-        if label is None:
-            label = self._labels[kind][identity] = Label(named.name or "")
-            label.identity = identity
-        return label
+        return await self.memory.get((tmdb_type, tmdb_id), ask)
 
     async def collection(self, tmdb_id: int) -> Collection:
-        return await self._once(("collection", tmdb_id), partial(self._collection, tmdb_id))
+        async def ask() -> Collection:
+            body = await self._get(f"collection/{tmdb_id}", CollectionBody, {})
+            today = datetime.now(UTC).date().isoformat()
+            released = (part.id for part in body.parts if "" < part.release_date <= today)
+            return Collection(body.name, tuple(released))
 
-    async def _collection(self, tmdb_id: int) -> Collection:
-        body = await self._get(f"collection/{tmdb_id}", CollectionBody, {})
-        today = datetime.now(UTC).date().isoformat()
-        return Collection(body.name, tuple(part.id for part in body.parts if "" < part.release_date <= today))
+        return await self.memory.get(("collection", tmdb_id), ask)
 
-    async def _with_imdb_id(self, imdb_id: str) -> Candidate | None:
+    async def find_by_imdb_id(self, imdb_id: str) -> Candidate | None:
         body = await self._get(f"find/{imdb_id}", FindBody, {"external_source": "imdb_id"})
         found = [candidate_of("movie", result) for result in body.movie_results]
         return next(iter(found + [candidate_of("tv", result) for result in body.tv_results]), None)
 
     async def check_key(self) -> None:
-        """Settles `key_state`, where TMDB answers soon."""
+        """Updates `key_state` if TMDB answers within a second."""
         with contextlib.suppress(TMDBError, _Fault, TimeoutError):
             async with asyncio.timeout(CHECK_SECONDS):
-                await self._shared("the key", partial(self._fetch, "authentication", {}))
-
-    async def _once(self, key: Hashable, ask: Callable[[], Awaitable[Known]]) -> Known:
-        """From memory, or asked for."""
-        if (known := self._known.get(key)) is not None:
-            return cast(Known, known)
-        return await self._shared(key, partial(self._keep, key, ask))
-
-    async def _keep(self, key: Hashable, ask: Callable[[], Awaitable[Known]]) -> Known:
-        self._known[key] = known = await ask()
-        self._last_known.append(known)
-        return known
-
-    async def _shared(self, key: Hashable, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Asked for by a task that everyone who wants it awaits, and nobody's leaving ends."""
-        task = self._in_flight.get(key)
-        if task is None:
-            task = self._in_flight[key] = asyncio.create_task(ask())
-            task.add_done_callback(partial(self._landed, key))
-        return cast(T, await asyncio.shield(task))
-
-    def _landed(self, key: Hashable, task: asyncio.Task[Any]) -> None:
-        del self._in_flight[key]
-        if not task.cancelled():
-            task.exception()  # all who wanted it may have left
+                await self.memory.share("key", partial(self._fetch, "authentication", {}))
 
     async def _get(self, path: str, model: type[Model], params: dict[str, str]) -> Model:
-        """One answer, asked for again while TMDB is busy or ill. Raises TMDBError."""
-        for tries in range(ATTEMPTS):
+        """One answer, asked for again if that may help. Raises TMDBError."""
+        for tries in range(MAX_ATTEMPTS):
             try:
                 body = _parsed(model, await self._fetch(path, params))
             except _Fault as error:
@@ -1621,59 +1667,59 @@ class TMDBClient:
                 return body
             log.debug("[%s] TMDB: %s (%s), asking again", trace.get(), fault, path.partition("/")[0])
             await self._recover(fault)
-            if not fault.refused and tries + 1 < ATTEMPTS:
+            if not fault.refused and tries + 1 < MAX_ATTEMPTS:
                 await self._sleep(min(2 ** (tries - 1), 4) * random.uniform(0.5, 1.5))
-        raise TMDBUnavailable(f"TMDB gave no answer in {ATTEMPTS} tries; at the last one {fault}.")
+        raise TMDBUnavailable(f"TMDB gave no answer in {MAX_ATTEMPTS} tries; the last one failed: {fault}.")
 
     def _answered(self) -> None:
         self._faults_in_a_row = 0
         self._limiter.answered()
 
     async def _recover(self, fault: _Fault) -> None:
-        """Slower after a refusal; and when TMDB answers nobody, not before it does again."""
+        """Slows down after a refusal. If TMDB answers nobody, waits until it does."""
         if fault.refused:
             self._limiter.slow_down()
             self._limiter.pause(fault.retry_after)
         else:
             self._faults_in_a_row += 1
         if max(self._faults_in_a_row, self._limiter.pauses) >= OUTAGE:
-            await self._shared("how it is", partial(self._wait_for_tmdb, fault))
+            await self.memory.share("outage", partial(self._wait_for_tmdb, fault))
 
     async def _wait_for_tmdb(self, fault: _Fault) -> None:
         """Asks TMDB how it is until it answers. Raises TMDBSilent."""
-        told = False
-        while self._limiter.pauses < PAUSES:
+        logged = False
+        while self._limiter.pauses < MAX_PAUSES:
             try:
-                with contextlib.suppress(TMDBUnavailable, TMDBNotFound):  # which is an answer
-                    _parsed(StateBody, await self._fetch("authentication", {}))
+                with contextlib.suppress(TMDBUnavailable, TMDBNotFound):  # these are answers, too
+                    _parsed(AuthenticationBody, await self._fetch("authentication", {}))
             except _Fault as error:
                 fault = error
-                if not told:
-                    log.warning("TMDB is out of order: %s; everybody waits for it", fault)
+                if not logged:
+                    log.warning("TMDB is out of order: %s; all sessions wait for it", fault)
                     self._limiter.slow_down()
-                told = True
+                logged = True
                 self._limiter.pause(fault.retry_after)
             else:
                 self._answered()
                 return
-        self._answered()  # so whoever asks next may wait as long
+        self._answered()  # so that the next session may wait as long
         raise TMDBSilent(
-            f"TMDB has answered nothing for minutes; at last {fault}. What was found is kept: look up the "
-            "rest with a retry when TMDB is back."
+            f"TMDB has answered nothing for minutes; the last request failed: {fault}. "
+            "What was found is kept. Retry the rest when TMDB is back."
         )
 
     async def _fetch(self, path: str, params: dict[str, str]) -> bytes:
-        """The body of one 200. No text of aiohttp's errors is kept: it may hold the URL with the key."""
+        """The body of one 200. Drops the text of aiohttp's errors, which may contain the URL with the key."""
         if self.key_state == "missing":
             raise TMDBKeyRejected("No TMDB_API_KEY is set, so TMDB cannot be asked.")
         url = f"{self._settings.tmdb_base_url}/{path}"
-        async with self._places:
+        async with self._connections:
             await self._limiter.slot()
             try:
                 async with self._http.get(
                     url, params=params | self._params, allow_redirects=False
                 ) as response:
-                    body = await self._body(response)
+                    body = await self._read(response)
             except TimeoutError:
                 raise _Fault(f"it took over {self._settings.tmdb_timeout_seconds:g} s") from None
             except (aiohttp.ClientError, OSError) as error:
@@ -1681,11 +1727,11 @@ class TMDBClient:
         self._check(response)
         return body
 
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         body = bytearray()
         async for chunk in response.content.iter_any():
             body += chunk
-            if len(body) > BODY_BYTES:
+            if len(body) > MAX_ANSWER_BYTES:
                 raise _Fault("its answer was far too long")
         return bytes(body)
 
@@ -1696,7 +1742,7 @@ class TMDBClient:
             self.key_state = "rejected"
             raise TMDBKeyRejected("TMDB rejects the key; check TMDB_API_KEY, restart and upload again.")
         if status == 429:
-            raise _Fault("it refused, status 429", True, _seconds(response.headers.get("Retry-After")))
+            raise _Fault("it refused, status 429", True, _retry_after_seconds(response))
         self._limiter.let_through()
         if status == 200:
             self.key_state = "accepted"
@@ -1705,12 +1751,12 @@ class TMDBClient:
             raise _Fault(f"it answered with status {status}")
         self._answered()
         if status == 404:
-            raise TMDBNotFound("TMDB has no record of that id and type; copy both from its address there.")
+            raise TMDBNotFound("TMDB has no record with that id and type; copy both from its address there.")
         raise TMDBUnavailable(f"TMDB refused the request with status {status}.")
 
 
 def _parsed(model: type[Model], body: bytes) -> Model:
-    """Half of a surrogate pair, which JSON can spell and UTF-8 cannot, becomes a question mark."""
+    """Replaces lone surrogates, which JSON can spell but UTF-8 cannot, by question marks."""
     try:
         if SURROGATE.search(body):
             body = json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "replace")
@@ -1722,38 +1768,22 @@ def _parsed(model: type[Model], body: bytes) -> Model:
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-def _seconds(retry_after: str | None) -> float | None:
-    """Retry-After in seconds; a date or junk counts as absent, and the limiter has its own idea then."""
-    return float(retry_after) if retry_after and re.fullmatch(r"[0-9]{1,6}", retry_after) else None
+def _retry_after_seconds(response: aiohttp.ClientResponse) -> float | None:
+    """A date or junk counts as absent; the limiter then decides."""
+    given = response.headers.get("Retry-After", "")
+    return float(given) if re.fullmatch(r"[0-9]{1,6}", given) else None
 
 
-# === Statistics ===============================================================
-# Films -> numbers, pure functions.
+# === Charts ===================================================================
+# films -> bars, rankings and lists, which the statistics consist of. A group is a key and its films; a value
+# is the number by which a list is ordered.
 
-WHAT_COUNTS = """All of it from what is known by now, of all time or of one `year` of the diary.
-
-- A film counts when it was watched; with a `year`, when it has a viewing in it. Its year of release is the
-  export's, or else TMDB's.
-- A viewing is a row of the diary. A rewatch is one too: one that says so, or that is not the film's first.
-  The date in watched.csv is no viewing. Viewings without a date count, but in no year. Those of one day are
-  in the order of the films.
-- Ratings are the film's own, as they are now, not those of its viewings.
-- Hours are a film's runtime as often as it was viewed, and once without a diary. Films whose runtime is not
-  known are left out of them and counted. Series are in all numbers, and counted apart.
-- People, studios and collections are told apart by TMDB's id; each counts once a film, whatever the jobs.
-- Ties are broken by mean rating, or where that is the order by the number of films, then by name."""
-
-LEAST_RATED = 3  # films that a mean rating takes to be ranked
-LEAST_VOTES = 50  # at TMDB, for a crowd to compare with
-GEM_VOTES = 1_000  # fewer is hidden
-RUNTIMES = (0, 60, 90, 120, 150, 180)  # the lower ends of the columns, in minutes
-AGES = (0, 1, 5, 10, 20, 30, 50)  # and in years
-WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+MIN_RATED_FILMS = 3  # for a mean rating to be ranked
 
 
 @dataclass(slots=True)
 class Bar:
-    """One of a chart: how many films, or viewings where it says so, their mean rating, and the films."""
+    """One bar of a chart: the number of films (or viewings, if it says so), their mean rating, the films."""
 
     name: str
     count: int
@@ -1764,7 +1794,7 @@ class Bar:
 
 @dataclass(slots=True)
 class Ranking:
-    """The first of `total`, by films; and by the mean of the rated films, where these are three or more."""
+    """The first of `total`, by films, and by mean rating among those with at least three rated films."""
 
     most_watched: list[Bar]
     highest_rated: list[Bar]
@@ -1773,7 +1803,7 @@ class Ranking:
 
 @dataclass(slots=True)
 class Listed:
-    """A film of a list, with the number that put it there."""
+    """A film in a list, with the value that put it there."""
 
     movie_id: int
     title: str
@@ -1784,13 +1814,167 @@ class Listed:
 
 
 @dataclass(slots=True)
-class Totals:
-    """`viewings` have a row in the diary, `undated` ones of them no date; a rewatch is a viewing too.
+class Counted:
+    """A snapshot of a film, which may be looked up or corrected while statistics are computed."""
 
-    `hours` are those of all viewings, and once of films that are not in the diary; `without_runtime` films
-    are left out of them. `series` are in all numbers. A streak is one of days or weeks (from Monday) with a
-    viewing; averages are over the time from the first to the last one. `milestones` are every 50th viewing.
-    `reviewed` films have a review, with a year one of a viewing in it.
+    film: Film
+    match: Match
+    movie: Movie | None
+    movie_id: int
+    name: str
+    year: int | None
+    rating: float | None
+
+    @classmethod
+    def of(cls, film: Film) -> Counted:
+        match = film.match
+        return cls(film, match, match.movie, film.movie_id, film.name, film.release_year, film.rating)
+
+    @property
+    def decade(self) -> str | None:
+        return f"{self.year // 10 * 10}s" if self.year else None
+
+    @property
+    def runtime(self) -> int | None:
+        return self.movie.runtime if self.movie else None
+
+
+Group = tuple[Any, list[Counted]]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return round(sum(values) / len(values), 2) if values else None
+
+
+def _bar(name: object, films: list[Counted]) -> Bar:
+    ids = list(dict.fromkeys([film.movie_id for film in films]))
+    ratings = [film.rating for film in films if film.rating is not None]
+    tmdb_id = name.identity if isinstance(name, TMDBName) and isinstance(name.identity, int) else None
+    return Bar(str(name), len(films), _mean(ratings), ids, tmdb_id)
+
+
+def _merged(groups: Iterable[Group]) -> list[Group]:
+    """One group per key, in the order of the keys."""
+    together: defaultdict[Any, list[Counted]] = defaultdict(list)
+    for key, films in groups:
+        together[key] += films
+    return sorted(together.items())
+
+
+def _bars(groups: Iterable[Group], keys: Sequence[object] | None = None) -> list[Bar]:
+    """One bar per key, in the order of `keys`, or sorted."""
+    together = dict(_merged(groups))
+    return [_bar(key, together.get(key, [])) for key in (together if keys is None else keys)]
+
+
+def _columns(films: Iterable[tuple[int, Counted]], ends: Sequence[int]) -> list[Bar]:
+    """One column from each of `ends` up to the next."""
+    names = [f"{low}–{high - 1}" if high - low > 1 else str(low) for low, high in itertools.pairwise(ends)]
+    names.append(f"{ends[-1]} or more")
+    return _bars(((names[bisect_right(ends, value) - 1], [film]) for value, film in films), names)
+
+
+def _listed(counted: Counted, value: float | None = None) -> Listed:
+    poster = counted.movie.poster_url if counted.movie else None
+    return Listed(counted.movie_id, counted.name, counted.year, poster, counted.rating, value)
+
+
+def _top(
+    films: Iterable[tuple[float | None, Counted]], limit: int, least_first: bool = False
+) -> list[Listed]:
+    """The films with the highest values, or with the lowest."""
+    sign = 1 if least_first else -1
+    known = (
+        (sign * value, -(f.rating or 0), f.name, f.movie_id, f) for value, f in films if value is not None
+    )
+    return [_listed(film, round(sign * value, 2)) for value, *_, film in heapq.nsmallest(limit, known)]
+
+
+def _group_by(films: Iterable[Counted], attribute: str) -> list[Group]:
+    """Films by the names in an attribute of their movies, such as `genres` or `directors`."""
+    names: dict[Hashable, str] = {}
+    groups: defaultdict[Hashable, list[Counted]] = defaultdict(list)
+    for film in films:
+        for name in getattr(film.movie, attribute, ()):
+            key = name.identity if isinstance(name, TMDBName) else name
+            groups[key].append(film)
+            names[key] = name
+    return [(names[key], found) for key, found in groups.items()]
+
+
+def _most_watched(groups: list[Group], limit: int) -> list[Bar]:
+    """By films, then mean rating, then name."""
+    sizes = sorted((len(films) for _, films in groups), reverse=True)
+    least = sizes[min(limit, len(sizes)) - 1] if sizes else 0  # smaller groups cannot be among the first
+    bars = [_bar(name, films) for name, films in groups if len(films) >= least]
+    return sorted(bars, key=lambda bar: (-bar.count, -(bar.mean_rating or 0), bar.name))[:limit]
+
+
+def _highest_rated(groups: list[Group], limit: int = 100_000) -> list[Bar]:
+    """By mean rating, then number of rated films, then name."""
+    first = heapq.nsmallest(limit, _means(groups))
+    return [_bar(groups[n][0], [film for film in groups[n][1] if film.rating is not None]) for *_, n in first]
+
+
+def _means(groups: list[Group]) -> Iterator[tuple[float, int, str, int]]:
+    for n, (name, films) in enumerate(groups):
+        if len(films) >= MIN_RATED_FILMS:
+            ratings = [film.rating for film in films if film.rating is not None]
+            if len(ratings) >= MIN_RATED_FILMS:
+                yield -sum(ratings) / len(ratings), -len(ratings), name, n
+
+
+def _ranking(groups: list[Group], limit: int) -> Ranking:
+    return Ranking(_most_watched(groups, limit), _highest_rated(groups, limit), len(groups))
+
+
+def _hours(films: Iterable[Counted], times: Mapping[int, int]) -> float:
+    """Hours of films, each counted as often as `times` says, or once."""
+    return round(sum((film.runtime or 0) * times.get(film.movie_id, 1) for film in films) / 60, 1)
+
+
+# === Statistics ===============================================================
+# films -> numbers. Pure functions. Each shape stands directly before the function that fills it.
+
+WHAT_COUNTS = """Computed from the films looked up so far, for all time or for one `year` of the diary.
+
+- A film counts if it was watched; with a `year`, if it has a viewing in that year. Its year of release is the
+  export's, or TMDB's if the export has none.
+- A viewing is a row of the diary. A rewatch is a viewing that says so, or that is not the film's first. The
+  date in watched.csv is not a viewing. Viewings without a date count, but in no year. Viewings on one day are
+  in the order of the films.
+- Ratings are the current ratings of films, not those of single viewings.
+- Hours count a film's runtime once per viewing, or once if the film is not in the diary. Films without a
+  known runtime are left out and counted separately. Series are included in all numbers, and also counted
+  separately.
+- People, studios and collections are told apart by TMDB's id. Each counts once per film, whatever the jobs.
+- Ties are broken by mean rating (or, in rankings by rating, by number of films), then by name."""
+
+MIN_VOTES = 50  # at TMDB, for a comparison with the crowd
+MAX_GEM_VOTES = 1_000
+RUNTIMES = (0, 60, 90, 120, 150, 180)  # lower ends of the columns, in minutes
+AGES = (0, 1, 5, 10, 20, 30, 50)  # likewise, in years
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+
+@dataclass(slots=True)
+class Seen:
+    """One viewing of one film. `day` is None if the diary has none."""
+
+    day: date | None
+    film: Counted
+    rewatch: bool
+    reviewed: bool
+
+
+@dataclass(slots=True)
+class Totals:
+    """`viewings` are rows of the diary, including rewatches; `undated` ones of them have no date.
+
+    `hours` count each viewing, and once each film that is not in the diary. They leave out the films
+    `without_runtime`. All numbers include `series`. A streak is a run of days, or of weeks from Monday, with
+    a viewing. Averages cover the time from the first to the last viewing. `milestones` are every 50th
+    viewing. `reviewed` films have a review; with a year, a review of a viewing in it.
     """
 
     films: int
@@ -1820,287 +2004,6 @@ class Totals:
     milestones: list[Listed]
 
 
-@dataclass(slots=True)
-class ThroughTime:
-    """Viewings by year, month, week (its Monday), weekday and day; films by release year and decade.
-
-    `best_decades` are the three of the highest mean rating, with three rated films or more. `ages` are those
-    of the films in years, by viewing; viewings that are dated before the film's year are left out.
-    """
-
-    years: list[Bar]
-    months: list[Bar]
-    weeks: list[Bar]
-    weekdays: list[Bar]
-    days: list[Bar]
-    release_years: list[Bar]
-    decades: list[Bar]
-    best_decades: list[Bar]
-    ages: list[Bar]
-    mean_age: float | None
-
-
-@dataclass(slots=True)
-class Ratings:
-    """`above_crowd` and `below_crowd`: the rating less half of TMDB's, for films with 50 votes or more.
-
-    `obscure` and `popular` by votes; `gems` are rated 4 or higher and have 50 to 999 votes.
-    """
-
-    histogram: list[Bar]
-    above_crowd: list[Listed]
-    below_crowd: list[Listed]
-    obscure: list[Listed]
-    popular: list[Listed]
-    gems: list[Listed]
-
-
-@dataclass(slots=True)
-class CollectionSeen:
-    """A collection of which two films or more were watched, and how many of it are released."""
-
-    name: str
-    tmdb_id: int
-    watched: int
-    released: int
-    movie_ids: list[int]
-
-
-@dataclass(slots=True)
-class What:
-    """`themes` are TMDB's keywords; `completeness` is that of collections, the fullest first."""
-
-    genres: Ranking
-    genre_pairs: Ranking
-    countries: Ranking
-    languages: Ranking
-    themes: Ranking
-    studios: Ranking
-    collections: Ranking
-    completeness: list[CollectionSeen]
-
-
-@dataclass(slots=True)
-class Who:
-    directors: Ranking
-    cast: Ranking
-    writers: Ranking
-    composers: Ranking
-    cinematographers: Ranking
-    editors: Ranking
-    producers: Ranking
-
-
-@dataclass(slots=True)
-class FilmLists:
-    """`most_rewatched` by viewings, two or more. `new` and `old`: the highest rated of the year's releases
-    and of older ones; empty without a year.
-    """
-
-    most_rewatched: list[Listed]
-    longest: list[Listed]
-    shortest: list[Listed]
-    new: list[Listed]
-    old: list[Listed]
-    runtimes: list[Bar]
-
-
-@dataclass(slots=True)
-class Watchlist:
-    """What is on the watchlist and not watched; whatever the year.
-
-    `directors` are those with three rated films or more, by their mean rating, and with films on the list.
-    """
-
-    films: int
-    hours: float
-    without_runtime: int
-    watched_from_it: int
-    genres: list[Bar]
-    decades: list[Bar]
-    directors: list[Bar]
-
-
-@dataclass(slots=True)
-class Statistics:
-    """All that rests on TMDB rests on the `matched` of the `films`; `pending` ones are still looked up."""
-
-    year: int | None
-    years: list[int]
-    films: int
-    matched: int
-    pending: int
-    totals: Totals
-    through_time: ThroughTime
-    ratings: Ratings
-    what: What
-    who: Who
-    lists: FilmLists
-    watchlist: Watchlist
-
-
-@dataclass(slots=True)
-class Counted:
-    """A film as it is at this moment, for it may be looked up meanwhile."""
-
-    film: Film
-    match: Match
-    movie: Movie | None
-    movie_id: int
-    name: str
-    year: int | None
-    rating: float | None
-
-    @classmethod
-    def of(cls, film: Film) -> Counted:
-        match = film.match
-        movie = match.movie
-        year = film.year or (_year_of(movie.release_date or "") if movie else None)
-        return cls(film, match, movie, film.movie_id, film.name, year, film.rating)
-
-    @property
-    def runtime(self) -> int | None:
-        return self.movie.runtime if self.movie else None
-
-
-@dataclass(slots=True)
-class Seen:
-    """One viewing of one film; `day` is None where the diary has none."""
-
-    day: date | None
-    film: Counted
-    rewatch: bool
-    reviewed: bool
-
-
-def statistics(
-    films: list[Film], collections: Mapping[int, Collection], year: int | None = None, limit: int = 10
-) -> Statistics:
-    """See WHAT_COUNTS; lists have `limit` entries at most."""
-    every = [Counted.of(film) for film in films]
-    viewings = [seen for counted in every for seen in _viewings(counted)]
-    years = sorted({seen.day.year for seen in viewings if seen.day}, reverse=True)
-    watched = [counted for counted in every if counted.film.watched]
-    if year is not None:
-        viewings = [seen for seen in viewings if seen.day and seen.day.year == year]
-        watched = list({seen.film.movie_id: seen.film for seen in viewings}.values())
-    viewings.sort(key=lambda seen: (seen.day or date.min, seen.film.movie_id))
-    return Statistics(
-        year=year,
-        years=years,
-        films=len(watched),
-        matched=sum(counted.movie is not None for counted in watched),
-        pending=sum(counted.match.status == "pending" for counted in watched),
-        totals=_totals(every, watched, viewings, year),
-        through_time=_through_time(watched, viewings, year),
-        ratings=_ratings(watched, limit),
-        what=_what(watched, collections, limit),
-        who=Who(**{role.name: _ranking(_by(watched, role.name), limit) for role in fields(Who)}),
-        lists=_lists(watched, viewings, year, limit),
-        watchlist=_watchlist(every, limit),
-    )
-
-
-def _viewings(counted: Counted) -> Iterator[Seen]:
-    """Oldest first."""
-    for number, viewing in enumerate(reversed(counted.film.viewings)):
-        yield Seen(viewing.watched_date, counted, viewing.rewatch or number > 0, bool(viewing.review))
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return round(sum(values) / len(values), 2) if values else None
-
-
-Group = tuple[Any, list[Counted]]
-
-
-def _bar(name: object, films: list[Counted]) -> Bar:
-    ids = list(dict.fromkeys([film.movie_id for film in films]))
-    ratings = [film.rating for film in films if film.rating is not None]
-    tmdb_id = name.identity if isinstance(name, Label) and isinstance(name.identity, int) else None
-    return Bar(str(name), len(films), _mean(ratings), ids, tmdb_id)
-
-
-def _grouped(groups: Iterable[Group]) -> list[Group]:
-    """What has one key put together, by key."""
-    together: defaultdict[Any, list[Counted]] = defaultdict(list)
-    for key, films in groups:
-        together[key] += films
-    return sorted(together.items())
-
-
-def _bars(groups: Iterable[Group], keys: Sequence[object] | None = None) -> list[Bar]:
-    """A bar a key, in the order of `keys`, or sorted."""
-    together = dict(_grouped(groups))
-    return [_bar(key, together.get(key, [])) for key in (together if keys is None else keys)]
-
-
-def _columns(films: Iterable[tuple[int, Counted]], ends: Sequence[int]) -> list[Bar]:
-    """A column from each of `ends` up to the next."""
-    names = [f"{low}–{high - 1}" if high - low > 1 else str(low) for low, high in itertools.pairwise(ends)]
-    names.append(f"{ends[-1]} or more")
-    return _bars(((names[bisect_right(ends, value) - 1], [film]) for value, film in films), names)
-
-
-def _listed(counted: Counted, value: float | None = None) -> Listed:
-    poster = counted.movie.poster_url if counted.movie else None
-    return Listed(counted.movie_id, counted.name, counted.year, poster, counted.rating, value)
-
-
-def _top(
-    films: Iterable[tuple[float | None, Counted]], limit: int, least_first: bool = False
-) -> list[Listed]:
-    """The films of the highest value, or of the least."""
-    sign = 1 if least_first else -1
-    known = (
-        (sign * value, -(f.rating or 0), f.name, f.movie_id, f) for value, f in films if value is not None
-    )
-    return [_listed(film, round(sign * value, 2)) for value, *_, film in heapq.nsmallest(limit, known)]
-
-
-def _by(films: Iterable[Counted], attribute: str) -> list[Group]:
-    """Films by what their movies have as `attribute`, a tuple of names."""
-    names: dict[Hashable, str] = {}
-    groups: defaultdict[Hashable, list[Counted]] = defaultdict(list)
-    for film in films:
-        for name in getattr(film.movie, attribute, ()):
-            key = name.identity if type(name) is Label else name
-            groups[key].append(film)
-            names[key] = name
-    return [(names[key], found) for key, found in groups.items()]
-
-
-def _most(groups: list[Group], limit: int) -> list[Bar]:
-    """By films, then mean rating, then name. Only those that may be among the first are looked at closely."""
-    sizes = sorted((len(films) for _, films in groups), reverse=True)
-    least = sizes[min(limit, len(sizes)) - 1] if sizes else 0
-    bars = [_bar(name, films) for name, films in groups if len(films) >= least]
-    return sorted(bars, key=lambda bar: (-bar.count, -(bar.mean_rating or 0), bar.name))[:limit]
-
-
-def _highest_rated(groups: list[Group], limit: int = 100_000) -> list[Bar]:
-    """By mean rating, then the number of rated films, then name."""
-    first = heapq.nsmallest(limit, _means(groups))
-    return [_bar(groups[n][0], [film for film in groups[n][1] if film.rating is not None]) for *_, n in first]
-
-
-def _means(groups: list[Group]) -> Iterator[tuple[float, int, str, int]]:
-    for n, (name, films) in enumerate(groups):
-        if len(films) >= LEAST_RATED:
-            ratings = [film.rating for film in films if film.rating is not None]
-            if len(ratings) >= LEAST_RATED:
-                yield -sum(ratings) / len(ratings), -len(ratings), name, n
-
-
-def _ranking(groups: list[Group], limit: int) -> Ranking:
-    return Ranking(_most(groups, limit), _highest_rated(groups, limit), len(groups))
-
-
-def _hours(films: Iterable[Counted], times: Mapping[int, int]) -> float:
-    """Of films, each as often as `times` says, and once where it says nothing."""
-    return round(sum((film.runtime or 0) * times.get(film.movie_id, 1) for film in films) / 60, 1)
-
-
 def _totals(every: list[Counted], watched: list[Counted], viewings: list[Seen], year: int | None) -> Totals:
     hours = _hours(watched, Counter(seen.film.movie_id for seen in viewings))
     undated_reviews = {c.movie_id for c in watched if year is None and c.film.undated_reviews}
@@ -2121,9 +2024,9 @@ def _totals(every: list[Counted], watched: list[Counted], viewings: list[Seen], 
         liked=sum(counted.film.liked for counted in watched),
         reviewed=len({seen.film.movie_id for seen in viewings if seen.reviewed} | undated_reviews),
         watchlist=sum(counted.film.watchlist for counted in every),
-        directors=len(_by(watched, "directors")),
-        countries=len(_by(watched, "countries")),
-        languages=len(_by(watched, "languages")),
+        directors=len(_group_by(watched, "directors")),
+        countries=len(_group_by(watched, "countries")),
+        languages=len(_group_by(watched, "languages")),
         mean_rating=_mean(ratings),
         median_rating=median(ratings) if ratings else None,
         longest_streak_days=_longest_run(per_day),
@@ -2138,7 +2041,7 @@ def _totals(every: list[Counted], watched: list[Counted], viewings: list[Seen], 
 
 
 def _longest_run(numbers: Iterable[int]) -> int:
-    """How many numbers follow each other without a gap."""
+    """The length of the longest run of consecutive numbers."""
     longest = run = 0
     before: int | None = None
     for number in sorted(set(numbers)):
@@ -2147,18 +2050,36 @@ def _longest_run(numbers: Iterable[int]) -> int:
     return longest
 
 
+@dataclass(slots=True)
+class ThroughTime:
+    """Viewings by year, month, week (its Monday), weekday and day; films by release year and decade.
+
+    `best_decades` are up to three decades with the highest mean rating and at least three rated films. `ages`
+    are the ages of the films in years, by viewing, without viewings dated before the film's year.
+    """
+
+    years: list[Bar]
+    months: list[Bar]
+    weeks: list[Bar]
+    weekdays: list[Bar]
+    days: list[Bar]
+    release_years: list[Bar]
+    decades: list[Bar]
+    best_decades: list[Bar]
+    ages: list[Bar]
+    mean_age: float | None
+
+
 def _through_time(watched: list[Counted], viewings: list[Seen], year: int | None) -> ThroughTime:
-    days: list[tuple[date, list[Counted]]] = _grouped(
-        (seen.day, [seen.film]) for seen in viewings if seen.day
-    )
+    days: list[tuple[date, list[Counted]]] = _merged((seen.day, [seen.film]) for seen in viewings if seen.day)
     ages = [
         (day.year - film.year, film)
         for day, films in days
         for film in films
-        if film.year and film.year <= day.year  # the others were logged with a wrong date
+        if film.year and film.year <= day.year  # otherwise the date is wrong
     ]
-    released = _grouped((film.year, [film]) for film in watched if film.year)
-    decades = _grouped((f"{year // 10 * 10}s", films) for year, films in released)
+    released = _merged((film.year, [film]) for film in watched if film.year)
+    decades = _merged((film.decade, [film]) for film in watched if film.decade)
     return ThroughTime(
         years=_bars((day.year, films) for day, films in days),
         months=_bars(
@@ -2176,16 +2097,31 @@ def _through_time(watched: list[Counted], viewings: list[Seen], year: int | None
     )
 
 
+@dataclass(slots=True)
+class Ratings:
+    """`above_crowd` and `below_crowd`: the rating minus half of TMDB's, for films with at least 50 votes.
+
+    `obscure` and `popular` are by votes. `gems` are rated 4 or higher and have 50 to 999 votes.
+    """
+
+    histogram: list[Bar]
+    above_crowd: list[Listed]
+    below_crowd: list[Listed]
+    obscure: list[Listed]
+    popular: list[Listed]
+    gems: list[Listed]
+
+
 def _ratings(watched: list[Counted], limit: int) -> Ratings:
     movies = [(counted.movie, counted) for counted in watched if counted.movie]
-    voted = [(movie, film) for movie, film in movies if movie.tmdb_votes >= LEAST_VOTES]
+    voted = [(movie, film) for movie, film in movies if movie.tmdb_votes >= MIN_VOTES]
     crowd = [
         (film.rating - movie.tmdb_rating / 2, film)
         for movie, film in voted
         if film.rating is not None and movie.tmdb_rating
     ]
     votes = [(movie.tmdb_votes, film) for movie, film in movies if movie.tmdb_votes]
-    gems = [(m.tmdb_votes, f) for m, f in voted if m.tmdb_votes < GEM_VOTES and (f.rating or 0) >= 4]
+    gems = [(m.tmdb_votes, f) for m, f in voted if m.tmdb_votes < MAX_GEM_VOTES and (f.rating or 0) >= 4]
     return Ratings(
         histogram=_bars(
             ((f"{counted.rating:g}", [counted]) for counted in watched if counted.rating),
@@ -2199,17 +2135,42 @@ def _ratings(watched: list[Counted], limit: int) -> Ratings:
     )
 
 
+@dataclass(slots=True)
+class CollectionSeen:
+    """A collection with at least two watched films, and how many of its films are released."""
+
+    name: str
+    tmdb_id: int
+    watched: int
+    released: int
+    movie_ids: list[int]
+
+
+@dataclass(slots=True)
+class What:
+    """`themes` are TMDB's keywords. `completeness` lists collections, the most complete first."""
+
+    genres: Ranking
+    genre_pairs: Ranking
+    countries: Ranking
+    languages: Ranking
+    themes: Ranking
+    studios: Ranking
+    collections: Ranking
+    completeness: list[CollectionSeen]
+
+
 def _what(watched: list[Counted], collections: Mapping[int, Collection], limit: int) -> What:
     genres = ((sorted(counted.movie.genres), counted) for counted in watched if counted.movie)
-    pairs = _grouped((pair, [film]) for names, film in genres for pair in itertools.combinations(names, 2))
+    pairs = _merged((pair, [film]) for names, film in genres for pair in itertools.combinations(names, 2))
     return What(
-        genres=_ranking(_by(watched, "genres"), limit),
+        genres=_ranking(_group_by(watched, "genres"), limit),
         genre_pairs=_ranking([(" & ".join(pair), films) for pair, films in pairs], limit),
-        countries=_ranking(_by(watched, "countries"), limit),
-        languages=_ranking(_by(watched, "languages"), limit),
-        themes=_ranking(_by(watched, "keywords"), limit),
-        studios=_ranking(_by(watched, "studios"), limit),
-        collections=_ranking(_by(watched, "collections"), limit),
+        countries=_ranking(_group_by(watched, "countries"), limit),
+        languages=_ranking(_group_by(watched, "languages"), limit),
+        themes=_ranking(_group_by(watched, "keywords"), limit),
+        studios=_ranking(_group_by(watched, "studios"), limit),
+        collections=_ranking(_group_by(watched, "collections"), limit),
         completeness=_completeness(watched, collections)[:limit],
     )
 
@@ -2218,11 +2179,36 @@ def _completeness(watched: list[Counted], known: Mapping[int, Collection]) -> li
     movies = ((counted.movie, counted) for counted in watched)
     films = {movie.tmdb_id: counted for movie, counted in movies if movie and movie.tmdb_type == "movie"}
     found = []
-    for tmdb_id, collection in list(known.items()):  # some may be added meanwhile
+    for tmdb_id, collection in list(known.items()):  # a copy: some may be added meanwhile
         ids = [films[part].movie_id for part in collection.released if part in films]
         if len(ids) > 1:
             found.append(CollectionSeen(collection.name, tmdb_id, len(ids), len(collection.released), ids))
     return sorted(found, key=lambda seen: (seen.released - seen.watched, -seen.watched, seen.name))
+
+
+@dataclass(slots=True)
+class Who:
+    directors: Ranking
+    cast: Ranking
+    writers: Ranking
+    composers: Ranking
+    cinematographers: Ranking
+    editors: Ranking
+    producers: Ranking
+
+
+@dataclass(slots=True)
+class FilmLists:
+    """`most_rewatched` films have at least two viewings. `new` and `old` are the highest rated of the year's
+    releases and of older films; they are empty without a year.
+    """
+
+    most_rewatched: list[Listed]
+    longest: list[Listed]
+    shortest: list[Listed]
+    new: list[Listed]
+    old: list[Listed]
+    runtimes: list[Bar]
 
 
 def _lists(watched: list[Counted], viewings: list[Seen], year: int | None, limit: int) -> FilmLists:
@@ -2242,20 +2228,37 @@ def _lists(watched: list[Counted], viewings: list[Seen], year: int | None, limit
     )
 
 
+@dataclass(slots=True)
+class Watchlist:
+    """The unwatched films on the watchlist, whatever the year.
+
+    `directors` have films on the list and at least three rated films. They are ordered by mean rating.
+    """
+
+    films: int
+    hours: float
+    without_runtime: int
+    watched_from_it: int
+    genres: list[Bar]
+    decades: list[Bar]
+    directors: list[Bar]
+
+
 def _watchlist(every: list[Counted], limit: int) -> Watchlist:
     listed = [counted for counted in every if counted.film.watchlist and not counted.film.watched]
     watched = [counted for counted in every if counted.film.watched]
-    on_it = {name.identity: found for name, found in _by(listed, "directors")}
+    on_it = {name.identity: found for name, found in _group_by(listed, "directors")}
     best = (
-        (bar, on_it.get(bar.tmdb_id or bar.name, [])) for bar in _highest_rated(_by(watched, "directors"))
+        (bar, on_it.get(bar.tmdb_id or bar.name, []))
+        for bar in _highest_rated(_group_by(watched, "directors"))
     )
     return Watchlist(
         films=len(listed),
         hours=_hours(listed, {}),
         without_runtime=sum(counted.runtime is None for counted in listed),
         watched_from_it=sum(counted.film.watchlist for counted in watched),
-        genres=_most(_by(listed, "genres"), limit),
-        decades=_bars((f"{counted.year // 10 * 10}s", [counted]) for counted in listed if counted.year),
+        genres=_most_watched(_group_by(listed, "genres"), limit),
+        decades=_bars((counted.decade, [counted]) for counted in listed if counted.decade),
         directors=[
             replace(bar, count=len(found), movie_ids=[film.movie_id for film in found])
             for bar, found in best
@@ -2264,7 +2267,61 @@ def _watchlist(every: list[Counted], limit: int) -> Watchlist:
     )
 
 
+@dataclass(slots=True)
+class Statistics:
+    """Everything from TMDB covers the `matched` of the `films`. `pending` ones are still being looked up."""
+
+    year: int | None
+    years: list[int]
+    films: int
+    matched: int
+    pending: int
+    totals: Totals
+    through_time: ThroughTime
+    ratings: Ratings
+    what: What
+    who: Who
+    lists: FilmLists
+    watchlist: Watchlist
+
+
+def statistics(
+    films: list[Film], collections: Mapping[int, Collection], year: int | None = None, limit: int = 10
+) -> Statistics:
+    """See WHAT_COUNTS. Lists have up to `limit` entries."""
+    every = [Counted.of(film) for film in films]
+    viewings = [seen for counted in every for seen in _viewings(counted)]
+    years = sorted({seen.day.year for seen in viewings if seen.day}, reverse=True)
+    watched = [counted for counted in every if counted.film.watched]
+    if year is not None:
+        viewings = [seen for seen in viewings if seen.day and seen.day.year == year]
+        watched = list({seen.film.movie_id: seen.film for seen in viewings}.values())
+    viewings.sort(key=lambda seen: (seen.day or date.min, seen.film.movie_id))
+    return Statistics(
+        year=year,
+        years=years,
+        films=len(watched),
+        matched=sum(counted.movie is not None for counted in watched),
+        pending=sum(counted.match.status == "pending" for counted in watched),
+        totals=_totals(every, watched, viewings, year),
+        through_time=_through_time(watched, viewings, year),
+        ratings=_ratings(watched, limit),
+        what=_what(watched, collections, limit),
+        who=Who(**{role.name: _ranking(_group_by(watched, role.name), limit) for role in fields(Who)}),
+        lists=_lists(watched, viewings, year, limit),
+        watchlist=_watchlist(every, limit),
+    )
+
+
+def _viewings(counted: Counted) -> Iterator[Seen]:
+    """Oldest first."""
+    for number, viewing in enumerate(reversed(counted.film.viewings)):
+        yield Seen(viewing.watched_date, counted, viewing.rewatch or number > 0, bool(viewing.review))
+
+
 # === Sessions =================================================================
+# A session is one upload, kept in memory until it expires. It counts its films' outcomes as they are
+# recorded, so progress is read without looking at the films, and it wakes whoever follows it.
 
 STOPPED = "The work was stopped."
 SessionStatus = Literal["processing", "enriching", "completed", "failed"]
@@ -2272,9 +2329,9 @@ SessionStatus = Literal["processing", "enriching", "completed", "failed"]
 
 @dataclass(eq=False, repr=False)
 class Session:
-    """One upload: its films, how far they are looked up, and the task that does it while it runs.
+    """One upload: its films, the progress of looking them up, and the task that does so.
 
-    `clock` in seconds since 1970, `ttl_seconds` from the end of the work.
+    `clock` is in seconds since 1970. `ttl_seconds` count from the end of the work.
     """
 
     export: Export
@@ -2284,9 +2341,9 @@ class Session:
     status: SessionStatus = "processing"
     error_message: str | None = None
     collections: dict[int, Collection] = field(default_factory=dict)  # by TMDB's id
-    revision: int = 0  # grows with every change that a follower wants to hear of
+    revision: int = 0  # grows with every change
     followers: int = 0
-    over: asyncio.Event = field(default_factory=asyncio.Event)  # nothing more is to be followed
+    over: asyncio.Event = field(default_factory=asyncio.Event)  # set when no more changes will follow
     task: asyncio.Task[None] | None = None
     ended_at: float | None = None
 
@@ -2297,7 +2354,7 @@ class Session:
 
     @property
     def short_id(self) -> str:
-        """For logs: the whole id opens the session to whoever reads it."""
+        """For logs. Whoever knows the whole id can read the session."""
         return self.session_id[:6]
 
     def film(self, movie_id: int) -> Film:
@@ -2306,14 +2363,14 @@ class Session:
         raise MovieNotFound(f"This session has no film {movie_id}; they are 1 to {self.total_movies}.")
 
     def begin(self) -> None:
-        """Pending films are being looked up, at first or again."""
+        """The pending films are now being looked up, for the first time or again."""
         self.status, self.error_message, self.ended_at = "enriching", None, None
         self._begun_at, self._to_do = self.clock(), self.counts["pending"]
         self.over.clear()
         self.revision += 1
 
     def record(self, film: Film, match: Match) -> None:
-        """The outcome of one film; progress follows in the same step."""
+        """Sets the outcome of one film, and the progress with it."""
         self.counts[film.match.status] -= 1
         self.counts[match.status] += 1
         film.match = match
@@ -2324,7 +2381,7 @@ class Session:
         counts = ", ".join(f"{count} {status}" for status, count in sorted((+self.counts).items()))
         seconds = self.ended_at - self._begun_at
         log.info("[%s] %s after %.1f s: %s", self.short_id, self.status, seconds, counts)
-        self.task = None  # a task that has ended keeps its frames, and so the whole session
+        self.task = None  # an ended task keeps its frames alive, and so the whole session
         self.revision += 1
         self.over.set()
 
@@ -2336,24 +2393,24 @@ class Session:
             self.end("failed", STOPPED)
 
     async def changes(self) -> AsyncIterator[None]:
-        """Now, after every change but no oftener than at each tick, and once more at the end."""
-        told, told_at, now = 0, -math.inf, asyncio.get_running_loop().time
+        """Yields at once, at the next tick after changes, and once more at the end."""
+        seen, seen_at, now = 0, -math.inf, asyncio.get_running_loop().time
         self.followers += 1
         try:
             while not self.over.is_set():
-                if told != self.revision:
-                    told, told_at = self.revision, now()
+                if seen != self.revision:
+                    seen, seen_at = self.revision, now()
                     yield
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(next_tick(now(), self.followers)):
                         await self.over.wait()
-            if told != self.revision:
-                await asyncio.sleep(told_at + 0.25 - now())
+            if seen != self.revision:
+                await asyncio.sleep(seen_at + 0.25 - now())
                 yield
         finally:
             self.followers -= 1
 
-    # What the API tells, as it is at this moment.
+    # What the API shows.
     files = property(lambda self: list(self.export.rows))
     rows = property(lambda self: self.export.rows)
     warnings = property(lambda self: self.export.warnings)
@@ -2367,7 +2424,7 @@ class Session:
 
     @property
     def eta_seconds(self) -> float | None:
-        """At the pace so far; None until there is one, 0 at the end."""
+        """At the pace so far. None until there is a pace, 0 at the end."""
         if self.ended_at is not None:
             return 0
         done = self._to_do - self.counts["pending"]
@@ -2375,16 +2432,16 @@ class Session:
 
     @property
     def expires_at(self) -> datetime:
-        """While the work goes on, the earliest time at which the session may expire."""
+        """The earliest possible time while films are being looked up."""
         ended_at = self.clock() if self.ended_at is None else self.ended_at
         return datetime.fromtimestamp(ended_at + self.ttl_seconds, UTC)
 
 
 def next_tick(now: float, followers: int) -> float:
-    """When to tell those who follow one session of its changes, in seconds, 0.25 or more from now.
+    """When the followers of one session hear of changes: in seconds, at least 0.25 from now.
 
-    All of them at the same ticks, which are the rarer the more they are: 15 events a second for all, so that
-    two hundred cost no more CPU than a few.
+    All followers share the same ticks. The more followers, the rarer the ticks: at 15 events a second in all,
+    two hundred followers cost no more CPU than a few.
     """
     tick = max(0.3, followers / 15)
     return math.ceil((now + 0.25) / tick) * tick
@@ -2392,7 +2449,7 @@ def next_tick(now: float, followers: int) -> float:
 
 @dataclass(eq=False, repr=False)
 class SessionStore:
-    """Sessions by id; each is forgotten `ttl_seconds` after its work ended, never while it runs."""
+    """A dict of sessions by id. Each expires `ttl_seconds` after its work ended, never while it runs."""
 
     _ttl_seconds: float
     _max_sessions: int
@@ -2401,7 +2458,7 @@ class SessionStore:
     _sessions: dict[str, Session] = field(default_factory=dict)
 
     async def __aenter__(self) -> Self:
-        self._sweeper = asyncio.create_task(self._sweep_for_ever())
+        self._sweeper = asyncio.create_task(self._sweep_forever())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -2417,11 +2474,11 @@ class SessionStore:
 
     @property
     def memory_bytes(self) -> int:
-        """Of all sessions, as estimated."""
+        """Estimated, of all sessions together."""
         return sum(session.export.memory_bytes for session in self._sessions.values())
 
     def check_room(self, memory_bytes: int = 0) -> None:
-        """Raises StoreFull when a session of that size has no room now, UploadTooLarge when it never has."""
+        """Raises StoreFull if a session of that size has no room now, UploadTooLarge if it never has."""
         self.sweep()
         if memory_bytes > self._max_memory_bytes:
             raise UploadTooLarge(
@@ -2444,7 +2501,7 @@ class SessionStore:
         if session := self._sessions.get(session_id):
             return session
         raise SessionNotFound(
-            "There is no such session: check its id, or upload the export again, for it may have expired."
+            "There is no such session: check its id, or upload the export again if it has expired."
         )
 
     async def delete(self, session_id: str) -> None:
@@ -2462,81 +2519,146 @@ class SessionStore:
                 del self._sessions[session.session_id]
                 log.info("[%s] expired", session.short_id)
 
-    async def _sweep_for_ever(self) -> None:
+    async def _sweep_forever(self) -> None:
         while True:
             await asyncio.sleep(min(self._ttl_seconds / 4, 30))
             self.sweep()
 
 
 # === Enrichment ===============================================================
+# Finds the movie of every film of a session, in a task of its own: first what a member decided about the
+# film, then what is remembered, then TMDB. Each film has its own outcome, so one failure never stops the
+# others.
+
+MAX_CORRECTIONS = 2_000
+MAX_CANDIDATES = 10  # kept with a match
+COLLECTIONS_SECONDS = 60  # for reading all collections of a session, a few dozen
+NO_KEY = "No TMDB_API_KEY is set, so no film was looked up."
 
 
-async def enrich_session_async(session: Session, tmdb: TMDBClient) -> None:
-    """Looks every pending film up in TMDB; however it ends, the session's work has ended then."""
+def identity_key(film: Film) -> Hashable:
+    """Equal for the same film in every upload."""
+    ids = film.letterboxd_number or film.film_uri or (film.tmdb_ref, film.imdb_id)
+    return film.title, film.year, ids
+
+
+def cache_key(film: Film) -> Hashable:
+    """Equal for films that are looked up in the same way."""
+    return identity_key(film), film.tmdb_ref, film.imdb_id, film.given_status
+
+
+class Corrections:
+    """What members decided about films by hand: the latest decisions, each replacing the one before."""
+
+    def __init__(self) -> None:
+        self._matches: dict[Hashable, Match] = {}
+
+    def get(self, film: Film) -> Match | None:
+        return self._matches.get(identity_key(film))
+
+    def set(self, film: Film, match: Match) -> None:
+        key = identity_key(film)
+        self._matches.pop(key, None)
+        self._matches[key] = match
+        if len(self._matches) > MAX_CORRECTIONS:
+            del self._matches[next(iter(self._matches))]
+
+
+class Matcher:
+    """Finds the movie of a film. A correction comes before the upload's ids, and these before a search."""
+
+    def __init__(self, tmdb: TMDBClient) -> None:
+        self.tmdb = tmdb
+        self.corrections = Corrections()
+
+    async def find(self, film: Film) -> Match:
+        """Raises TMDBError if TMDB gives no answer: TMDBKeyRejected and TMDBSilent if to nobody."""
+        correction = self.corrections.get(film)
+        return correction or await self.tmdb.memory.get(cache_key(film), partial(self._find, film))
+
+    def forget(self, film: Film) -> None:
+        """Makes the next `find` ask TMDB again."""
+        self.tmdb.memory.forget(cache_key(film))
+
+    async def _find(self, film: Film) -> Match:
+        if film.tmdb_ref:
+            with contextlib.suppress(TMDBNotFound):
+                movie = await self.tmdb.movie(*film.tmdb_ref)
+                return Match(film.given_status, "The upload gives TMDB's id.", movie)
+        if film.imdb_id and (found := await self.tmdb.find_by_imdb_id(film.imdb_id)):
+            movie = await self.tmdb.movie(found.tmdb_type, found.tmdb_id)
+            return Match(film.given_status, "The upload gives IMDb's id.", movie)
+        if not film.title:
+            return Match("not_found", "TMDB does not know the id that the upload gives.")
+        ranked = await self.rank(film)
+        candidate, status, reason = judge(film, ranked)
+        chosen = await self.tmdb.movie(candidate.tmdb_type, candidate.tmdb_id) if candidate else None
+        candidates = (replace(s.candidate, score=round(s.score, 2)) for s in ranked[:MAX_CANDIDATES])
+        return Match(status, reason, chosen, tuple(candidates))
+
+    async def rank(self, film: Film) -> list[Scored]:
+        """The candidates, best first. Searches until one is sure enough."""
+        found: dict[TMDBRef, Scored] = {}
+        ranked: list[Scored] = []
+        for tmdb_type, query, year, reworded in searches(film):
+            if reworded and ranked and ranked[0].evidence >= TOO_WEAK:
+                break
+            for candidate in await self.tmdb.search(tmdb_type, query, year):
+                scored = score(film, candidate)
+                if scored.title > OTHER_TITLE or not reworded:
+                    found[candidate.tmdb_type, candidate.tmdb_id] = scored
+            ranked = sorted(found.values(), key=best_first)
+            if ranked and ranked[0].score >= SURE_ENOUGH:
+                break
+        return ranked
+
+
+async def enrich_session_async(session: Session, matcher: Matcher) -> None:
+    """Looks up every pending film in TMDB. However it ends, the session has then ended its work."""
     trace.set(session.short_id)
     session.begin()
     status: SessionStatus = "failed"
     problem: str | None = STOPPED
     log.info("[%s] looking up %d films", session.short_id, session.counts["pending"])
     try:
-        problem = await _look_up(session, tmdb)
+        problem = await _look_up(session, matcher)
         status = "completed"
     except (TMDBKeyRejected, TMDBSilent) as error:
-        problem = _give_up(session, str(error))
+        problem = _fail_pending(session, str(error))
     except Exception:
         log.exception("[%s] a bug ended the work", session.short_id)
-        problem = _give_up(session, "An error inside this service ended the work.")
+        problem = _fail_pending(session, "An error inside this service ended the work.")
     finally:
         session.end(status, problem)
 
 
-def _give_up(session: Session, reason: str) -> str:
-    """The films that are still pending have failed, for that reason."""
+def _fail_pending(session: Session, reason: str) -> str:
     for film in session.export.films:
         if film.match is PENDING:
             session.record(film, Match("failed", reason))
     return reason
 
 
-async def _look_up(session: Session, tmdb: TMDBClient) -> str | None:
-    """Films that a member corrects meanwhile are no longer pending, and left alone."""
-    if tmdb.key_state == "missing":
-        return _give_up(session, NO_KEY)
+async def _look_up(session: Session, matcher: Matcher) -> str | None:
+    """Returns why nothing was looked up, if so."""
+    if matcher.tmdb.key_state == "missing":
+        return _fail_pending(session, NO_KEY)
     films = (film for film in session.export.films if film.match is PENDING)
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(tmdb.workers):
-                group.create_task(_work(session, films, tmdb))
-        await read_collections(session, tmdb, COLLECTIONS_SECONDS)
+            for _ in range(matcher.tmdb.workers):
+                group.create_task(_work(session, films, matcher))
+        await read_collections(session, matcher.tmdb, COLLECTIONS_SECONDS)
     except* (TMDBKeyRejected, TMDBSilent) as ended:
         raise ended.exceptions[0] from None
     return None
 
 
-async def read_collections(session: Session, tmdb: TMDBClient, seconds: float) -> None:
-    """Those of which two films or more were watched, as far as TMDB tells them in time."""
-
-    async def read(tmdb_id: int) -> None:
-        with contextlib.suppress(TMDBError):  # then it is not in the statistics
-            session.collections[tmdb_id] = await tmdb.collection(tmdb_id)
-
-    watched = (film.match.movie for film in session.export.films if film.watched)
-    ids = Counter(label.identity for movie in watched if movie for label in movie.collections)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
-            for tmdb_id, count in ids.items():
-                if isinstance(tmdb_id, int) and count > 1:
-                    group.create_task(read(tmdb_id))
-
-
-COLLECTIONS_SECONDS = 60  # a member has some dozens
-
-
-async def _work(session: Session, films: Iterator[Film], tmdb: TMDBClient) -> None:
-    """One of a session's workers, which share one iterator. A film's failure is its own."""
+async def _work(session: Session, films: Iterator[Film], matcher: Matcher) -> None:
+    """One of a session's workers, which share an iterator. Leaves corrected films alone."""
     for film in films:
         try:
-            match = await tmdb.find(film)
+            match = await matcher.find(film)
         except (TMDBUnavailable, TMDBNotFound) as error:
             match = Match("failed", str(error))
         if film.match is not PENDING:
@@ -2546,33 +2668,54 @@ async def _work(session: Session, films: Iterator[Film], tmdb: TMDBClient) -> No
             log.info("[%s] %d of %d films", session.short_id, session.processed_count, session.total_movies)
 
 
-def retry(session: Session, tmdb: TMDBClient) -> None:
-    """Asks TMDB again for the films that have no movie, but for those whose match a member has cleared."""
+async def read_collections(session: Session, tmdb: TMDBClient, seconds: float) -> None:
+    """Reads the collections with at least two watched films, as many as TMDB answers in time."""
+
+    async def read(tmdb_id: int) -> None:
+        with contextlib.suppress(TMDBError):  # then it is missing from the statistics
+            session.collections[tmdb_id] = await tmdb.collection(tmdb_id)
+
+    watched = (film.match.movie for film in session.export.films if film.watched)
+    ids = Counter(name.identity for movie in watched if movie for name in movie.collections)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
+            for tmdb_id, count in ids.items():
+                if isinstance(tmdb_id, int) and count > 1:
+                    group.create_task(read(tmdb_id))
+
+
+def start_enrichment(session: Session, matcher: Matcher) -> None:
+    """The session keeps its task, or the task could be garbage-collected while it runs."""
+    session.task = asyncio.create_task(enrich_session_async(session, matcher))
+
+
+def retry(session: Session, matcher: Matcher) -> None:
+    """Looks up again all films without a movie, except those that a member cleared by hand."""
     if session.ended_at is None:
         raise SessionBusy(
             "The films are still being looked up; retry when the session is completed or failed."
         )
     for film in session.export.films:
         if film.match.movie is None and not film.match.by_hand:
-            tmdb.forget(film)
+            matcher.forget(film)
             session.record(film, PENDING)
     session.begin()
-    session.task = asyncio.create_task(enrich_session_async(session, tmdb))
+    start_enrichment(session, matcher)
 
 
-def decide(session: Session, film: Film, movie: Movie | None, tmdb: TMDBClient) -> None:
-    """The member says which movie the film is, or that it is none of TMDB's; later uploads remember it."""
-    considered = film.match.considered
+def correct(session: Session, film: Film, movie: Movie | None, matcher: Matcher) -> None:
+    """The member says which movie the film is, or None if TMDB does not have it."""
+    candidates = film.match.candidates
     if movie:
-        match = Match("corrected", "Chosen by hand.", movie, considered, by_hand=True)
+        match = Match("corrected", "Chosen by hand.", movie, candidates, by_hand=True)
     else:
-        match = Match("not_found", "The match was cleared by hand.", None, considered, by_hand=True)
-    tmdb.remember(film, match)
+        match = Match("not_found", "The match was cleared by hand.", None, candidates, by_hand=True)
+    matcher.corrections.set(film, match)
     session.record(film, match)
 
 
 # === Answers ==================================================================
-# What goes over the wire: the JSON, with the words that /docs shows, and the CSVs to leave with.
+# What goes over the wire: the JSON, with the words that /docs shows, and the CSVs to download.
 
 
 EXAMPLE_ID = "Wm9XbK3vS4mZ0uH2aQ7c1w"
@@ -2583,19 +2726,21 @@ class SessionBase(BaseModel):
 
     session_id: str = Field(examples=[EXAMPLE_ID])
     status: SessionStatus = Field(
-        description="`completed` when TMDB was asked for every film; `failed` when it rejects the key, or "
-        "answers nothing for minutes. Either way, each film has an outcome then."
+        description="`completed` when every film has been looked up; `failed` if TMDB rejects the key or has "
+        "not answered for minutes. Either way, every film then has an outcome."
     )
     total_movies: int = Field(examples=[2186])
     created_at: datetime
-    expires_at: datetime = Field(description="While films are being looked up, the earliest it may be.")
+    expires_at: datetime = Field(description="The earliest possible time while films are being looked up.")
 
 
 class UploadView(SessionBase):
-    """A new session, and what became of each file."""
+    """A new session, and what was read from each file."""
 
-    files: list[str] = Field(description="The files that were understood.", examples=[["watched.csv"]])
-    rows: dict[str, int] = Field(description="Rows used of each.", examples=[{"watched.csv": 1656}])
+    files: list[str] = Field(description="The files that were used.", examples=[["watched.csv"]])
+    rows: dict[str, int] = Field(
+        description="How many rows of each were used.", examples=[{"watched.csv": 1656}]
+    )
     warnings: list[str] = Field(
         description="What could not be read, with file, line and reason.",
         examples=[["ratings.csv, line 12: rating '6' is not between 0.5 and 5 in steps of 0.5"]],
@@ -2603,7 +2748,7 @@ class UploadView(SessionBase):
 
 
 class SessionView(SessionBase):
-    """How far a session is."""
+    """The progress of a session."""
 
     processed_count: int = Field(description="The sum of the next three.", examples=[1093])
     enriched_count: int = Field(examples=[1090])
@@ -2611,17 +2756,19 @@ class SessionView(SessionBase):
     failed_count: int = Field(examples=[1])
     progress_percent: float = Field(examples=[50.0])
     eta_seconds: float | None = Field(description="At the pace so far; null until there is one.")
-    error_message: str | None = Field(description="Why the films were not looked up.")
-    revision: int = Field(description="Grows with every change of a film's match.", examples=[1093])
+    error_message: str | None = Field(description="Why films were not looked up, if so.")
+    revision: int = Field(description="Grows with every change of a match.", examples=[1093])
 
 
 class MatchView(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
     status: MatchStatus
     reason: str = Field(examples=["Title, year and Letterboxd's own number agree."])
 
 
 class MovieView(BaseModel):
-    """A film as the member logged it, then TMDB's record of it, which is empty while there is none."""
+    """A film as the member logged it, and TMDB's record of it, which is empty if there is none."""
 
     movie_id: int = Field(description="The film's number in this session.", examples=[7])
     title: str = Field(examples=["Inception"])
@@ -2644,10 +2791,12 @@ class MovieView(BaseModel):
     tmdb_title: str | None = Field(None, examples=["Inception"])
     original_title: str | None = None
     release_date: str | None = Field(None, examples=["2010-07-15"])
-    runtime: int | None = Field(None, description="Minutes; of a series, all episodes.", examples=[148])
+    runtime: int | None = Field(
+        None, description="In minutes; for a series, of all episodes.", examples=[148]
+    )
     genres: list[str] = []
     directors: list[str] = Field([], examples=[["Christopher Nolan"]])
-    cast: list[str] = Field([], description="In billing order, 15 at most.")
+    cast: list[str] = Field([], description="In billing order, up to 15.")
     writers: list[str] = []
     countries: list[str] = []
     languages: list[str] = []
@@ -2660,10 +2809,10 @@ class MovieView(BaseModel):
 
 
 class MovieDetail(MovieView):
-    """A film with all that is known of it."""
+    """A film with everything known about it."""
 
     viewings: list[Viewing] = Field(description="Latest first, then reviews without a date.")
-    candidates: list[Candidate] = Field(description="What was considered, best first, 10 at most.")
+    candidates: list[Candidate] = Field(description="Up to 10 movies that were considered, best first.")
 
 
 class Choice(BaseModel):
@@ -2678,7 +2827,7 @@ class Choice(BaseModel):
         by_id, by_url = (self.tmdb_id, self.tmdb_type), self.tmdb_url
         if by_url is None and None not in by_id:
             return self
-        if by_id == (None, None) and tmdb_of(by_url or ""):
+        if by_id == (None, None) and parse_tmdb_url(by_url or ""):
             return self
         raise ValueError(
             "give tmdb_id and tmdb_type (movie or tv), or the tmdb_url of a film or series, "
@@ -2686,55 +2835,57 @@ class Choice(BaseModel):
         )
 
     @property
-    def tmdb(self) -> TMDBId:
-        return cast(TMDBId, tmdb_of(self.tmdb_url) if self.tmdb_url else (self.tmdb_type, self.tmdb_id))
+    def tmdb(self) -> TMDBRef:
+        return cast(
+            TMDBRef, parse_tmdb_url(self.tmdb_url) if self.tmdb_url else (self.tmdb_type, self.tmdb_id)
+        )
 
 
-class Wanted(BaseModel):
-    """Which films of a session, in which order, and which page of them."""
+class MovieQuery(BaseModel):
+    """Which films of a session to return, and in which order."""
 
-    match: list[MatchStatus] = Field([], description="Only films with such a match; may be repeated.")
+    match: list[MatchStatus] = Field([], description="Only films with this match status. May be repeated.")
     in_list: Literal["watched", "rated", "liked", "watchlist"] | None = Field(
-        None, alias="list", description="Only films that are that."
+        None, alias="list", description="Only films in this list."
     )
     q: str = Field(
         "",
         max_length=200,
-        description="Only films with this in a title, the member's or TMDB's, whatever its case and accents.",
+        description="Only films with this text in a title, the member's or TMDB's. Ignores case and accents.",
     )
     sort: (
         Literal["rating", "year", "watched_date", "runtime", "-rating", "-year", "-watched_date", "-runtime"]
         | None
-    ) = Field(None, description="`-` is descending. Films without a value come last.")
-    skip: int = Field(0, ge=0, description="How many films to leave out at the front.")
-    limit: int = Field(100, ge=1, le=1000, description="How many films to answer with.")
+    ) = Field(None, description="`-` means descending. Films without a value come last.")
+    skip: int = Field(0, ge=0, description="How many films to skip.")
+    limit: int = Field(100, ge=1, le=1000, description="How many films to return.")
 
-    def of(self, films: list[Film]) -> list[Film]:
-        """All of them, on whatever page."""
+    def select(self, films: list[Film]) -> list[Film]:
+        """The films of all pages."""
         text = fold(self.q) if self.q else ""
         chosen = [
             film
             for film in films
             if (not self.match or film.match.status in self.match)
-            and (not self.in_list or IN_LIST[self.in_list](film))
+            and (not self.in_list or LISTS[self.in_list](film))
             and (not text or any(text in fold(title) for title in film.titles))
         ]
         if self.sort is None:
             return chosen
-        value = SORTED_BY[self.sort.lstrip("-")]
-        keyed = [(value(film), film) for film in chosen]  # read once, for films may be enriched meanwhile
+        value = SORT_VALUES[self.sort.lstrip("-")]
+        keyed = [(value(film), film) for film in chosen]  # read once, since films may be enriched meanwhile
         known = [pair for pair in keyed if pair[0] is not None]
         known.sort(key=itemgetter(0), reverse=self.sort.startswith("-"))
         return [film for _, film in known] + [film for key, film in keyed if key is None]
 
 
-IN_LIST: dict[str, Callable[[Film], bool]] = {
+LISTS: dict[str, Callable[[Film], bool]] = {
     "watched": lambda film: film.watched,
     "rated": lambda film: film.rating is not None,
     "liked": lambda film: film.liked,
     "watchlist": lambda film: film.watchlist,
 }
-SORTED_BY: dict[str, Callable[[Film], Any]] = {
+SORT_VALUES: dict[str, Callable[[Film], Any]] = {
     "rating": lambda film: film.rating,
     "year": lambda film: film.year,
     "watched_date": lambda film: film.watched_date,
@@ -2745,9 +2896,9 @@ SORTED_BY: dict[str, Callable[[Film], Any]] = {
 class HealthView(BaseModel):
     status: Literal["ok"] = "ok"
     sessions: int = Field(description="Sessions held.")
-    memory_bytes: int = Field(description="What these take, as estimated.")
+    memory_bytes: int = Field(description="What they take, estimated.")
     tmdb_key: Literal["missing", "unchecked", "accepted", "rejected"] = Field(
-        description="Whether TMDB accepts the key; `unchecked` when TMDB could not be reached."
+        description="Whether TMDB accepts the key; `unchecked` if TMDB could not be reached."
     )
     uptime_seconds: float
 
@@ -2757,22 +2908,16 @@ class ErrorView(BaseModel):
 
 
 def movie_view(film: Film) -> MovieView:
-    return MovieView(**_movie(film))
+    return MovieView.model_validate(_logged(film) | _tmdb_record(film.match.movie))
 
 
 def movie_detail(film: Film) -> MovieDetail:
-    return MovieDetail(**_movie(film), viewings=film.entries, candidates=list(film.match.considered))
+    more = {"viewings": film.entries, "candidates": list(film.match.candidates)}
+    return MovieDetail.model_validate(_logged(film) | _tmdb_record(film.match.movie) | more)
 
 
-def _movie(film: Film) -> dict[str, Any]:
-    match = film.match
-    movie = match.movie
-    known = {f.name: getattr(movie, f.name) for f in fields(Movie)} if movie else {}
-    return known | {
-        "tmdb_title": movie and movie.title,
-        "collection": movie and movie.collection,
-        "tmdb_url": movie and tmdb_url(movie.tmdb_type, movie.tmdb_id),
-        "tmdb_enriched": movie is not None,
+def _logged(film: Film) -> dict[str, object]:
+    return {
         "movie_id": film.movie_id,
         "title": film.name,
         "year": film.year,
@@ -2786,32 +2931,39 @@ def _movie(film: Film) -> dict[str, Any]:
         "liked": film.liked,
         "watched": film.watched,
         "watchlist": film.watchlist,
-        "match": MatchView(status=match.status, reason=match.reason),
+        "match": film.match,
     }
 
 
-STATISTICS = TypeAdapter(Statistics)  # a megabyte of JSON, so it is written in the thread that counts
+def _tmdb_record(movie: Movie | None) -> dict[str, object]:
+    if movie is None:
+        return {"tmdb_enriched": False}
+    names = (f.name for f in fields(Movie) if f.name != "title")
+    return {name: getattr(movie, name) for name in names} | {
+        "tmdb_enriched": True,
+        "tmdb_title": movie.title,
+        "tmdb_url": tmdb_url(movie.tmdb_type, movie.tmdb_id),
+        "collection": movie.collection,
+    }
+
+
+STATISTICS = TypeAdapter(Statistics)  # writes up to a megabyte of JSON, so it runs in a thread
 
 
 def progress_json(session: Session) -> str:
     return SessionView.model_validate(session).model_dump_json()
 
 
-# --- CSVs
+# --- CSVs. A row is a dict from column to value, so that columns and values are listed once.
 
 BOM = "\ufeff"  # without it, Excel takes UTF-8 for cp1252
-MATCH_COLUMNS = "movie_id,title,year,letterboxd_uri,watched,watchlist,liked,status,reason,"
-MATCH_COLUMNS += "tmdb_url,tmdb_id,tmdb_type,tmdb_title,candidates"
-# Letterboxd's, and after them three that it passes over and an upload to this service reads.
-LETTERBOXD_COLUMNS = (
-    "LetterboxdURI,tmdbID,imdbID,Title,Year,Directors,Rating,WatchedDate,Rewatch,Tags,Review,"
-)
-LETTERBOXD_COLUMNS += "Liked,tmdbURL,MatchStatus"
-LETTERBOXD_BYTES = 1_000_000  # Letterboxd takes no larger file
-FILMS_A_CHUNK = 100
 FORMULA = re.compile(
     r"[\0\ufeff\u200b]*[=+\-@\t\r\n＝＋－＠]"
-)  # how a cell begins that a spreadsheet would compute
+)  # the start of a cell that a spreadsheet would compute
+FILMS_PER_CHUNK = 100
+MAX_IMPORT_BYTES = 1_000_000  # the largest file that Letterboxd imports
+
+Row = dict[str, object]
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
@@ -2821,7 +2973,7 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
 
 
 def _cell(value: object) -> str:
-    """A space in front makes text of what begins like a formula; whoever reads the file strips it."""
+    """What starts like a formula gets a space in front, which makes it text and which readers strip."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple):
@@ -2830,61 +2982,94 @@ def _cell(value: object) -> str:
     return f" {text}" if FORMULA.match(text) else text
 
 
-def csv_chunks(header: str, films: list[Film], row: Callable[[Film], Iterable[object]]) -> Iterator[str]:
-    yield f"{BOM}{header}\r\n"
-    for start in range(0, len(films), FILMS_A_CHUNK):
-        yield csv_text(map(row, films[start : start + FILMS_A_CHUNK]))
+def csv_chunks(films: list[Film], row: Callable[[Film], Row]) -> Iterator[str]:
+    yield BOM + csv_text([row(films[0])])
+    for start in range(0, len(films), FILMS_PER_CHUNK):
+        yield csv_text(row(film).values() for film in films[start : start + FILMS_PER_CHUNK])
 
 
-def movie_row(film: Film) -> list[object]:
-    """The JSON's fields, in its order; of `match` the parts."""
-    view = movie_view(film).model_dump(mode="json")
-    match = view.pop("match")
-    return [*view.values(), match["status"], match["reason"]]
+def movie_row(film: Film) -> Row:
+    """The fields of the JSON, in its order."""
+    row = movie_view(film).model_dump(mode="json")
+    match = row.pop("match")
+    return row | {"match_status": match["status"], "match_reason": match["reason"]}
 
 
-MOVIE_COLUMNS = ",".join(
-    [*(name for name in MovieView.model_fields if name != "match"), "match_status", "match_reason"]
-)
-
-
-def match_row(film: Film) -> list[object]:
+def match_row(film: Film) -> Row:
     match = film.match
     movie = match.movie
-    chosen = (
-        (tmdb_url(movie.tmdb_type, movie.tmdb_id), movie.tmdb_id, movie.tmdb_type, movie.title)
-        if movie
-        else [None] * 4
-    )
-    logged = film.movie_id, film.title, film.year, film.film_uri, film.watched, film.watchlist, film.liked
-    candidates = "; ".join(
+    candidates = (
         f"{c.title} ({c.year or 'no year'}) {tmdb_url(c.tmdb_type, c.tmdb_id)} {c.score:g}"
-        for c in match.considered
+        for c in match.candidates
     )
-    return [*logged, match.status, match.reason, *chosen, candidates]
+    return {
+        "movie_id": film.movie_id,
+        "title": film.title,
+        "year": film.year,
+        "letterboxd_uri": film.film_uri,
+        "watched": film.watched,
+        "watchlist": film.watchlist,
+        "liked": film.liked,
+        "status": match.status,
+        "reason": match.reason,
+        "tmdb_url": movie and tmdb_url(movie.tmdb_type, movie.tmdb_id),
+        "tmdb_id": movie and movie.tmdb_id,
+        "tmdb_type": movie and movie.tmdb_type,
+        "tmdb_title": movie and movie.title,
+        "candidates": "; ".join(candidates),
+    }
 
 
-def letterboxd_csvs(films: list[Film], in_list: Literal["watched", "watchlist"]) -> list[bytes]:
-    """Letterboxd's import format, in parts of a size that Letterboxd takes.
+def import_row(film: Film, entry: Viewing) -> Row:
+    """Letterboxd's columns, then three that it ignores and an upload to this service reads.
 
-    All lines of a film are in one part: the same day told of by two files is one viewing, not two.
+    Letterboxd takes a tmdbID for a film's, so a series only has its URL. A cleared match leaves no id.
     """
-    header = f"{LETTERBOXD_COLUMNS}\r\n".encode()
+    match = film.match
+    tmdb_ref, imdb_id, status = film.tmdb_ref, film.imdb_id, film.given_status
+    if movie := match.movie:
+        tmdb_ref, imdb_id, status = (movie.tmdb_type, movie.tmdb_id), movie.imdb_id or "", match.status
+    elif match.by_hand and film.title:
+        tmdb_ref, imdb_id = None, ""
+    return {
+        "LetterboxdURI": film.film_uri,
+        "tmdbID": tmdb_ref[1] if tmdb_ref and tmdb_ref[0] == "movie" else None,
+        "imdbID": imdb_id,
+        "Title": film.name,
+        "Year": film.year,
+        "Directors": movie and movie.directors,
+        "Rating": entry.rating,
+        "WatchedDate": entry.watched_date,
+        "Rewatch": "Yes" if entry.rewatch else None,
+        "Tags": entry.tags,
+        "Review": entry.review,
+        "Liked": "Yes" if film.liked else None,
+        "tmdbURL": tmdb_ref and tmdb_url(*tmdb_ref),
+        "MatchStatus": status if tmdb_ref or imdb_id else None,
+    }
+
+
+def import_csvs(films: list[Film], in_list: Literal["watched", "watchlist"]) -> list[bytes]:
+    """Letterboxd's import format, in parts small enough for Letterboxd.
+
+    All rows of a film are in one part: rows for one day in two files are one viewing, not two.
+    """
+    header = csv_text([import_row(films[0], Viewing())]).encode()
     parts = [bytearray(header)]
-    for film in filter(IN_LIST[in_list], films):
+    for film in filter(LISTS[in_list], films):
         entries = _entries_to_import(film) if in_list == "watched" else [Viewing()]
-        lines = csv_text(letterboxd_row(film, entry) for entry in entries).encode()
-        if len(parts[-1]) > len(header) and len(parts[-1]) + len(lines) > LETTERBOXD_BYTES:
+        rows = csv_text(import_row(film, entry).values() for entry in entries).encode()
+        if len(parts[-1]) > len(header) and len(parts[-1]) + len(rows) > MAX_IMPORT_BYTES:
             parts.append(bytearray(header))
-        parts[-1] += lines
+        parts[-1] += rows
     return [bytes(part) for part in parts]
 
 
 def _entries_to_import(film: Film) -> list[Viewing]:
-    """Its viewings; and, where the latest does not tell the film's own rating, that without a date."""
-    told = [entry for entry in film.entries if entry.watched_date or entry.review or entry.tags]
-    latest = next((entry.rating for entry in told if entry.rating is not None), None)
-    return told if told and latest == film.rating else [*told, Viewing(rating=film.rating)]
+    """Its entries, and one without a date if the latest rating among them is not the film's."""
+    entries = [entry for entry in film.entries if entry.watched_date or entry.review or entry.tags]
+    latest = next((entry.rating for entry in entries if entry.rating is not None), None)
+    return entries if entries and latest == film.rating else [*entries, Viewing(rating=film.rating)]
 
 
 def zipped(files: Iterable[tuple[str, bytes]]) -> bytes:
@@ -2895,394 +3080,41 @@ def zipped(files: Iterable[tuple[str, bytes]]) -> bytes:
     return packed.getvalue()
 
 
-def letterboxd_row(film: Film, entry: Viewing) -> list[object]:
-    """Letterboxd's tmdbID is a film's; for a series the address tells. A cleared match leaves no id."""
-    match = film.match
-    tmdb, imdb_id, status = film.tmdb, film.imdb_id, film.given_as
-    if movie := match.movie:
-        tmdb, imdb_id, status = (movie.tmdb_type, movie.tmdb_id), movie.imdb_id or "", match.status
-    elif match.by_hand and film.title:
-        tmdb, imdb_id = None, ""
-    return [
-        film.film_uri,
-        tmdb[1] if tmdb and tmdb[0] == "movie" else None,
-        imdb_id,
-        film.name,
-        film.year,
-        movie and movie.directors,
-        entry.rating,
-        entry.watched_date,
-        "Yes" if entry.rewatch else None,
-        entry.tags,
-        entry.review,
-        "Yes" if film.liked else None,
-        tmdb and tmdb_url(*tmdb),
-        status if tmdb or imdb_id else None,
-    ]
-
-
-# === Web ======================================================================
-# The service, its routes, the guard that every request passes, and the app.
-
-
-@dataclass
-class Service:
-    """What the lifespan owns."""
-
-    settings: Settings
-    tmdb: TMDBClient
-    store: SessionStore
-    started_at: float = field(default_factory=time.monotonic)
-    reading: asyncio.Lock = field(default_factory=asyncio.Lock)  # one upload is parsed at a time
-
-    async def read(self, files: list[UploadFile]) -> Export:
-        async with self.reading:
-            contents = [(_file_name(file), await file.read()) for file in files]
-            return await asyncio.to_thread(parse_export, contents, self.settings.max_films)
-
-
-def _file_name(file: UploadFile) -> str:
-    """The end of it, which tells the kind. A client may choose a charset in which it cannot be sent back."""
-    return (file.filename or "").encode("utf-8", "replace").decode()[-100:]
-
-
-async def service_of(request: Request) -> Service:
-    return cast(Service, request.app.state.service)
-
-
-TheService = Annotated[Service, Depends(service_of)]
-SessionId = Annotated[str, InPath(description="As the upload answered it.", examples=[EXAMPLE_ID])]
-
-
-async def session_of(session_id: SessionId, service: TheService) -> Session:
-    return service.store.get(session_id)
-
-
-TheSession = Annotated[Session, Depends(session_of)]
-MovieId = Annotated[int, InPath(description="The film's number in this session.", examples=[7])]
-
-
-async def film_of(session: TheSession, movie_id: MovieId) -> Film:
-    return session.film(movie_id)
-
-
-TheFilm = Annotated[Film, Depends(film_of)]
-
-
-def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    content = {"application/json": {"schema": ErrorView.model_json_schema()}}
-    return {status: {"description": ERRORS[status], "content": content} for status in statuses}
-
-
-PAGE = Path(__file__).with_name("index.html")
-PAGE_HEADERS = {
-    "X-Total-Count": {
-        "description": "How many films pass the filters, on all pages.",
-        "schema": {"type": "integer"},
-    },
-    "Link": {"description": 'The next page, `<…>; rel="next"`, if any.', "schema": {"type": "string"}},
-}
-ERRORS = {
-    400: "The body cannot be used; of an upload, the detail says why, file by file",
-    403: "A page of another site may not change anything here",
-    404: "No such session (it may have expired), no such film in it, or no such id at TMDB",
-    408: "The body did not come in time",
-    409: "The session's films are still being looked up",
-    413: "Too many bytes or too many films",
-    421: "The Host is neither this machine nor one of ALLOWED_HOSTS",
-    422: "The request is not as described here; the detail says where",
-    502: "TMDB gave no usable answer, or rejects the key; nothing was changed",
-    503: "No room for one more session now; Retry-After says when some may be free",
-}
-LETTERBOXD_TYPES = {
-    "description": "A CSV, or a ZIP of them",
-    "content": {"text/csv": {}, "application/zip": {}},
-}
-CHANGES = _errors(403, 408, 413)  # of calls that change something
-
-
-def _links(*operations: str, **parameters: str) -> dict[str, Any]:
-    """Where what is answered leads to, for those who let a program read the description."""
-    return {"links": {name: {"operationId": name, "parameters": parameters} for name in operations}}
-
-
-OF_UPLOAD = _links(
-    *("read_session", "follow_session", "read_movies", "read_statistics", "retry_session", "download_movies"),
-    *("download_matches", "download_letterboxd", "delete_session"),
-    session_id="$response.body#/session_id",
-)
-OF_MOVIES = _links(
-    *("read_movie", "correct_match", "clear_match"),
-    session_id="$request.path.session_id",
-    movie_id="$response.body#/0/movie_id",
-)
-routes = APIRouter(responses=_errors(421))
-of_session = APIRouter(
-    prefix="/api/session/{session_id}", tags=["sessions"], responses=_errors(404, 421, 422)
-)
-
-
-CORRECTION_SECONDS = 20  # that a correction waits for TMDB, and as long again for a collection
-
-
-class CSVResponse(StreamingResponse):
-    media_type = "text/csv"
-
-
-def _attached(name: str) -> dict[str, str]:
-    return {"Content-Disposition": f'attachment; filename="{name}"'}
-
-
-@routes.post(
-    "/api/upload",
-    summary="Upload an export",
-    status_code=201,
-    tags=["sessions"],
-    responses=CHANGES | _errors(400, 422, 503) | {201: OF_UPLOAD},
-)
-async def upload(
-    files: Annotated[
-        list[UploadFile], File(description="The ZIP, or CSVs of it; repeat the field for more.")
-    ],
-    service: TheService,
-    response: Response,
-) -> UploadView:
-    """The ZIP exactly as Letterboxd exports it, or any of its CSVs, one or many.
-
-    Answers at once; the films can be read immediately and are looked up in TMDB in the background:
-    poll `/api/session/{session_id}` for the progress.
-    """
-    service.store.check_room()
-    session = service.store.create(await service.read(files))
-    session.task = asyncio.create_task(enrich_session_async(session, service.tmdb))
-    response.headers["Location"] = f"/api/session/{session.session_id}"
-    return UploadView.model_validate(session)
-
-
-@of_session.get("", summary="How far a session is")
-async def read_session(session: TheSession) -> SessionView:
-    """From memory, so poll as often as you like. Every film ends up enriched, not found or failed."""
-    return SessionView.model_validate(session)
-
-
-@of_session.get("/events", summary="Follow a session", response_class=EventSourceResponse)
-async def follow_session(session: TheSession) -> AsyncIterator[ServerSentEvent]:
-    """Server-sent events: `progress` at once and after changes, four a second at most, then one `end`.
-
-    The data of each is the session, as `/api/session/{session_id}` answers it. The more follow a session, the
-    rarer the events. Close your `EventSource` on `end`, or it will connect again and be told the same.
-    """
-    async for _ in session.changes():
-        yield ServerSentEvent(event="progress", raw_data=progress_json(session))
-    yield ServerSentEvent(event="end", raw_data=progress_json(session))
-
-
-@of_session.get(
-    "/movies", summary="A session's films", responses={200: {"headers": PAGE_HEADERS} | OF_MOVIES}
-)
-def read_movies(
-    session: TheSession, wanted: Annotated[Wanted, Query()], request: Request, response: Response
-) -> list[MovieView]:
-    """Watched films first, latest viewing first, then liked ones, then those on the watchlist only.
-
-    That order does not change while films are looked up. `X-Total-Count` is the number of the films that
-    are wanted, and `Link` leads to the next ones.
-    """
-    films, after = wanted.of(session.export.films), wanted.skip + wanted.limit
-    response.headers["X-Total-Count"] = str(len(films))
-    if after < len(films):
-        next_page = request.url.include_query_params(skip=after, limit=wanted.limit)
-        response.headers["Link"] = f'<{next_page.path}?{next_page.query}>; rel="next"'
-    return [movie_view(film) for film in films[wanted.skip : after]]
-
-
-@of_session.get("/movies/{movie_id}", summary="One film, with its viewings and candidates")
-async def read_movie(film: TheFilm) -> MovieDetail:
-    """All viewings, and what TMDB's search offered for it with the score of each."""
-    return movie_detail(film)
-
-
-@of_session.put("/movies/{movie_id}/match", summary="Correct a match", responses=CHANGES | _errors(400, 502))
-async def correct_match(
-    session: TheSession, film: TheFilm, choice: Choice, service: TheService
-) -> MovieDetail:
-    """Says which movie the film is, whatever was found; while films are looked up, too.
-
-    Remembered for uploads of the same film until the service is stopped.
-    """
-    try:
-        async with asyncio.timeout(CORRECTION_SECONDS):
-            movie = await service.tmdb.movie(*choice.tmdb)
-    except TimeoutError:
-        raise TMDBUnavailable("TMDB gives no answer now; correct the match later.") from None
-    decide(session, film, movie, service.tmdb)
-    if session.task is None:  # else it will, at its end
-        await read_collections(session, service.tmdb, CORRECTION_SECONDS)
-    return movie_detail(film)
-
-
-@of_session.delete(
-    "/movies/{movie_id}/match", summary="Clear a wrong match", status_code=204, responses=CHANGES
-)
-async def clear_match(session: TheSession, film: TheFilm, service: TheService) -> None:
-    """The film is `not_found` from now on, and no retry looks it up again. Remembered like a correction."""
-    decide(session, film, None, service.tmdb)
-
-
-@of_session.get("/stats", summary="Statistics", description=WHAT_COUNTS, response_model=Statistics)
-def read_statistics(
-    session: TheSession,
-    year: Annotated[int | None, Query(ge=1, le=9999, description="A year in review.")] = None,
-    limit: Annotated[int, Query(ge=1, le=100, description="How long a list is at most.")] = 10,
-) -> Response:
-    numbers = statistics(session.export.films, session.collections, year, limit)
-    return Response(STATISTICS.dump_json(numbers), media_type="application/json")
-
-
-@of_session.post(
-    "/retry", summary="Look up again what has no match", status_code=202, responses=CHANGES | _errors(409)
-)
-async def retry_session(session: TheSession, service: TheService) -> SessionView:
-    """Asks TMDB again for the failed and the not-found films alone, but for those that were cleared."""
-    retry(session, service.tmdb)
-    return SessionView.model_validate(session)
-
-
-@of_session.get("/movies.csv", summary="The films as CSV", response_class=CSVResponse)
-def download_movies(session: TheSession) -> CSVResponse:
-    """A line a film, with the fields of the JSON as columns; lists are separated by commas.
-
-    Safe in a spreadsheet: a cell that begins like a formula has a space in front.
-    """
-    chunks = csv_chunks(MOVIE_COLUMNS, session.export.films, movie_row)
-    return CSVResponse(chunks, headers=_attached("movies.csv"))
-
-
-@of_session.get("/matches.csv", summary="The match report", response_class=CSVResponse)
-def download_matches(session: TheSession) -> CSVResponse:
-    """A line a film: what it was matched with, why, and what else was considered."""
-    chunks = csv_chunks(MATCH_COLUMNS, session.export.films, match_row)
-    return CSVResponse(chunks, headers=_attached("matches.csv"))
-
-
-@of_session.get(
-    "/letterboxd.csv",
-    summary="Letterboxd's import format",
-    response_class=CSVResponse,
-    responses={200: LETTERBOXD_TYPES},
-)
-def download_letterboxd(
-    session: TheSession,
-    in_list: Annotated[
-        Literal["watched", "watchlist"],
-        Query(alias="list", description="Apart, since Letterboxd marks all that is imported as watched."),
-    ] = "watched",
-) -> Response:
-    """A line a viewing, with TMDB's ids, to import at Letterboxd or to upload here again.
-
-    Films without a viewing, or whose own rating is another than their latest viewing's, have a line without
-    a date. Over 1 MB, which is the most that Letterboxd takes, the answer is a ZIP of parts.
-    """
-    parts = letterboxd_csvs(session.export.films, in_list)
-    name = "letterboxd" if in_list == "watched" else "letterboxd-watchlist"
-    if len(parts) == 1:
-        return Response(parts[0], media_type=CSVResponse.media_type, headers=_attached(f"{name}.csv"))
-    numbered = ((f"{name}-{number}.csv", part) for number, part in enumerate(parts, 1))
-    return Response(zipped(numbered), media_type="application/zip", headers=_attached(f"{name}.zip"))
-
-
-@of_session.delete("", summary="Forget a session", status_code=204, responses=CHANGES)
-async def delete_session(session_id: SessionId, service: TheService) -> None:
-    """Ends its work, if it still goes on, and frees its memory."""
-    await service.store.delete(session_id)
-
-
-@routes.get("/health", summary="How the service is", tags=["service"])
-async def health(service: TheService) -> HealthView:
-    """For whoever runs the service. Asks TMDB about the key until that is known to be accepted."""
-    if service.tmdb.key_state in ("unchecked", "rejected"):
-        await service.tmdb.check_key()
-    return HealthView(
-        sessions=len(service.store),
-        memory_bytes=service.store.memory_bytes,
-        tmdb_key=service.tmdb.key_state,
-        uptime_seconds=round(time.monotonic() - service.started_at, 1),
-    )
-
-
-@routes.get("/", include_in_schema=False)
-async def page() -> FileResponse:
-    return FileResponse(PAGE)
-
-
-async def show_error(_: Request, error: Exception) -> JSONResponse:
-    """What the framework finds wrong is told in our words where its own say too little."""
-    status, detail, headers = 500, "An error inside this service; its log says more.", None
-    if isinstance(error, ServiceError):
-        status, detail, headers = error.status, str(error), error.headers
-    elif isinstance(error, RequestValidationError):
-        status, detail = 422, "; ".join(map(_request_problem, error.errors())) + "."
-    elif isinstance(error, HTTPException):
-        status, detail = error.status_code, HTTP_ERRORS.get(error.detail, error.detail)
-        headers = dict(error.headers or {})
-    return JSONResponse({"detail": detail}, status, headers)
-
-
-HTTP_ERRORS = {
-    "Invalid multipart data.": "The body is not the form that `curl -F files=@export.zip` sends.",
-    "There was an error parsing the body": "The body is not what /docs describes for this address.",
-    "Not Found": "There is nothing at this address; /docs lists what there is.",
-    "Method Not Allowed": "This address takes other methods; /docs lists them.",
-}
-
-
-def _request_problem(error: Any) -> str:
-    name = ".".join(part for part in error["loc"][1:] if isinstance(part, str)) or "body"
-    if name == "files":
-        return "files: upload the export under this name, as `curl -F files=@export.zip` does"
-    if name == "body" and error["type"] != "value_error":
-        return "body: send a JSON object, with the header Content-Type: application/json"
-    return f"{name}: {error['msg'].removeprefix('Value error, ')}"
-
-
-# --- What stands before every route
+# === Guard ====================================================================
+# What every request passes first: where it comes from, how much it brings, how long that may take. A browser
+# sends what any page tells it to, even to localhost. So the Host must be this machine or an allowed name,
+# whatever other name was made to resolve to it; and whatever changes something must come from the service's
+# own page, from one of CORS_ORIGINS, or from no browser at all.
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-BODY_SECONDS = 30.0  # for the whole body of a request
-SMALL_BODY_BYTES = 100_000  # where no files are taken
-BODIES_HELD = 5  # times MAX_UPLOAD_BYTES
-GRACE_SECONDS = 0.4  # for what is under way when the service is stopped
-WRONG_HOST = "This service answers to localhost only; name others under which it is reached in ALLOWED_HOSTS."
-CROSS_SITE = (
-    "A page of another site may not change anything here; name its origin in CORS_ORIGINS if it should."
-)
-TOO_SLOW = 408, f"The body of the request was not here after {BODY_SECONDS:g} s; send it again."
-CROWDED = 503, "Too many uploads are coming in; try again in a moment.", {"Retry-After": "10"}
-STOPPING = 503, "The service is being stopped."
-SECURITY = {
+MAX_REQUEST_SECONDS = 30.0  # for the whole body of a request
+MAX_SMALL_BODY_BYTES = 100_000  # where no files are uploaded
+MAX_UPLOADS_UNDER_WAY = 5  # all bodies under way together, as a multiple of MAX_UPLOAD_BYTES
+GRACE_SECONDS = 0.4  # for what is under way when the service stops
+WRONG_HOST = "This service answers to localhost only; list other names for it in ALLOWED_HOSTS."
+CROSS_SITE = "Pages of other sites may not change anything here; list the origin in CORS_ORIGINS to allow it."
+TOO_SLOW = 408, f"The body of the request did not arrive within {MAX_REQUEST_SECONDS:g} s; send it again."
+TOO_MANY_UPLOADS = 503, "Too many uploads are coming in; try again in a moment.", {"Retry-After": "10"}
+STOPPING = 503, "The service is stopping."
+SECURITY_HEADERS = {
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-NO_CONTENT = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-# The page needs its own script and style, this service and TMDB's posters; FastAPI's /docs is from a CDN.
-MAY_LOAD = {
-    "/": f"{NO_CONTENT}; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; "
+LOAD_NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+# The page loads its own script and style, this service, and posters from TMDB; /docs loads from a CDN.
+CONTENT_POLICIES = {
+    "/": f"{LOAD_NOTHING}; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; "
     "img-src https://image.tmdb.org data:",
-    "/docs": f"{NO_CONTENT}; script-src 'unsafe-inline' https://cdn.jsdelivr.net; connect-src 'self'; "
+    "/docs": f"{LOAD_NOTHING}; script-src 'unsafe-inline' https://cdn.jsdelivr.net; connect-src 'self'; "
     "style-src https://cdn.jsdelivr.net 'unsafe-inline'; img-src https://fastapi.tiangolo.com data:",
 }
 
 
 class Guard:
-    """Stands before every request: where it comes from, how much it brings, how long that may take.
-
-    A browser sends what any page tells it to, even to localhost. So the Host has to be this machine or an
-    allowed name, whatever other name was made to lead here; and what changes something has to come from the
-    service's own page, from one of CORS_ORIGINS, or from no browser at all.
-    """
+    """ASGI middleware, outermost in the app, so that framework errors get its headers, too."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app, self._settings = app, settings
@@ -3301,7 +3133,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers, send = Headers(scope=scope), partial(self._secured, send, scope["path"])
-        if not all(map(self._is_ours, headers.getlist("host") or [""])):
+        if not all(map(self._is_known_host, headers.getlist("host") or [""])):
             await _refusal(421, WRONG_HOST)(scope, receive, send)
         elif scope["method"] not in SAFE_METHODS and not self._may_change(headers):
             await _refusal(403, CROSS_SITE)(scope, receive, send)
@@ -3309,13 +3141,13 @@ class Guard:
             await self._cors(scope, receive, send)
 
     def stop(self) -> None:
-        """What is under way ends soon, be it a stalled upload or a download that nobody reads."""
+        """Ends what is under way soon, even a stalled upload or a download that nobody reads."""
         self.stopping = True
         for exchange in self.under_way:
             if not exchange.limit.expired():
                 exchange.limit.reschedule(asyncio.get_running_loop().time() + GRACE_SECONDS)
 
-    def _is_ours(self, host: str) -> bool:
+    def _is_known_host(self, host: str) -> bool:
         name = re.sub(r":[0-9]*$", "", host.lower())
         if name == "localhost" or name in self._settings.allowed_hosts:
             return True
@@ -3333,13 +3165,13 @@ class Guard:
 
     async def _secured(self, send: Send, path: str, message: Message) -> None:
         if message["type"] == "http.response.start":
-            policy = {"Content-Security-Policy": MAY_LOAD.get(path, NO_CONTENT)}
-            MutableHeaders(scope=message).update(SECURITY | policy)
+            policy = {"Content-Security-Policy": CONTENT_POLICIES.get(path, LOAD_NOTHING)}
+            MutableHeaders(scope=message).update(SECURITY_HEADERS | policy)
         await send(message)
 
     async def _within_limits(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(self, scope, receive, send)
-        if int(Headers(scope=scope).get("content-length", 0)) > exchange.most:
+        if int(Headers(scope=scope).get("content-length", 0)) > exchange.max_bytes:
             await _refusal(413, exchange.too_large)(scope, receive, send)
             return
         try:
@@ -3356,28 +3188,31 @@ class Guard:
 
 
 class Exchange:
-    """A request under way: how much of it has come, until when it may take, and whether it is answered."""
+    """A request under way: how much of it has arrived, how long it may take, whether it is being answered."""
 
     def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
         self._guard, self._receive, self._send = guard, receive, send
-        self.limit = asyncio.timeout(None if scope["method"] in SAFE_METHODS else BODY_SECONDS)
-        self.most, self.too_large = SMALL_BODY_BYTES, f"The body is over {SMALL_BODY_BYTES:,} bytes."
+        self.limit = asyncio.timeout(None if scope["method"] in SAFE_METHODS else MAX_REQUEST_SECONDS)
+        self.max_bytes, self.too_large = (
+            MAX_SMALL_BODY_BYTES,
+            f"The body is over {MAX_SMALL_BODY_BYTES:,} bytes.",
+        )
         if scope["path"] == "/api/upload":
-            self.most = guard.max_upload_bytes
-            self.too_large = f"The upload is over {self.most:,} bytes (MAX_UPLOAD_BYTES)."
-        self.taken = 0
+            self.max_bytes = guard.max_upload_bytes
+            self.too_large = f"The upload is over {self.max_bytes:,} bytes (MAX_UPLOAD_BYTES)."
+        self.received = 0
         self.answering = False
 
     async def receive(self) -> Message:
         message = await self._receive()
-        self.taken += len(message.get("body", b""))
-        if self.taken > self.most and self.answering:
+        self.received += len(message.get("body", b""))
+        if self.received > self.max_bytes and self.answering:
             return {"type": "http.disconnect"}
-        if self.taken > self.most:
+        if self.received > self.max_bytes:
             raise HTTPException(413, self.too_large)
-        held = sum(each.taken for each in self._guard.under_way) if self.taken else 0
-        if held > BODIES_HELD * self._guard.max_upload_bytes:
-            raise HTTPException(*CROWDED)
+        under_way = sum(each.received for each in self._guard.under_way) if self.received else 0
+        if under_way > MAX_UPLOADS_UNDER_WAY * self._guard.max_upload_bytes:
+            raise HTTPException(*TOO_MANY_UPLOADS)
         if not message.get("more_body") and not self._guard.stopping:
             self.limit.reschedule(None)
         return message
@@ -3388,12 +3223,352 @@ class Exchange:
 
 
 def _refusal(status: int, detail: str) -> JSONResponse:
-    """Closes the connection only where no body comes: to close it on one that does hides the answer."""
+    """Closes the connection only after a 408: closing it while a body arrives would hide the answer."""
     return JSONResponse({"detail": detail}, status, {"Connection": "close"} if status == 408 else None)
 
 
+# === Routes ===================================================================
+# The calls of the API, a few lines each. Their docstrings are what /docs shows.
+
+
+@dataclass
+class Service:
+    """What the lifespan owns, and routes use."""
+
+    settings: Settings
+    matcher: Matcher
+    store: SessionStore
+    started_at: float = field(default_factory=time.monotonic)
+    reading: asyncio.Lock = field(default_factory=asyncio.Lock)  # one upload is parsed at a time
+
+    async def read(self, files: list[UploadFile]) -> Export:
+        async with self.reading:
+            contents = [(_file_name(file), await file.read()) for file in files]
+            return await asyncio.to_thread(parse_export, contents, self.settings.max_films)
+
+
+def _file_name(file: UploadFile) -> str:
+    """Its end, which tells the kind. A client may choose a charset that cannot be sent back."""
+    return (file.filename or "").encode("utf-8", "replace").decode()[-100:]
+
+
+async def service_of(request: Request) -> Service:
+    return cast(Service, request.app.state.service)
+
+
+TheService = Annotated[Service, Depends(service_of)]
+SessionId = Annotated[str, InPath(description="From the answer to the upload.", examples=[EXAMPLE_ID])]
+
+
+async def session_of(session_id: SessionId, service: TheService) -> Session:
+    return service.store.get(session_id)
+
+
+TheSession = Annotated[Session, Depends(session_of)]
+MovieId = Annotated[int, InPath(description="The film's number in this session.", examples=[7])]
+
+
+async def film_of(session: TheSession, movie_id: MovieId) -> Film:
+    return session.film(movie_id)
+
+
+TheFilm = Annotated[Film, Depends(film_of)]
+
+
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    content = {"application/json": {"schema": ErrorView.model_json_schema()}}
+    return {status: {"description": STATUS_MEANINGS[status], "content": content} for status in statuses}
+
+
+INDEX_HTML = Path(__file__).with_name("index.html")
+PAGINATION_HEADERS = {
+    "X-Total-Count": {
+        "description": "How many films match, on all pages.",
+        "schema": {"type": "integer"},
+    },
+    "Link": {
+        "description": 'The next page, `<…>; rel="next"`, if there is one.',
+        "schema": {"type": "string"},
+    },
+}
+STATUS_MEANINGS = {
+    400: "The body cannot be used. For an upload, the detail says why, file by file",
+    403: "Pages of other sites may not change anything here",
+    404: "No such session (it may have expired), no such film in it, or no such id at TMDB",
+    408: "The body did not arrive in time",
+    409: "The session's films are still being looked up",
+    413: "Too many bytes or too many films",
+    421: "The Host is neither this machine nor one of ALLOWED_HOSTS",
+    422: "The request is not as described here. The detail says where",
+    502: "TMDB gave no usable answer, or rejects the key. Nothing was changed",
+    503: "No room for another session now. Retry-After says when to try again",
+}
+IMPORT_CONTENT = {
+    "description": "A CSV, or a ZIP of them",
+    "content": {"text/csv": {}, "application/zip": {}},
+}
+CHANGE_ERRORS = error_responses(403, 408, 413)
+
+
+def _links(*operations: str, **parameters: str) -> dict[str, Any]:
+    """The calls that an answer leads to, for programs that read the API's description."""
+    return {"links": {name: {"operationId": name, "parameters": parameters} for name in operations}}
+
+
+UPLOAD_LINKS = _links(
+    *("read_session", "follow_session", "read_movies", "read_statistics", "retry_session", "download_movies"),
+    *("download_matches", "download_letterboxd", "delete_session"),
+    session_id="$response.body#/session_id",
+)
+MOVIES_LINKS = _links(
+    *("read_movie", "correct_match", "clear_match"),
+    session_id="$request.path.session_id",
+    movie_id="$response.body#/0/movie_id",
+)
+routes = APIRouter(responses=error_responses(421))
+of_session = APIRouter(
+    prefix="/api/session/{session_id}", tags=["sessions"], responses=error_responses(404, 421, 422)
+)
+
+
+CORRECTION_SECONDS = 20  # how long a correction waits for TMDB, and as long again for a collection
+
+
+class CSVResponse(StreamingResponse):
+    media_type = "text/csv"
+
+
+def _attachment(name: str) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="{name}"'}
+
+
+@routes.post(
+    "/api/upload",
+    summary="Upload an export",
+    status_code=201,
+    tags=["sessions"],
+    responses=CHANGE_ERRORS | error_responses(400, 422, 503) | {201: UPLOAD_LINKS},
+)
+async def upload(
+    files: Annotated[
+        list[UploadFile], File(description="The ZIP, or CSVs from it. Repeat the field for more files.")
+    ],
+    service: TheService,
+    response: Response,
+) -> UploadView:
+    """The ZIP exactly as Letterboxd exports it, or any of its CSVs, one or many.
+
+    Answers at once. The films can be read immediately and are looked up in TMDB in the background. Poll
+    `/api/session/{session_id}` for the progress.
+    """
+    service.store.check_room()
+    session = service.store.create(await service.read(files))
+    start_enrichment(session, service.matcher)
+    response.headers["Location"] = f"/api/session/{session.session_id}"
+    return UploadView.model_validate(session)
+
+
+@of_session.get("", summary="The progress of a session")
+async def read_session(session: TheSession) -> SessionView:
+    """Read from memory, so poll as often as you like. Every film ends up enriched, not found or failed."""
+    return SessionView.model_validate(session)
+
+
+@of_session.get("/events", summary="Follow a session", response_class=EventSourceResponse)
+async def follow_session(session: TheSession) -> AsyncIterator[ServerSentEvent]:
+    """Server-sent events: `progress` at once and after changes, up to four per second, then one `end`.
+
+    The data of each event is what `/api/session/{session_id}` returns. The more followers a session has, the
+    rarer its events. Close your `EventSource` on `end`, or it will connect again.
+    """
+    async for _ in session.changes():
+        yield ServerSentEvent(event="progress", raw_data=progress_json(session))
+    yield ServerSentEvent(event="end", raw_data=progress_json(session))
+
+
+@of_session.get(
+    "/movies", summary="A session's films", responses={200: {"headers": PAGINATION_HEADERS} | MOVIES_LINKS}
+)
+def read_movies(
+    session: TheSession, query: Annotated[MovieQuery, Query()], request: Request, response: Response
+) -> list[MovieView]:
+    """Watched films first (latest viewing first), then liked ones, then those only on the watchlist.
+
+    The order does not change while films are looked up. `X-Total-Count` is the number of matching films, and
+    `Link` leads to the next page.
+    """
+    films, after = query.select(session.export.films), query.skip + query.limit
+    response.headers["X-Total-Count"] = str(len(films))
+    if after < len(films):
+        next_page = request.url.include_query_params(skip=after, limit=query.limit)
+        response.headers["Link"] = f'<{next_page.path}?{next_page.query}>; rel="next"'
+    return [movie_view(film) for film in films[query.skip : after]]
+
+
+@of_session.get("/movies/{movie_id}", summary="One film, with its viewings and candidates")
+async def read_movie(film: TheFilm) -> MovieDetail:
+    """With all viewings, and the candidates that TMDB's search returned, with their scores."""
+    return movie_detail(film)
+
+
+@of_session.put(
+    "/movies/{movie_id}/match", summary="Correct a match", responses=CHANGE_ERRORS | error_responses(400, 502)
+)
+async def correct_match(
+    session: TheSession, film: TheFilm, choice: Choice, service: TheService
+) -> MovieDetail:
+    """Says which movie the film is. Works while films are being looked up, too.
+
+    The correction also applies to later uploads of the same film, until the service stops.
+    """
+    try:
+        async with asyncio.timeout(CORRECTION_SECONDS):
+            movie = await service.matcher.tmdb.movie(*choice.tmdb)
+    except TimeoutError:
+        raise TMDBUnavailable("TMDB does not answer now; correct the match later.") from None
+    correct(session, film, movie, service.matcher)
+    if session.task is None:  # otherwise the task will, at its end
+        await read_collections(session, service.matcher.tmdb, CORRECTION_SECONDS)
+    return movie_detail(film)
+
+
+@of_session.delete(
+    "/movies/{movie_id}/match", summary="Clear a wrong match", status_code=204, responses=CHANGE_ERRORS
+)
+async def clear_match(session: TheSession, film: TheFilm, service: TheService) -> None:
+    """Makes the film `not_found`, which no retry changes. Applies to later uploads like a correction."""
+    correct(session, film, None, service.matcher)
+
+
+@of_session.get("/stats", summary="Statistics", description=WHAT_COUNTS, response_model=Statistics)
+def read_statistics(
+    session: TheSession,
+    year: Annotated[int | None, Query(ge=1, le=9999, description="One year of the diary.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="The maximum length of a list.")] = 10,
+) -> Response:
+    numbers = statistics(session.export.films, session.collections, year, limit)
+    return Response(STATISTICS.dump_json(numbers), media_type="application/json")
+
+
+@of_session.post(
+    "/retry",
+    summary="Retry films without a match",
+    status_code=202,
+    responses=CHANGE_ERRORS | error_responses(409),
+)
+async def retry_session(session: TheSession, service: TheService) -> SessionView:
+    """Looks up all failed and not-found films again, except those cleared by hand."""
+    retry(session, service.matcher)
+    return SessionView.model_validate(session)
+
+
+@of_session.get("/movies.csv", summary="The films as CSV", response_class=CSVResponse)
+def download_movies(session: TheSession) -> CSVResponse:
+    """One line per film, with the fields of the JSON as columns. Lists are separated by commas.
+
+    Safe in a spreadsheet: a cell that starts like a formula has a space in front.
+    """
+    chunks = csv_chunks(session.export.films, movie_row)
+    return CSVResponse(chunks, headers=_attachment("movies.csv"))
+
+
+@of_session.get("/matches.csv", summary="The match report", response_class=CSVResponse)
+def download_matches(session: TheSession) -> CSVResponse:
+    """One line per film: what it was matched with, why, and what else was considered."""
+    chunks = csv_chunks(session.export.films, match_row)
+    return CSVResponse(chunks, headers=_attachment("matches.csv"))
+
+
+@of_session.get(
+    "/letterboxd.csv",
+    summary="Letterboxd's import format",
+    response_class=CSVResponse,
+    responses={200: IMPORT_CONTENT},
+)
+def download_letterboxd(
+    session: TheSession,
+    in_list: Annotated[
+        Literal["watched", "watchlist"],
+        Query(
+            alias="list",
+            description="Separate files, because Letterboxd marks everything it imports as watched.",
+        ),
+    ] = "watched",
+) -> Response:
+    """One line per viewing, with TMDB's ids, to import at Letterboxd or to upload here again.
+
+    A film without a viewing, or with a rating other than its latest viewing's, has a line without a date.
+    Letterboxd imports up to 1 MB; beyond that, the answer is a ZIP of parts.
+    """
+    parts = import_csvs(session.export.films, in_list)
+    name = "letterboxd" if in_list == "watched" else "letterboxd-watchlist"
+    if len(parts) == 1:
+        return Response(parts[0], media_type=CSVResponse.media_type, headers=_attachment(f"{name}.csv"))
+    numbered = ((f"{name}-{number}.csv", part) for number, part in enumerate(parts, 1))
+    return Response(zipped(numbered), media_type="application/zip", headers=_attachment(f"{name}.zip"))
+
+
+@of_session.delete("", summary="Forget a session", status_code=204, responses=CHANGE_ERRORS)
+async def delete_session(session_id: SessionId, service: TheService) -> None:
+    """Stops its work and frees its memory. Corrections are kept."""
+    await service.store.delete(session_id)
+
+
+@routes.get("/health", summary="The state of the service", tags=["service"])
+async def health(service: TheService) -> HealthView:
+    """For whoever runs the service. Asks TMDB whether it accepts the key until it does."""
+    tmdb = service.matcher.tmdb
+    if tmdb.key_state in ("unchecked", "rejected"):
+        await tmdb.check_key()
+    return HealthView(
+        sessions=len(service.store),
+        memory_bytes=service.store.memory_bytes,
+        tmdb_key=tmdb.key_state,
+        uptime_seconds=round(time.monotonic() - service.started_at, 1),
+    )
+
+
+@routes.get("/", include_in_schema=False)
+async def page() -> FileResponse:
+    return FileResponse(INDEX_HTML)
+
+
+async def show_error(_: Request, error: Exception) -> JSONResponse:
+    """Shows every error as a sentence, in our own words if the framework's say too little."""
+    status, detail, headers = 500, "An error occurred in this service; its log says more.", None
+    if isinstance(error, ServiceError):
+        status, detail, headers = error.status, str(error), error.headers
+    elif isinstance(error, RequestValidationError):
+        status, detail = 422, "; ".join(map(_request_problem, error.errors())) + "."
+    elif isinstance(error, HTTPException):
+        status, detail = error.status_code, HTTP_ERRORS.get(error.detail, error.detail)
+        headers = dict(error.headers or {})
+    return JSONResponse({"detail": detail}, status, headers)
+
+
+HTTP_ERRORS = {
+    "Invalid multipart data.": "The body is not the form that `curl -F files=@export.zip` sends.",
+    "There was an error parsing the body": "The body is not what /docs describes for this address.",
+    "Not Found": "There is nothing at this address; /docs lists all addresses.",
+    "Method Not Allowed": "This address takes other methods; /docs lists them.",
+}
+
+
+def _request_problem(error: Any) -> str:
+    name = ".".join(part for part in error["loc"][1:] if isinstance(part, str)) or "body"
+    if name == "files":
+        return "files: upload the export under this name, as `curl -F files=@export.zip` does"
+    if name == "body" and error["type"] != "value_error":
+        return "body: send a JSON object, with the header Content-Type: application/json"
+    return f"{name}: {error['msg'].removeprefix('Value error, ')}"
+
+
+# === App ======================================================================
+# The app and its life: the lifespan opens what lives as long as the process, and closes it in reverse order.
+
+
 class ShortIds(logging.Filter):
-    """Shortens the session ids in uvicorn's access log: a whole one opens the session."""
+    """Shortens session ids in uvicorn's access log, since whoever knows an id can read the session."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
@@ -3406,12 +3581,12 @@ class ShortIds(logging.Filter):
 
 @contextlib.contextmanager
 def on_signals(call: Callable[[], None]) -> Iterator[None]:
-    """Calls `call` in the event loop before what SIGINT and SIGTERM do anyway.
+    """On SIGINT and SIGTERM, calls `call` in the event loop before the usual handler.
 
-    uvicorn waits for open streams before it ends the lifespan, so they have to hear of the end from here.
+    uvicorn waits for open streams before it ends the lifespan, so they must learn of the end from here.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # no signal arrives here
+        yield  # signals only reach the main thread
         return
     loop = asyncio.get_running_loop()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -3424,7 +3599,7 @@ def on_signals(call: Callable[[], None]) -> Iterator[None]:
     for number, handler in handlers.items():
         signal.signal(number, handle)
         if isinstance(server := getattr(handler, "__self__", None), uvicorn.Server):
-            # Naughty, but a client that does not read its download would keep the service alive for ever.
+            # Naughty, but otherwise an unread download would keep the service alive forever.
             server.config.timeout_graceful_shutdown = server.config.timeout_graceful_shutdown or 1
     try:
         yield
@@ -3433,14 +3608,27 @@ def on_signals(call: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def refuse_workers(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
+    """Raises SystemExit if several workers are asked for: each would know only some of the sessions."""
+    given = re.findall(r" (?:--workers[= ]|-w[= ]?)(\d+)", " ".join(arguments))
+    asked = given[-1] if given else environ.get("WEB_CONCURRENCY", "")
+    if asked.isdecimal() and int(asked) > 1:
+        sys.stderr.write(
+            "Sessions are in the memory of one process, so with several workers most requests would miss "
+            "theirs. Start one worker, without --workers and WEB_CONCURRENCY.\n"
+        )
+        raise SystemExit(uvicorn.config.STARTUP_FAILURE)  # then uvicorn starts no further worker
+
+
 @contextlib.asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    refuse_workers(sys.argv, os.environ)
     settings: Settings = app.state.settings
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     log.setLevel(settings.log_level)
-    # By default Python looks for garbage cycles after every 700 objects, in the end through every film held;
-    # statistics of 7,000 films took half as long again. So: seldom, but never so much that the loop stands
-    # still, 1 ms for the young objects, 5 ms for the middle ones.
+    # By default Python looks for garbage cycles after every 700 new objects, and now and then through every
+    # film in memory, which made statistics of 7,000 films take half as long again. Looking less often, but
+    # never at so much that the loop stalls, takes 1 ms for young objects and 5 ms for middle-aged ones.
     gc.set_threshold(5_000, 5, 400)
     access, short_ids = logging.getLogger("uvicorn.access"), ShortIds()
     access.addFilter(short_ids)
@@ -3449,8 +3637,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         SessionStore(settings.session_ttl_seconds, settings.max_sessions, settings.max_memory_bytes) as store,
     ):
         if tmdb.key_state == "missing":
-            log.warning("no TMDB_API_KEY is set: films are read from the export and not looked up")
-        app.state.service = Service(settings, tmdb, store)
+            log.warning("no TMDB_API_KEY is set: exports are read, but no film is looked up")
+        app.state.service = Service(settings, Matcher(tmdb), store)
 
         def stop() -> None:
             store.end_streams()
@@ -3459,6 +3647,17 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with on_signals(stop):
             yield
     access.removeFilter(short_ids)
+
+
+ABOUT = """Upload a Letterboxd export, follow its session, read its films and statistics, correct matches and
+download the result. [The page](/) does it all for you.
+
+    curl -F files=@letterboxd-me-2026-01-01-00-00-utc.zip localhost:8000/api/upload
+    curl localhost:8000/api/session/SESSION_ID
+    curl localhost:8000/api/session/SESSION_ID/movies
+
+Sessions are kept in memory and forgotten an hour after their films have been looked up.
+This product uses the TMDB API but is not endorsed or certified by TMDB."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -3477,35 +3676,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.include_router(routes)
     app.include_router(of_session)
-    # Outermost, so that errors of the framework have its headers too; add_middleware would put it further in.
+    # add_middleware would put it inside the handler of framework errors.
     app.state.guard = app.middleware_stack = Guard(app.build_middleware_stack(), settings)
     return app
 
 
-ABOUT = """Upload a Letterboxd export, follow its session, read its films and statistics, correct and download
-them; or let [the page](/) do it.
-
-    curl -F files=@letterboxd-me-2026-01-01-00-00-utc.zip localhost:8000/api/upload
-    curl localhost:8000/api/session/SESSION_ID
-    curl localhost:8000/api/session/SESSION_ID/movies
-
-A session is kept in memory and forgotten an hour after its films have been looked up.
-This product uses the TMDB API but is not endorsed or certified by TMDB."""
-
-
-def refuse_workers(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
-    """Each worker would know some of the sessions only."""
-    told = re.findall(r" (?:--workers[= ]|-w[= ]?)(\d+)", " ".join(arguments))
-    asked = told[-1] if told else environ.get("WEB_CONCURRENCY", "")
-    if asked.isdecimal() and int(asked) > 1:
-        sys.stderr.write(
-            "The sessions are in the memory of one process, so with more than one worker most requests would "
-            "miss theirs. Start it with one worker, without --workers and WEB_CONCURRENCY.\n"
-        )
-        raise SystemExit(uvicorn.config.STARTUP_FAILURE)  # at which uvicorn starts no further worker
-
-
-refuse_workers(sys.argv, os.environ)
 app = create_app(Settings.load())
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +70,41 @@ async def tmdb() -> AsyncIterator[FakeTMDB]:
         yield fake
 
 
+def settings_for(tmdb: FakeTMDB, **given: Any) -> main.Settings:
+    return main.Settings.model_validate({"tmdb_api_key": V3_KEY, "tmdb_base_url": tmdb.url} | given)
+
+
+Ask = Callable[..., Awaitable[main.Matcher]]
+
+
+@pytest.fixture
+async def ask(tmdb: FakeTMDB, clock: Clock) -> AsyncIterator[Ask]:
+    """Starts a matcher that asks the fake TMDB, with the given settings. Its waiting takes no time."""
+    async with AsyncExitStack() as opened:
+
+        async def start(**given: Any) -> main.Matcher:
+            client = main.TMDBClient(settings_for(tmdb, **given), clock, clock.sleep)
+            return main.Matcher(await opened.enter_async_context(client))
+
+        yield start
+
+
+def session_of(clock: Clock, first: int = 0, last: int | None = None) -> main.Session:
+    """A session of the sample export, or of some of its films."""
+    sample = main.parse_export([(SAMPLE.name, SAMPLE.read_bytes())])
+    return main.Session(main.Export(sample.films[first:last], sample.rows, []), 3600, clock)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.001)
+
+
 class Api(httpx.AsyncClient):
     """A client of a running service, with the two things that every journey does."""
+
+    guard: main.Guard
 
     async def upload(self, *given: tuple[str, bytes]) -> dict[str, Any]:
         response = await self.post("/api/upload", files=[("files", file) for file in given])
@@ -119,7 +152,8 @@ class Server(uvicorn.Server):
 @asynccontextmanager
 async def serving(settings: main.Settings) -> AsyncIterator[Api]:
     """The service in a real uvicorn on loopback."""
-    server = Server(uvicorn.Config(main.create_app(settings), log_config=None, lifespan="on"))
+    app = main.create_app(settings)
+    server = Server(uvicorn.Config(app, log_config=None, lifespan="on"))
     with socket.socket(proto=socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
         task = asyncio.create_task(server.serve(sockets=[listening]))
@@ -127,6 +161,7 @@ async def serving(settings: main.Settings) -> AsyncIterator[Api]:
             await asyncio.sleep(0.005)
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
         async with Api(base_url=address, timeout=30, verify=False) as api:  # TLS takes longer than the test
+            api.guard = app.state.guard
             yield api
         server.should_exit = True
         await task
@@ -158,8 +193,8 @@ async def serve(tmdb: FakeTMDB) -> AsyncIterator[Serve]:
     running = []
 
     async def start(**settings: Any) -> Api:
-        given = {"tmdb_api_key": V3_KEY, "tmdb_base_url": tmdb.url, "tmdb_requests_per_second": 10_000}
-        running.append(serving(main.Settings.model_validate(given | settings)))
+        given = {"tmdb_requests_per_second": 10_000} | settings
+        running.append(serving(settings_for(tmdb, **given)))
         return await running[-1].__aenter__()
 
     yield start

@@ -8,14 +8,12 @@ import logging
 import re
 import weakref
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Any
 
 import pytest
 
 import main
-from tests.conftest import SAMPLE, Clock
+from tests.conftest import Ask, Clock, session_of, settings_for, until
 from tests.fake_tmdb import (
     MADE_UP,
     V3_KEY,
@@ -29,28 +27,6 @@ from tests.fake_tmdb import (
     reset,
     status,
 )
-
-Ask = Callable[..., Awaitable[main.TMDBClient]]
-
-
-@pytest.fixture
-async def ask(tmdb: FakeTMDB, clock: Clock) -> AsyncIterator[Ask]:
-    """Starts a client of the fake TMDB, with the settings that are given; its waiting takes no time."""
-    async with AsyncExitStack() as opened:
-
-        async def start(**given: Any) -> main.TMDBClient:
-            settings = main.Settings.model_validate(
-                {"tmdb_api_key": V3_KEY, "tmdb_base_url": tmdb.url} | given
-            )
-            return await opened.enter_async_context(main.TMDBClient(settings, clock, clock.sleep))
-
-        yield start
-
-
-def session_of(clock: Clock, first: int = 0, last: int | None = None) -> main.Session:
-    """A session of the sample export, or of some of its films."""
-    sample = main.parse_export([(SAMPLE.name, SAMPLE.read_bytes())])
-    return main.Session(main.Export(sample.films[first:last], sample.rows, []), 3600, clock)
 
 
 def session_of_made_up(clock: Clock, numbers: range) -> main.Session:
@@ -70,12 +46,6 @@ def adds_up(session: main.Session) -> bool:
     counts = (session.enriched_count, session.not_found_count, session.failed_count)
     told = (ended["exact"] + ended["guessed"], ended["not_found"], ended["failed"])
     return counts == told and session.processed_count == sum(counts) == ended.total()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - what is waited for has no event
-            await asyncio.sleep(0.001)
 
 
 async def quiet(tmdb: FakeTMDB) -> None:
@@ -99,6 +69,7 @@ async def test_every_film_of_an_export_ends_with_an_outcome_and_a_reason(ask: As
     assert all(match.reason.endswith(".") for match in matches)
     assert all((match.movie is None) == (match.status == "not_found") for match in matches)
     assert (session.status, session.error_message, session.progress_percent) == ("completed", None, 100)
+    assert session.ended_at == clock.now
     assert adds_up(session)
 
 
@@ -117,10 +88,13 @@ async def test_progress_adds_up_while_films_are_looked_up(ask: Ask, clock: Clock
     assert len(seen) > 10
 
 
-async def test_single_worker_looks_films_up_in_their_order(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
+@pytest.mark.parametrize("connections", [1, 4])
+async def test_films_are_looked_up_in_their_order(
+    connections: int, ask: Ask, tmdb: FakeTMDB, clock: Clock
+) -> None:
     session = session_of(clock, last=12)
 
-    await main.enrich_session_async(session, await ask(tmdb_connections=1))
+    await main.enrich_session_async(session, await ask(tmdb_connections=connections))
 
     queries = [asked.query["query"] for asked in tmdb.requests if asked.path.startswith("search")]
     assert list(dict.fromkeys(queries)) == [film.title for film in session.export.films]
@@ -128,16 +102,14 @@ async def test_single_worker_looks_films_up_in_their_order(ask: Ask, tmdb: FakeT
 
 async def test_small_session_does_not_wait_behind_a_large_one(clock: Clock) -> None:
     async with FakeTMDB(made_up(330)) as tmdb, AsyncExitStack() as opened:
-        given = {"tmdb_api_key": V3_KEY, "tmdb_base_url": tmdb.url, "tmdb_connections": 5}
-        client = await opened.enter_async_context(
-            main.TMDBClient(main.Settings.model_validate(given), clock, clock.sleep)
-        )
+        client = main.TMDBClient(settings_for(tmdb, tmdb_connections=5), clock, clock.sleep)
+        matcher = main.Matcher(await opened.enter_async_context(client))
         large, small = (session_of_made_up(clock, numbers) for numbers in (range(300), range(300, 310)))
-        large.task = asyncio.create_task(main.enrich_session_async(large, client))
+        large.task = asyncio.create_task(main.enrich_session_async(large, matcher))
         await until(lambda: large.processed_count >= 20)
         before = large.processed_count
 
-        await main.enrich_session_async(small, client)
+        await main.enrich_session_async(small, matcher)
 
         assert small.enriched_count == 10
         assert large.processed_count - before < 60
@@ -147,27 +119,29 @@ async def test_small_session_does_not_wait_behind_a_large_one(clock: Clock) -> N
 # --- Failures
 
 
-async def test_refusal_of_a_film_is_its_own(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
-    tmdb.faults.append(status(400))
+@pytest.mark.parametrize("refusal", [400, 422])
+async def test_refusal_of_a_film_is_its_own(refusal: int, ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
+    tmdb.faults.append(status(refusal))
     session = session_of(clock, last=4)
 
     await main.enrich_session_async(session, await ask(tmdb_connections=1))
 
     assert outcomes(session) == ["failed", "exact", "exact", "exact"]
     assert (session.status, session.error_message) == ("completed", None)
-    assert session.export.films[0].match.reason == "TMDB refused the request with status 400."
+    assert session.export.films[0].match.reason == f"TMDB refused the request with status {refusal}."
+    assert adds_up(session)
 
 
 async def test_what_failed_is_asked_again_without_redoing_the_rest(
     ask: Ask, tmdb: FakeTMDB, clock: Clock
 ) -> None:
     tmdb.faults.append(status(400))
-    client = await ask(tmdb_connections=1)
-    await main.enrich_session_async(session_of(clock, last=10), client)
+    matcher = await ask(tmdb_connections=1)
+    await main.enrich_session_async(session_of(clock, last=10), matcher)
     tmdb.requests.clear()
 
     again = session_of(clock, last=10)
-    await main.enrich_session_async(again, client)
+    await main.enrich_session_async(again, matcher)
 
     assert again.enriched_count == 10
     assert [asked.path for asked in tmdb.requests] == ["search/movie", "movie/27205"]
@@ -194,12 +168,12 @@ async def test_rejected_key_ends_the_session_at_once(
 async def test_key_that_is_revoked_ends_the_next_session_and_leaves_the_last(
     ask: Ask, tmdb: FakeTMDB, clock: Clock
 ) -> None:
-    client = await ask()
+    matcher = await ask()
     before, after = session_of(clock, last=5), session_of(clock, first=5)
-    await main.enrich_session_async(before, client)
+    await main.enrich_session_async(before, matcher)
     tmdb.key, tmdb.requests[:] = "another", []
 
-    await main.enrich_session_async(after, client)
+    await main.enrich_session_async(after, matcher)
 
     assert (before.status, after.status) == ("completed", "failed")
     assert before.enriched_count == 5
@@ -216,14 +190,15 @@ async def test_no_key_completes_from_the_export_alone_and_says_so(
     await main.enrich_session_async(session, await ask(tmdb_api_key=""))
 
     assert (session.status, session.processed_count, session.progress_percent) == ("completed", 159, 100)
-    assert "TMDB_API_KEY" in (session.error_message or "")
-    assert all("TMDB_API_KEY" in film.match.reason for film in session.export.films)
+    assert session.failed_count == 159
+    assert session.error_message == "No TMDB_API_KEY is set, so no film was looked up."
+    assert {film.match.reason for film in session.export.films} == {session.error_message}
     assert [(film.title, film.rating, film.viewings) for film in session.export.films] == logged
     assert adds_up(session)
     assert tmdb.calls() == 0
 
 
-class Buggy(main.TMDBClient):
+class Buggy(main.Matcher):
     async def find(self, film: main.Film) -> main.Match:
         raise ZeroDivisionError("a detail of the inside")
 
@@ -233,7 +208,8 @@ async def test_bug_ends_the_session_with_a_sentence_and_a_traceback_in_the_log(
 ) -> None:
     session = session_of(clock, last=5)
 
-    await main.enrich_session_async(session, Buggy(main.Settings.model_validate({"tmdb_api_key": V3_KEY})))
+    client = main.TMDBClient(main.Settings.model_validate({"tmdb_api_key": V3_KEY}))
+    await main.enrich_session_async(session, Buggy(client))
 
     assert session.status == "failed"
     assert session.error_message
@@ -247,9 +223,9 @@ async def test_bug_ends_the_session_with_a_sentence_and_a_traceback_in_the_log(
 
 
 async def test_cancelled_session_leaves_its_films_as_they_are(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
-    client = await ask(tmdb_connections=2)
+    matcher = await ask(tmdb_connections=2)
     session = session_of(clock)
-    task = session.task = asyncio.create_task(main.enrich_session_async(session, client))
+    task = session.task = asyncio.create_task(main.enrich_session_async(session, matcher))
     await until(lambda: session.processed_count >= 10)
 
     await session.stop()
@@ -265,10 +241,10 @@ async def test_cancelled_session_leaves_its_films_as_they_are(ask: Ask, tmdb: Fa
 async def test_session_that_is_cancelled_does_not_disturb_its_twin(
     ask: Ask, tmdb: FakeTMDB, clock: Clock
 ) -> None:
-    client = await ask(tmdb_connections=4)
+    matcher = await ask(tmdb_connections=4)
     left, stays = session_of(clock, last=30), session_of(clock, last=30)
-    left.task = asyncio.create_task(main.enrich_session_async(left, client))
-    work = asyncio.create_task(main.enrich_session_async(stays, client))
+    left.task = asyncio.create_task(main.enrich_session_async(left, matcher))
+    work = asyncio.create_task(main.enrich_session_async(stays, matcher))
     await until(lambda: stays.processed_count >= 5)
 
     await left.stop()
@@ -276,16 +252,6 @@ async def test_session_that_is_cancelled_does_not_disturb_its_twin(
 
     assert stays.status == "completed"
     assert stays.enriched_count + stays.not_found_count == 30
-
-
-async def test_session_that_is_cancelled_before_its_first_step_ends_quietly(ask: Ask, clock: Clock) -> None:
-    session = session_of(clock)
-    task = session.task = asyncio.create_task(main.enrich_session_async(session, await ask()))
-
-    await session.stop()
-
-    assert task.cancelled()
-    assert session.processed_count == 0
 
 
 async def test_hanging_tmdb_does_not_hold_a_cancelled_session(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
@@ -300,9 +266,9 @@ async def test_hanging_tmdb_does_not_hold_a_cancelled_session(ask: Ask, tmdb: Fa
 
 
 async def test_finished_task_is_dropped_and_the_session_with_it(ask: Ask, clock: Clock) -> None:
-    client = await ask()
+    matcher = await ask()
     session = session_of(clock, last=10)
-    session.task = asyncio.create_task(main.enrich_session_async(session, client))
+    session.task = asyncio.create_task(main.enrich_session_async(session, matcher))
     freed = weakref.ref(session.task), weakref.ref(session)
 
     await session.task
@@ -320,21 +286,35 @@ async def test_finished_task_is_dropped_and_the_session_with_it(ask: Ask, clock:
 async def test_two_sessions_of_one_export_share_their_calls(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
     await main.enrich_session_async(session_of(clock), await ask())
     alone = tmdb.calls()
-    client, twins = await ask(), [session_of(clock), session_of(clock)]
+    matcher, twins = await ask(), [session_of(clock), session_of(clock)]
 
-    await asyncio.gather(*(main.enrich_session_async(session, client) for session in twins))
+    await asyncio.gather(*(main.enrich_session_async(session, matcher) for session in twins))
 
     assert outcomes(twins[0]) == outcomes(twins[1])
     assert tmdb.calls() == 2 * alone
 
 
 async def test_sessions_share_one_record_of_a_film(ask: Ask, clock: Clock) -> None:
-    client, twins = await ask(), [session_of(clock, last=5), session_of(clock, last=5)]
+    matcher, twins = await ask(), [session_of(clock, last=5), session_of(clock, last=5)]
 
-    await asyncio.gather(*(main.enrich_session_async(session, client) for session in twins))
+    await asyncio.gather(*(main.enrich_session_async(session, matcher) for session in twins))
 
     one, other = (session.export.films for session in twins)
     assert all(a.match is b.match for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.long
+async def test_busy_tmdb_loses_no_film_and_refuses_few(tmdb: FakeTMDB) -> None:
+    # The limit is TMDB's and on TMDB's clock, so this one takes real seconds.
+    tmdb.limit_per_second = 15
+    session = session_of(Clock(), last=30)
+
+    async with main.TMDBClient(settings_for(tmdb)) as client:
+        await main.enrich_session_async(session, main.Matcher(client))
+
+    assert session.failed_count == 0
+    assert session.processed_count == session.total_movies
+    assert sum(asked.status == 429 for asked in tmdb.requests) <= 0.1 * tmdb.calls()
 
 
 # --- The log
@@ -355,12 +335,12 @@ async def test_log_tells_start_about_every_tenth_and_end(
     await main.enrich_session_async(session, await ask())
 
     start, *tenths, end = lines_of(caplog, logging.INFO)
-    assert f"{films} films" in start
+    assert start == f"[{session.short_id}] looking up {films} films"
     assert [int(number) for line in tenths for number in re.findall(r"(\d+) of", line)] == [
         films * tenth // 10 for tenth in range(1, 11)
     ]
-    assert re.search(r"completed after \d+\.\d s", end)
-    assert all(f"{count} {name}" in end for name, count in Counter(outcomes(session)).items())
+    counts = ", ".join(f"{count} {name}" for name, count in sorted(Counter(outcomes(session)).items()))
+    assert re.fullmatch(rf"\[{session.short_id}\] completed after \d+\.\d s: {counts}", end)
 
 
 async def test_log_names_sessions_by_short_id_and_films_not_at_all(

@@ -125,7 +125,7 @@ def test_damaged_zip_is_a_reason_and_the_rest_counts() -> None:
     read = main.parse_export([("broken.zip", SAMPLE.read_bytes()[:3000]), *files(watched=DUNE)])
 
     assert titles(read) == ["Dune"]
-    assert read.warnings == ["broken.zip: this ZIP has no end, so it was not downloaded or sent whole"]
+    assert read.warnings == ["broken.zip: this ZIP has no end: it was not downloaded or sent completely"]
 
 
 # --- Loose files
@@ -270,9 +270,9 @@ def test_long_uris_name_film_and_entry() -> None:
 
 
 def test_short_uri_tells_letterboxds_number() -> None:
-    assert main.letterboxd_number("https://boxd.it/2a1m") == (51518, True)
-    assert main.letterboxd_number("https://boxd.it/hTha") == (426406, True)
-    assert main.letterboxd_number("https://letterboxd.com/film/her/") is None
+    assert main.parse_short_uri("https://boxd.it/2a1m") == (51518, True)
+    assert main.parse_short_uri("https://boxd.it/hTha") == (426406, True)
+    assert main.parse_short_uri("https://letterboxd.com/film/her/") is None
 
 
 def test_diary_rating_counts_only_without_ratings_csv() -> None:
@@ -446,7 +446,12 @@ def test_import_format_gives_ids_viewings_and_ratings() -> None:
 
     film = table(header, row, name="import.csv").films[0]
 
-    assert (film.tmdb, film.imdb_id, film.rating, film.watched) == (("movie", 27205), "tt1375666", 4.5, True)
+    assert (film.tmdb_ref, film.imdb_id, film.rating, film.watched) == (
+        ("movie", 27205),
+        "tt1375666",
+        4.5,
+        True,
+    )
     assert film.viewings[0].watched_date == date(2024, 1, 2)
 
 
@@ -458,4 +463,4 @@ def test_import_with_ratings_over_five_is_out_of_ten() -> None:
 
 
 def test_import_needs_no_title() -> None:
-    assert table("tmdbID,Rating", "27205,4", name="import.csv").films[0].tmdb == ("movie", 27205)
+    assert table("tmdbID,Rating", "27205,4", name="import.csv").films[0].tmdb_ref == ("movie", 27205)

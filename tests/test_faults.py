@@ -7,35 +7,25 @@ import json
 import logging
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 from aiohttp import web
 
 import main
-from tests.conftest import SAMPLE, Clock, Serve, files
+from tests.conftest import SAMPLE, Ask, Clock, Serve, files, session_of
 from tests.fake_tmdb import FAULTS, HTML, V3_KEY, FakeTMDB, Fault, body, reset, status
-
-Ask = Callable[..., Awaitable[main.TMDBClient]]
 
 
 @pytest.fixture
-async def ask(tmdb: FakeTMDB, clock: Clock) -> AsyncIterator[Ask]:
-    """Clients of the fake TMDB on the test's clock, which give up a request after a moment."""
-    async with AsyncExitStack() as opened:
+def ask(ask: Ask) -> Ask:
+    """As everywhere, but a request is given up after a moment."""
 
-        async def start(**given: Any) -> main.TMDBClient:
-            settings = {
-                "tmdb_api_key": V3_KEY,
-                "tmdb_base_url": tmdb.url,
-                "tmdb_timeout_seconds": 0.1,
-            } | given
-            client = main.TMDBClient(main.Settings.model_validate(settings), clock, clock.sleep)
-            return await opened.enter_async_context(client)
+    def start(**given: Any) -> Awaitable[main.Matcher]:
+        return ask(**{"tmdb_timeout_seconds": 0.1} | given)
 
-        yield start
+    return start
 
 
 @pytest.fixture(autouse=True)
@@ -46,11 +36,6 @@ def no_key_in_any_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     yield
     records = [record for record in caplog.get_records("call") if not record.name.startswith("http")]
     assert V3_KEY not in "\n".join(map(logging.Formatter("%(message)s").format, records))
-
-
-def session_of(clock: Clock, first: int = 0, last: int | None = None) -> main.Session:
-    sample = main.parse_export([(SAMPLE.name, SAMPLE.read_bytes())])
-    return main.Session(main.Export(sample.films[first:last], sample.rows, []), 3600, clock)
 
 
 def outcomes(session: main.Session) -> list[tuple[str, str, int | None]]:
@@ -131,11 +116,11 @@ async def test_film_that_always_fails_fails_alone(fault: str, ask: Ask, tmdb: Fa
         asked[query] += 1
         return FAULTS[fault] if query in bad else None
 
-    tmdb.plays, client = play, await ask()
+    tmdb.plays, matcher = play, await ask()
     session = session_of(clock)
     other = session_of(clock, 60, 90)
 
-    await asyncio.gather(*(main.enrich_session_async(each, client) for each in (session, other)))
+    await asyncio.gather(*(main.enrich_session_async(each, matcher) for each in (session, other)))
 
     assert (session.status, other.status) == ("completed", "completed")
     assert other.failed_count == sum(film.title in bad for film in other.export.films)
@@ -144,7 +129,7 @@ async def test_film_that_always_fails_fails_alone(fault: str, ask: Ask, tmdb: Fa
         if film.title in bad:
             assert film.match.reason.startswith("TMDB gave no answer in ")
     times = 2 if fault == "reset" else 1  # after a reset, aiohttp asks once more by itself
-    assert {asked[query] for query in bad} == {times * main.ATTEMPTS}
+    assert {asked[query] for query in bad} == {times * main.MAX_ATTEMPTS}
 
 
 def dead(
@@ -179,11 +164,11 @@ async def test_one_question_at_a_time_asks_a_dead_tmdb(ask: Ask, tmdb: FakeTMDB,
 
 
 async def test_what_is_tried_again_waits_ever_longer(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
-    session, client = session_of(clock, last=1), await ask(tmdb_connections=1)
+    session, matcher = session_of(clock, last=1), await ask(tmdb_connections=1)
     tmdb.plays = lambda request: status(500) if "search" in request.path else None
     start = clock.now
 
-    await main.enrich_session_async(session, client)
+    await main.enrich_session_async(session, matcher)
 
     assert session.failed_count == 1
     assert 15 < clock.now - start < 70
@@ -280,10 +265,10 @@ async def test_small_session_waits_for_tmdb_too(ask: Ask, tmdb: FakeTMDB, clock:
 async def test_tmdb_that_stays_dead_ends_the_session_and_retry_finishes_it(
     fault: Fault, ask: Ask, tmdb: FakeTMDB, clock: Clock
 ) -> None:
-    session, client = session_of(clock), await ask()
+    session, matcher = session_of(clock), await ask()
     tmdb.plays = dead(clock, clock.now + 2, 1e9, fault)
 
-    await main.enrich_session_async(session, client)
+    await main.enrich_session_async(session, matcher)
 
     done = session.enriched_count
     assert session.status == "failed"
@@ -296,7 +281,7 @@ async def test_tmdb_that_stays_dead_ends_the_session_and_retry_finishes_it(
     assert sum(request.status != 200 for request in tmdb.requests) < 200
 
     tmdb.plays, tmdb.requests[:] = lambda _: None, []
-    main.retry(session, client)
+    main.retry(session, matcher)
     assert session.task
     await session.task
 
@@ -308,14 +293,14 @@ async def test_tmdb_that_stays_dead_ends_the_session_and_retry_finishes_it(
 async def test_next_session_waits_as_patiently_as_the_one_that_was_given_up(
     ask: Ask, tmdb: FakeTMDB, clock: Clock
 ) -> None:
-    client = await ask()
+    matcher = await ask()
     tmdb.plays = dead(clock, 0, 1e9)
-    await main.enrich_session_async(session_of(clock, last=30), client)
+    await main.enrich_session_async(session_of(clock, last=30), matcher)
     tmdb.plays = lambda _: None
     tmdb.faults.extend([status(500)] * 3)
 
     session = session_of(clock, last=30)
-    await main.enrich_session_async(session, client)
+    await main.enrich_session_async(session, matcher)
 
     assert (session.status, session.failed_count) == ("completed", 0)
 
@@ -336,23 +321,23 @@ async def test_no_way_to_tmdb_is_said_and_is_no_traceback(
 async def test_key_that_is_revoked_in_the_middle_keeps_what_was_done(
     ask: Ask, tmdb: FakeTMDB, clock: Clock
 ) -> None:
-    session, client = session_of(clock), await ask()
+    session, matcher = session_of(clock), await ask()
     tmdb.plays = dead(clock, clock.now + 2, 1e9, status(401))
 
-    await main.enrich_session_async(session, client)
+    await main.enrich_session_async(session, matcher)
 
     assert session.status == "failed"
     assert 10 < session.enriched_count < 150
     assert session.processed_count == session.total_movies
-    assert client.key_state == "rejected"
-    assert sum(request.status == 401 for request in tmdb.requests) <= client.workers
+    assert matcher.tmdb.key_state == "rejected"
+    assert sum(request.status == 401 for request in tmdb.requests) <= matcher.tmdb.workers
 
     tmdb.plays = lambda _: None
-    main.retry(session, client)
+    main.retry(session, matcher)
     assert session.task
     await session.task
 
-    assert (session.status, session.failed_count, client.key_state) == ("completed", 0, "accepted")
+    assert (session.status, session.failed_count, matcher.tmdb.key_state) == ("completed", 0, "accepted")
 
 
 async def test_correction_does_not_wait_for_ever(

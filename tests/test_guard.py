@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import sys
@@ -140,7 +139,7 @@ async def test_every_answer_has_the_headers_that_shut_a_browser_in(path: str, ap
 
     answer = await api.get(path.replace("/x", f"/{session_id}"))
 
-    assert {name: answer.headers[name] for name in main.SECURITY} == main.SECURITY
+    assert {name: answer.headers[name] for name in main.SECURITY_HEADERS} == main.SECURITY_HEADERS
     assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
     assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
 
@@ -160,9 +159,9 @@ async def test_refusals_and_bugs_have_them_too(serve: Serve, monkeypatch: pytest
 
     assert [answer.status_code for answer in answers] == [421, 403, 413, 405, 500, 200]
     for answer in answers:
-        assert {name: answer.headers[name] for name in main.SECURITY} == main.SECURITY
+        assert {name: answer.headers[name] for name in main.SECURITY_HEADERS} == main.SECURITY_HEADERS
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-    assert answers[4].json() == {"detail": "An error inside this service; its log says more."}
+    assert answers[4].json() == {"detail": "An error occurred in this service; its log says more."}
 
 
 # --- How much, and how long
@@ -246,7 +245,7 @@ async def test_json_that_cannot_be_read_is_the_askers_error(body: str, api: Api)
 
 
 async def test_body_that_does_not_come_is_given_up(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(main, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(main, "MAX_REQUEST_SECONDS", 0.1)
 
     answer = await raw(api, f"{UPLOAD}Content-Length: 5000\r\n\r\n".encode() + PART)
 
@@ -293,18 +292,16 @@ async def test_stalled_upload_hears_that_the_service_stops(serve: Serve) -> None
     writer.write(f"{UPLOAD}Content-Length: 5000\r\n\r\n".encode() + PART)
     await asyncio.sleep(0.1)
 
-    guards = [each for each in gc.get_objects() if isinstance(each, main.Guard) and each.under_way]
-    for guard in guards:
-        guard.stop()
+    api.guard.stop()
     answer = await asyncio.wait_for(reader.read(2000), 5)
     await shut(writer)
 
     assert answer.startswith(b"HTTP/1.1 503")
-    assert b"The service is being stopped." in answer
+    assert b"The service is stopping." in answer
 
 
 async def test_body_that_trickles_is_given_up_too(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(main, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(main, "MAX_REQUEST_SECONDS", 0.2)
     reader, writer = await asyncio.open_connection(api.base_url.host, api.base_url.port)
     writer.write(f"{UPLOAD}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk(PART))
 
@@ -320,7 +317,7 @@ async def test_body_that_trickles_is_given_up_too(api: Api, monkeypatch: pytest.
 async def test_time_for_the_body_is_none_for_the_answer(
     api: Api, tmdb: FakeTMDB, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(main, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(main, "MAX_REQUEST_SECONDS", 0.1)
     session = f"/api/session/{(await api.upload(WATCHED))['session_id']}"
     await api.ended(session.rpartition("/")[2])
     tmdb.latency_seconds = 0.3

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 import main
-from tests.conftest import ROOT, SAMPLE, SHARED, Api, Serve, files, process
+from tests.conftest import ROOT, SAMPLE, SHARED, Api, Serve, files, process, until
 from tests.fake_tmdb import V3_KEY, FakeTMDB, free_port, made_up, status, words
 
 SAMPLE_FILE = (SAMPLE.name, SAMPLE.read_bytes())
@@ -55,12 +55,6 @@ async def movie_id(api: Api, session: str, title: str) -> int:
 
 async def match_url(api: Api, session: str, title: str) -> str:
     return f"{session}/movies/{await movie_id(api, session, title)}/match"
-
-
-async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not true():  # noqa: ASYNC110 - what is waited for has no event
-            await asyncio.sleep(0.005)
 
 
 # --- Finding films
@@ -258,7 +252,7 @@ async def test_id_that_tmdb_does_not_know_is_a_404_and_nothing_changes(api: Api)
     response = await api.put(f"{session}/movies/1/match", json={"tmdb_id": PARASITE_ID, "tmdb_type": "tv"})
 
     assert response.status_code == 404
-    assert response.json()["detail"].startswith("TMDB has no record of that id and type")
+    assert response.json()["detail"].startswith("TMDB has no record with that id and type")
     assert (await get(api, f"{session}/movies/1"), await get(api, session)) == before
 
 
@@ -365,7 +359,7 @@ async def test_cleared_match_is_gone_for_good(api: Api, tmdb: FakeTMDB) -> None:
 async def test_cleared_match_stays_cleared_when_decisions_are_forgotten(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(main, "DECISIONS", 0)
+    monkeypatch.setattr(main, "MAX_CORRECTIONS", 0)
     session = await done(api, *files(watched=INCEPTION))
     await api.delete(f"{session}/movies/1/match")
 
@@ -376,7 +370,7 @@ async def test_cleared_match_stays_cleared_when_decisions_are_forgotten(
 
 
 async def test_latest_decisions_are_remembered(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(main, "DECISIONS", 2)
+    monkeypatch.setattr(main, "MAX_CORRECTIONS", 2)
     session = await done(api, *files(watched=f"{INCEPTION}\n{PARASITE}\n{CHERNOBYL}"))
     for number in (1, 2, 1, 3):
         await api.delete(f"{session}/movies/{number}/match")
@@ -779,7 +773,7 @@ async def test_cleared_film_that_only_its_id_names_is_not_lost(api: Api) -> None
 
     back = main.parse_export([("letterboxd.csv", (await api.get(f"{session}/letterboxd.csv")).content)])
 
-    assert [(film.tmdb, film.rating) for film in back.films] == [(("movie", 27205), 2)]
+    assert [(film.tmdb_ref, film.rating) for film in back.films] == [(("movie", 27205), 2)]
 
 
 async def test_rating_of_an_empty_review_does_not_become_the_films(api: Api) -> None:
@@ -811,7 +805,7 @@ async def test_films_that_only_their_ids_tell_apart_stay_two(header: str, api: A
     for name in ("letterboxd", "movies"):
         back = main.parse_export([(f"{name}.csv", (await api.get(f"{session}/{name}.csv")).content)])
 
-        assert [film.tmdb for film in back.films] == [("movie", 438631), ("movie", 841)], name
+        assert [film.tmdb_ref for film in back.films] == [("movie", 438631), ("movie", 841)], name
 
 
 async def test_series_has_no_number_that_letterboxd_takes_for_a_film(api: Api) -> None:
@@ -880,7 +874,7 @@ async def test_other_downloads_can_be_uploaded_too(name: str, api: Api) -> None:
         (f.title, f.year, f.watched, f.liked, f.watchlist) for f in films if f.watched
     ]
     assert len(back.films) == len(films)
-    assert next(film.tmdb for film in back.films if film.title == "Chernobyl") == ("tv", 87108)
+    assert next(film.tmdb_ref for film in back.films if film.title == "Chernobyl") == ("tv", 87108)
 
 
 async def test_what_letterboxd_would_not_take_comes_in_parts(api: Api) -> None:
@@ -954,7 +948,7 @@ async def test_csvs_of_the_real_export_open_in_pandas(serve: Serve) -> None:
 
 async def test_readme_example_finds_the_guessed_fixes_one_and_downloads(serve: Serve) -> None:
     readme = (ROOT / "README.md").read_text("utf-8").replace("\\\n", " ")
-    example = readme.partition("### Mend what is wrong")[2].partition("\n## ")[0]
+    example = readme.partition("### Correct matches and download")[2].partition("\n## ")[0]
     calls = re.findall(r"^curl (.*?)'?localhost:8000(/[^\s']+)'?$", example, re.MULTILINE)
     assert len(calls) == 5
     api = await serve()

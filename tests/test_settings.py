@@ -4,9 +4,12 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 import main
 
@@ -29,15 +32,36 @@ def test_blank_values_count_as_not_set() -> None:
     assert settings == main.Settings()
 
 
-def test_env_example_and_readme_list_every_setting_with_its_default() -> None:
+def shown(default: Any) -> str:
+    if isinstance(default, tuple):
+        return ",".join(default)
+    return "" if isinstance(default, SecretStr) else str(default)
+
+
+def env_example() -> str:
+    """What .env.example says, from the settings."""
+    blocks = ["# Copy to .env. Blank settings have the defaults shown. The environment wins over the file.\n"]
+    for name, field in main.Settings.model_fields.items():
+        help_lines = textwrap.wrap(str(field.description), 100, initial_indent="# ", subsequent_indent="# ")
+        blocks.append("\n".join([*help_lines, f"{name.upper()}={shown(field.default)}"]))
+    return "\n".join(blocks) + "\n"
+
+
+def readme_table() -> str:
+    """The rows of the README's table of settings."""
+    fields = main.Settings.model_fields.items()
+    rows = (f"| `{name.upper()}` | {shown(field.default)} | {field.description} |" for name, field in fields)
+    return "\n".join(rows)
+
+
+def test_env_example_and_readme_say_what_the_settings_say() -> None:
     example = (ROOT / ".env.example").read_text("utf-8")
-    readme = (ROOT / "README.md").read_text("utf-8")
 
     given = dict(re.findall(r"^([A-Z_]+)=(.*)$", example, re.MULTILINE))
 
-    assert set(given) == {name.upper() for name in main.Settings.model_fields}
+    assert example == env_example()
     assert main.Settings.load(given) == main.Settings()
-    assert all(f"`{name}`" in readme for name in given)
+    assert readme_table() in (ROOT / "README.md").read_text("utf-8")
 
 
 def test_outline_of_the_file_is_the_order_of_its_sections() -> None:
@@ -102,3 +126,10 @@ def test_wrong_value_at_start_is_no_traceback() -> None:
     assert ran.stderr.startswith("TMDB_CONNECTIONS is 'many'")
     assert "Traceback" not in ran.stderr
     assert SECRET not in ran.stderr
+
+
+if __name__ == "__main__":  # writes what the tests compare
+    (ROOT / ".env.example").write_text(env_example(), "utf-8")
+    readme = (ROOT / "README.md").read_text("utf-8")
+    table = re.compile(r"^\| `TMDB_API_KEY` \|.*?(?=\n\n)", re.MULTILINE | re.DOTALL)
+    (ROOT / "README.md").write_text(table.sub(lambda _: readme_table(), readme), "utf-8")

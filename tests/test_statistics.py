@@ -15,13 +15,13 @@ from tests.conftest import SAMPLE, Api, Serve, files
 from tests.fake_tmdb import FakeTMDB, made_up
 
 
-def label(name: str, tmdb_id: int | None = None) -> main.Label:
-    made = main.Label(name)
+def label(name: str, tmdb_id: int | None = None) -> main.TMDBName:
+    made = main.TMDBName(name)
     made.identity = tmdb_id or name
     return made
 
 
-def labels(*given: tuple[str, int]) -> tuple[main.Label, ...]:
+def labels(*given: tuple[str, int]) -> tuple[main.TMDBName, ...]:
     return tuple(label(name, tmdb_id) for name, tmdb_id in given)
 
 

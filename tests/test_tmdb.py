@@ -3,8 +3,9 @@ from __future__ import annotations
 import asyncio
 import csv
 import gzip
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -106,14 +107,16 @@ async def test_cancelled_waiters_leave_no_debt(clock: Clock) -> None:
 
 
 @pytest.fixture
-async def client(tmdb: FakeTMDB, clock: Clock) -> AsyncIterator[main.TMDBClient]:
-    async with connected(tmdb, clock) as client:
-        yield client
+async def matcher(tmdb: FakeTMDB, clock: Clock) -> AsyncIterator[main.Matcher]:
+    async with connected(tmdb, clock) as matcher:
+        yield matcher
 
 
-def connected(tmdb: FakeTMDB, clock: Clock, **settings: Any) -> main.TMDBClient:
+@asynccontextmanager
+async def connected(tmdb: FakeTMDB, clock: Clock, **settings: Any) -> AsyncIterator[main.Matcher]:
     given = {"tmdb_api_key": V3_KEY, "tmdb_base_url": tmdb.url} | settings
-    return main.TMDBClient(main.Settings.model_validate(given), clock, clock.sleep)
+    async with main.TMDBClient(main.Settings.model_validate(given), clock, clock.sleep) as client:
+        yield main.Matcher(client)
 
 
 def body(tmdb_id: int, title: str, day: str, votes: int = 100, **more: Any) -> dict[str, Any]:
@@ -124,8 +127,8 @@ def body(tmdb_id: int, title: str, day: str, votes: int = 100, **more: Any) -> d
 async def found(film: main.Film, *bodies: dict[str, Any]) -> main.Match:
     """The match of `film` where TMDB knows these bodies."""
     clock = Clock()
-    async with FakeTMDB(bodies) as tmdb, connected(tmdb, clock) as client:
-        return await client.find(film)
+    async with FakeTMDB(bodies) as tmdb, connected(tmdb, clock) as matcher:
+        return await matcher.find(film)
 
 
 NUMBERED = 320_000  # a Letterboxd number, and the TMDB id it predicts
@@ -133,9 +136,9 @@ PREDICTED = round(main.expected_tmdb_id(NUMBERED))
 
 
 async def test_title_year_and_number_make_it_exact_in_two_calls(
-    client: main.TMDBClient, tmdb: FakeTMDB
+    matcher: main.Matcher, tmdb: FakeTMDB
 ) -> None:
-    match = await client.find(main.Film("Inception", 2010, letterboxd_number=34722))
+    match = await matcher.find(main.Film("Inception", 2010, letterboxd_number=34722))
 
     assert (match.status, match.reason) == ("exact", "Title, year and Letterboxd's own number agree.")
     assert match.movie
@@ -161,7 +164,7 @@ async def test_namesakes_without_a_number_are_guessed_by_votes() -> None:
     assert match.movie
     assert match.movie.tmdb_id == 12
     assert match.status == "guessed"
-    assert "1 more of that title and year exists" in match.reason
+    assert "1 more with that title and year exists" in match.reason
 
 
 @pytest.mark.parametrize(
@@ -193,8 +196,8 @@ async def test_punctuation_and_case_do_not_count(title: str) -> None:
     assert match.movie
 
 
-async def test_another_title_is_a_doubt(client: main.TMDBClient) -> None:
-    match = await client.find(main.Film("Glass Onion", 2022, letterboxd_number=586723))
+async def test_another_title_is_a_doubt(matcher: main.Matcher) -> None:
+    match = await matcher.find(main.Film("Glass Onion", 2022, letterboxd_number=586723))
 
     assert match.movie
     assert match.movie.tmdb_id == 661374
@@ -203,9 +206,9 @@ async def test_another_title_is_a_doubt(client: main.TMDBClient) -> None:
 
 
 async def test_first_result_is_not_taken_when_it_is_another_film(
-    tmdb: FakeTMDB, client: main.TMDBClient
+    tmdb: FakeTMDB, matcher: main.Matcher
 ) -> None:
-    match = await client.find(main.Film("Our Summer on Super 8", 2019, letterboxd_number=612345))
+    match = await matcher.find(main.Film("Our Summer on Super 8", 2019, letterboxd_number=612345))
     far = await found(
         main.Film("Dune", 2021), body(11, "Dune", "1984-01-01", 9000), body(12, "Dune Drifter", "2021-01-01")
     )
@@ -221,8 +224,8 @@ async def test_undated_stub_beside_the_film_is_left() -> None:
     assert match.movie.tmdb_id == 12
 
 
-async def test_miniseries_is_found_as_a_series(client: main.TMDBClient) -> None:
-    match = await client.find(main.Film("Chernobyl", 2019))
+async def test_miniseries_is_found_as_a_series(matcher: main.Matcher) -> None:
+    match = await matcher.find(main.Film("Chernobyl", 2019))
 
     assert match.movie
     assert (match.movie.tmdb_type, match.movie.tmdb_id, match.status) == ("tv", 87108, "exact")
@@ -237,17 +240,17 @@ async def test_film_without_a_year_is_guessed() -> None:
     assert "the upload gives no year" in match.reason
 
 
-async def test_given_tmdb_id_needs_no_search(client: main.TMDBClient, tmdb: FakeTMDB) -> None:
-    match = await client.find(main.Film("Whatever", 1999, tmdb=("movie", 27205)))
+async def test_given_tmdb_id_needs_no_search(matcher: main.Matcher, tmdb: FakeTMDB) -> None:
+    match = await matcher.find(main.Film("Whatever", 1999, tmdb_ref=("movie", 27205)))
 
     assert match.status == "exact"
     assert [asked.path for asked in tmdb.requests] == ["movie/27205"]
 
 
-async def test_given_id_that_tmdb_does_not_know_falls_back(client: main.TMDBClient) -> None:
-    by_title = await client.find(main.Film("Inception", 2010, tmdb=("movie", 999999999)))
-    by_imdb_id = await client.find(main.Film("", None, imdb_id="tt1375666"))
-    unknown = await client.find(main.Film("", None, tmdb=("movie", 999999999)))
+async def test_given_id_that_tmdb_does_not_know_falls_back(matcher: main.Matcher) -> None:
+    by_title = await matcher.find(main.Film("Inception", 2010, tmdb_ref=("movie", 999999999)))
+    by_imdb_id = await matcher.find(main.Film("", None, imdb_id="tt1375666"))
+    unknown = await matcher.find(main.Film("", None, tmdb_ref=("movie", 999999999)))
 
     assert by_title.movie == by_imdb_id.movie
     assert unknown.status == "not_found"
@@ -268,8 +271,7 @@ async def test_films_whose_id_is_known_are_found() -> None:
     )
 
     class Offline(main.TMDBClient):
-        def __init__(self) -> None:
-            self.calls = 0
+        calls = 0
 
         async def search(
             self, tmdb_type: main.MediaType, query: str, year: int | None
@@ -284,11 +286,13 @@ async def test_films_whose_id_is_known_are_found() -> None:
             self.calls += 1
             return tmdb_type, tmdb_id
 
-    client, counts = Offline(), defaultdict[bool, Counter[str]](Counter)
+    client, counts = Offline(main.Settings()), defaultdict[bool, Counter[str]](Counter)
     for row in rows("truth.csv.gz"):
         number = int(row["letterboxd_id"]) if row["letterboxd_id"] else None
         before, count = client.calls, counts[number is not None]
-        match = await client._find(main.Film(row["title"], int(row["year"]), letterboxd_number=number))
+        match = await main.Matcher(client)._find(
+            main.Film(row["title"], int(row["year"]), letterboxd_number=number)
+        )
         right: Any = (row["tmdb_type"], int(row["tmdb_id"]))
         outcome = "missing" if match.movie is None else "right" if match.movie == right else "wrong"
         count.update([outcome, match.status, f"{outcome} {match.status}", "films"])
@@ -308,8 +312,8 @@ async def test_films_whose_id_is_known_are_found() -> None:
 INCEPTION = main.Film("Inception", 2010, letterboxd_number=34722)
 
 
-async def test_v3_key_goes_into_the_query(client: main.TMDBClient, tmdb: FakeTMDB) -> None:
-    await client.find(INCEPTION)
+async def test_v3_key_goes_into_the_query(matcher: main.Matcher, tmdb: FakeTMDB) -> None:
+    await matcher.find(INCEPTION)
 
     assert tmdb.requests[0].query["api_key"] == V3_KEY
     assert "Authorization" not in tmdb.requests[0].headers
@@ -318,41 +322,41 @@ async def test_v3_key_goes_into_the_query(client: main.TMDBClient, tmdb: FakeTMD
 
 async def test_v4_token_goes_into_the_header(tmdb: FakeTMDB, clock: Clock) -> None:
     tmdb.key = V4_TOKEN
-    async with connected(tmdb, clock, tmdb_api_key=V4_TOKEN) as client:
-        await client.find(INCEPTION)
+    async with connected(tmdb, clock, tmdb_api_key=V4_TOKEN) as matcher:
+        await matcher.find(INCEPTION)
 
     assert tmdb.requests[0].headers["Authorization"] == f"Bearer {V4_TOKEN}"
     assert "api_key" not in tmdb.requests[0].query
 
 
 async def test_rejected_key_is_told_at_once(tmdb: FakeTMDB, clock: Clock) -> None:
-    async with connected(tmdb, clock, tmdb_api_key="f" * 32) as client:
+    async with connected(tmdb, clock, tmdb_api_key="f" * 32) as matcher:
         with pytest.raises(main.TMDBKeyRejected, match="TMDB_API_KEY"):
-            await client.find(INCEPTION)
+            await matcher.find(INCEPTION)
 
     assert tmdb.calls() == 1
 
 
-async def test_other_refusals_are_not_repeated(client: main.TMDBClient, tmdb: FakeTMDB) -> None:
+async def test_other_refusals_are_not_repeated(matcher: main.Matcher, tmdb: FakeTMDB) -> None:
     tmdb.faults.append(fake_tmdb.status(422))
 
     with pytest.raises(main.TMDBUnavailable, match="422"):
-        await client.find(INCEPTION)
+        await matcher.find(INCEPTION)
 
     assert tmdb.calls() == 1
 
 
-async def test_what_ten_want_at_once_is_asked_once(client: main.TMDBClient, tmdb: FakeTMDB) -> None:
-    matches = await asyncio.gather(*(client.find(INCEPTION) for _ in range(10)))
-    again = await client.find(INCEPTION)
+async def test_what_ten_want_at_once_is_asked_once(matcher: main.Matcher, tmdb: FakeTMDB) -> None:
+    matches = await asyncio.gather(*(matcher.find(INCEPTION) for _ in range(10)))
+    again = await matcher.find(INCEPTION)
 
     assert tmdb.calls() == 2
     assert all(match is again for match in matches)
 
 
-async def test_one_who_leaves_does_not_disturb_the_others(client: main.TMDBClient, tmdb: FakeTMDB) -> None:
+async def test_one_who_leaves_does_not_disturb_the_others(matcher: main.Matcher, tmdb: FakeTMDB) -> None:
     tmdb.latency_seconds = 0.01
-    leaving, staying = [asyncio.create_task(client.find(INCEPTION)) for _ in range(2)]
+    leaving, staying = [asyncio.create_task(matcher.find(INCEPTION)) for _ in range(2)]
     await asyncio.sleep(0)
 
     leaving.cancel()
@@ -360,13 +364,15 @@ async def test_one_who_leaves_does_not_disturb_the_others(client: main.TMDBClien
     assert (await staying).status == "exact"
 
 
-async def test_memory_of_answers_is_bounded(client: main.TMDBClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_last_known", deque[Any](maxlen=2))
+async def test_memory_of_answers_is_bounded(
+    tmdb: FakeTMDB, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "REMEMBERED", 2)
+    async with connected(tmdb, clock) as matcher:
+        await matcher.find(INCEPTION)
+        await matcher.find(main.Film("Chernobyl", 2019))
 
-    await client.find(INCEPTION)
-    await client.find(main.Film("Chernobyl", 2019))
-
-    assert len(client._known) == 2
+        assert len(matcher.tmdb.memory) == 2
 
 
 # --- TMDB's JSON
