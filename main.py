@@ -70,7 +70,7 @@ from collections.abc import (
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from ipaddress import ip_address
 from operator import attrgetter, itemgetter
 from pathlib import Path
@@ -539,6 +539,7 @@ COLUMNS = {
 NOT_GIVEN = {"", "na", "n/a", "nan", "null", "none", "-"}
 ISO_DATE = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})(?![0-9])")
 SLASH_DATE = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4})")
+DAMAGED = "\ufffd"
 ACCENTED = "àâäáãåçèéêëìíîïñòóôöõùúûü’“”–"
 
 T = TypeVar("T")
@@ -549,8 +550,9 @@ class Unreadable(Exception):
 
 
 MAX_UNPACKED_BYTES = 40_000_000
-MAX_ROWS = 200_000
+MAX_ROWS = 100_000
 MAX_CELLS = 1_500_000
+MAX_TAGS = 200_000
 
 
 @dataclass(slots=True)
@@ -560,12 +562,18 @@ class Allowance:
     unpacked_bytes: int = MAX_UNPACKED_BYTES
     rows: int = MAX_ROWS
     cells: int = MAX_CELLS
+    tags: int = MAX_TAGS
 
     def take_row(self, cells: int) -> None:
         self.rows -= 1
         self.cells -= cells
         if self.rows < 0 or self.cells < 0:
             raise UploadTooLarge(f"The upload has over {MAX_ROWS:,} rows or {MAX_CELLS:,} cells.")
+
+    def take_tags(self, count: int) -> None:
+        self.tags -= count
+        if self.tags < 0:
+            raise UploadTooLarge(f"The upload has over {MAX_TAGS:,} tags.")
 
     def take_unpacked(self, count: int) -> None:
         self.unpacked_bytes -= count
@@ -663,7 +671,12 @@ def _path_in_export(path: str) -> str | None:
 
 MAX_COLUMNS = 1_000
 MAX_TITLE_LENGTH = 500
+MAX_CELL_LENGTH = 500  # in columns that are not listed here
+MAX_CELL_LENGTHS = {"title": MAX_TITLE_LENGTH, "tags": 20_000, "review": 1_000_000}
 MAX_WARNINGS_PER_FILE = 50
+
+# A line in a quoted cell that looks like a row of its own: the quotation mark before it does not end.
+SWALLOWED_ROW = re.compile(r"[\r\n][0-9]{4}-[0-9]{2}-[0-9]{2},.*,[0-9]{4},(https?://|$)", re.MULTILINE)
 
 
 class Table:
@@ -672,12 +685,11 @@ class Table:
     def __init__(self, name: str, data: bytes, allowance: Allowance) -> None:
         self.name = name
         self._allowance = allowance
-        self.text_bytes = len(data)
         self.rows_used = 0
         self._warnings: list[str] = []
         self._unlisted_warnings = 0
-        header, *self._lines = self._read(self._decode(data))
-        names = [COLUMNS.get("".join(filter(str.isalnum, cell.casefold()))) for cell in header[1]]
+        header, *self._lines = self._read(self._decode(data).replace("\0", ""))
+        names = [_column_name(cell) for cell in header[1]]
         self._width = len(names)
         self._columns = {name: names.index(name) for name in names if name}
         if not self._columns.keys() & {"title", "tmdbID", "tmdbURL", "imdbID"}:
@@ -685,10 +697,17 @@ class Table:
             raise Unreadable(f"its first line '{shown}' has no column Name, so it lists no films")
         self.kind = _kind(name.lower(), set(self._columns))
         self.is_our_download = "tmdbURL" in self._columns
-        self._day_first = self._detect_day_first()
-        rating = partial(_rating, max_stars=self._detect_max_stars())
-        own: dict[str, Any] = {"date": self._date, "watched date": self._date, "rating": rating}
-        self._parsers = {column: cache(parse) for column, parse in (PARSERS | own).items()}
+        self._parsers = {column: cache(parse) for column, parse in self._file_parsers().items()}
+
+    def _file_parsers(self) -> dict[str, Callable[[str], Any]]:
+        """Those of every file, and those that depend on what else is in this one."""
+        parse_date = partial(_date, day_first=self._detect_day_first())
+        return PARSERS | {
+            "date": parse_date,
+            "watched date": parse_date,
+            "rating": partial(_rating, max_stars=self._detect_max_stars()),
+            "tags": partial(_tags, allowance=self._allowance, shared={}),
+        }
 
     def _decode(self, data: bytes) -> str:
         if data.startswith(b"PK\3\4"):
@@ -697,8 +716,18 @@ class Table:
             raise Unreadable("it contains nothing but NUL bytes")
         if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
             return data.decode("utf-16", "replace")
-        with contextlib.suppress(UnicodeDecodeError):
-            return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig", "replace")
+        damaged = text.count(DAMAGED)
+        if damaged and 2 * damaged <= len(text) - len(text.encode("ascii", "ignore")):
+            lines = [n for n, line in enumerate(text.split("\n"), 1) if DAMAGED in line]
+            shown = ", ".join(map(str, lines[:10])) + (", …" if len(lines) > 10 else "")
+            self._warnings.append(f"{self.name}: bytes that are not UTF-8 became {DAMAGED}, in line {shown}")
+        elif damaged:
+            text = self._decode_legacy(data)
+        return text
+
+    def _decode_legacy(self, data: bytes) -> str:
+        """As the encoding in which the start of the file has more accented letters."""
         start = data[:1_000_000]
         guesses = {encoding: start.decode(encoding, "replace") for encoding in ("cp1252", "mac_roman")}
         best = max(guesses, key=lambda name: sum(map(guesses[name].lower().count, ACCENTED)))
@@ -707,31 +736,44 @@ class Table:
 
     def _read(self, text: str) -> list[tuple[int, list[str]]]:
         """`(line, cells)` of each row that is not blank. The first is the header."""
-        text = text.replace("\0", "")
-        first = next((line for line in io.StringIO(text, newline="") if line.strip()), "")
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
-        lines: list[tuple[int, list[str]]] = []
+        first = text.lstrip()[:100_000].splitlines() or [""]
+        source = io.StringIO(text, newline="")
+        reader = csv.reader(source, delimiter=max(",;\t", key=first[0].count))
+        rows: list[tuple[int, list[str]]] = []
+        line = 1
         while True:
-            line = reader.line_num + 1
+            start, before, problem = source.tell(), reader.line_num, None
             try:
                 cells = next(reader)
-                self._allowance.take_row(len(cells))
-                if any(map(str.strip, cells)):
-                    self._check_width(len(cells), is_header=not lines)
-                    lines.append((line, cells))
+                problem = self._row_problem(cells, rows, reader.line_num - before)
             except StopIteration:
                 break
             except csv.Error as error:
-                self.warn(line, f"{error}; it was skipped")
-        if not lines:
+                problem = f"{error}; it was skipped"
+            if problem:  # go on with the next line, whatever the reader took for a row
+                self.warn(line, problem)
+                source.seek(start)
+                source.readline()
+                line += 1
+                continue
+            if any(map(str.strip, cells)):
+                rows.append((line, cells))
+            line += reader.line_num - before
+        if not rows:
             raise Unreadable("it is empty")
-        return lines
+        return rows
 
-    def _check_width(self, cells: int, is_header: bool) -> None:
-        if cells > MAX_COLUMNS and is_header:
-            raise Unreadable(f"its first line has {cells:,} columns, so it lists no films")
-        if cells > MAX_COLUMNS:
-            raise csv.Error(f"it has {cells:,} cells")
+    def _row_problem(self, cells: list[str], rows: list[tuple[int, list[str]]], lines: int) -> str | None:
+        self._allowance.take_row(len(cells))
+        if len(cells) > MAX_COLUMNS and not rows:
+            raise Unreadable(f"its first line has {len(cells):,} columns, so it lists no films")
+        if len(cells) > MAX_COLUMNS:
+            return f"it has {len(cells):,} cells; it was skipped"
+        columns = map(_column_name, rows[0][1]) if rows and lines > 1 else ()
+        for column, cell in itertools.zip_longest(columns, cells if lines > 1 else ()):
+            if cell and ("\n" in cell or "\r" in cell) and (column != "review" or SWALLOWED_ROW.search(cell)):
+                return "a quotation mark does not end; it was skipped"
+        return None
 
     def _column(self, name: str) -> Iterator[str]:
         i = self._columns.get(name, self._width)
@@ -760,7 +802,7 @@ class Table:
                 continue
             film, entry = self._row(line, cells)
             nameless = not (film.title or film.tmdb_ref or film.imdb_id)
-            if nameless or "\n" in film.title or len(film.title) > MAX_TITLE_LENGTH:
+            if nameless:
                 self.warn(line, f"'{','.join(cells)[:40]}' does not name a film; it was skipped")
                 continue
             self.rows_used += 1
@@ -770,6 +812,9 @@ class Table:
         given: dict[str, Any] = {}
         for column, i in self._columns.items():
             text = cells[i].strip() if i < len(cells) else ""
+            if len(text) > (most := MAX_CELL_LENGTHS.get(column, MAX_CELL_LENGTH)):
+                self.warn(line, f"{column} has {len(text):,} characters; at most {most:,} are read")
+                continue
             parse = self._parsers.get(column)
             if parse is None:
                 given[column] = text
@@ -781,7 +826,7 @@ class Table:
         uri = given.get("uri", "")
         number, is_film = parse_short_uri(uri) or (None, not _is_long_entry(uri))
         film = Film(
-            title=unicodedata.normalize("NFC", given.get("title", "")),
+            title=_nfc(given.get("title", "")),
             year=given.get("year"),
             film_uri=uri if is_film else "",
             letterboxd_number=number if is_film else None,
@@ -802,21 +847,6 @@ class Table:
             entry_uri="" if is_film else uri,
         )
         return film, entry
-
-    def _date(self, text: str) -> date:
-        if parts := SLASH_DATE.fullmatch(text):
-            first, second, year = map(int, parts.groups())
-            if self._day_first is None and first != second:
-                raise ValueError("clear: day/month or month/day? Write it like 2024-12-31")
-            month, day = (second, first) if self._day_first else (first, second)
-        elif parts := ISO_DATE.match(text):
-            year, month, day = map(int, parts.groups())
-        else:
-            raise ValueError("a date like 2024-12-31")
-        try:
-            return date(year, month, day)
-        except ValueError:
-            raise ValueError("a day of the calendar") from None
 
     def warn(self, line: int, reason: str) -> None:
         if len(self._warnings) < MAX_WARNINGS_PER_FILE:
@@ -885,13 +915,42 @@ def _yes(text: str) -> bool:
     return text.casefold() in {"yes", "true", "1", "y"}
 
 
-MAX_TAGS = 500  # in one cell
+def _tags(text: str, allowance: Allowance, shared: dict[str, str]) -> tuple[str, ...]:
+    """Equal tags of a file become one string."""
+    tags = [tag for part in text.split(",") if (tag := part.strip())]
+    allowance.take_tags(len(tags))
+    return tuple(shared.setdefault(tag, tag) for tag in tags)
 
 
-def _tags(text: str) -> tuple[str, ...]:
-    if text.count(",") >= MAX_TAGS:
-        raise ValueError(f"a list of at most {MAX_TAGS} tags")
-    return tuple(sys.intern(tag) for part in text.split(",") if (tag := part.strip()))
+def _date(text: str, day_first: bool | None) -> date:
+    if parts := SLASH_DATE.fullmatch(text):
+        first, second, year = map(int, parts.groups())
+        if day_first is None and first != second:
+            raise ValueError("clear: day/month or month/day? Write it like 2024-12-31")
+        month, day = (second, first) if day_first else (first, second)
+    elif parts := ISO_DATE.match(text):
+        year, month, day = map(int, parts.groups())
+    else:
+        raise ValueError("a date like 2024-12-31")
+    try:
+        return date(year, month, day)
+    except ValueError:
+        raise ValueError("a day of the calendar") from None
+
+
+MAX_MARKS = 100  # combining characters in a title
+
+
+def _nfc(title: str) -> str:
+    """Empty if the title is nothing but a pile of accents, for which normalizing takes quadratic time."""
+    if title.isascii():
+        return title
+    marks = sum(map(bool, map(unicodedata.combining, title)))
+    return unicodedata.normalize("NFC", title) if marks <= MAX_MARKS else ""
+
+
+def _column_name(header: str) -> str | None:
+    return COLUMNS.get("".join(filter(str.isalnum, header[:100].casefold())))
 
 
 # Columns of plain text have no parser. A table adds the parsers that depend on its file.
@@ -900,7 +959,6 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "rating10": partial(_rating, max_stars=10),
     "rewatch": _yes,
     **dict.fromkeys(("watched", "liked", "watchlist"), _parser(r"(?i)yes|no|true|false", "yes or no", _yes)),
-    "tags": _tags,
     "tmdbID": _tmdb_id,
     "tmdbURL": _tmdb_url,
     "imdbID": _imdb_id,
@@ -914,26 +972,32 @@ PARSERS: dict[str, Callable[[str], Any]] = {
 # two.
 
 MAX_WARNINGS = 200
-MAX_NAMESAKES = 100  # films with one name, or viewings on one day, that are compared
+MAX_NAMESAKES = 10  # films with one name, or viewings on one day, that are compared
+MAX_VIEWINGS = 5_000  # of one film
 
 # What a session takes in memory.
 FILM_BYTES = 6_000  # with TMDB's record, as measured by tests.bench
-ROW_BYTES = 150
-BYTES_PER_TEXT_BYTE = 4  # a string with one emoji takes 4 bytes per character
+ENTRY_BYTES = 250  # without its texts
 
 
-@dataclass(slots=True)
+@dataclass
 class Export:
     films: list[Film]
     rows: dict[str, int]  # how many rows of each file were used
     warnings: list[str]
-    text_bytes: int = 0  # of those files
 
-    @property
+    @cached_property
     def memory_bytes(self) -> int:
-        """What its session will take once TMDB's records are in it: an estimate on the high side."""
-        rows = ROW_BYTES * sum(self.rows.values())
-        return FILM_BYTES * len(self.films) + rows + BYTES_PER_TEXT_BYTE * self.text_bytes
+        """What its session will take once TMDB's records are in it, as measured, rounded up."""
+        entries = [entry for film in self.films for entry in film.entries]
+        tags = {id(entry.tags): entry.tags for entry in entries}.values()
+        texts: Iterable[object] = itertools.chain(
+            *((film.title, film.film_uri, film.imdb_id) for film in self.films),
+            *((entry.review, entry.entry_uri) for entry in entries),
+            tags,
+            {id(tag): tag for each in tags for tag in each}.values(),
+        )
+        return FILM_BYTES * len(self.films) + ENTRY_BYTES * len(entries) + sum(map(sys.getsizeof, texts))
 
 
 class Join:
@@ -943,6 +1007,7 @@ class Join:
         self.films: list[Film] = []
         self._by_identity: dict[Hashable, Film] = {}
         self._by_name: defaultdict[tuple[str, int | None], list[Film]] = defaultdict(list)
+        self._identities: dict[int, dict[str, Hashable]] = {}  # of each film, by its id()
         self._by_entry: dict[str, Viewing] = {}
         self._by_day: defaultdict[tuple[int, date | None], list[Viewing]] = defaultdict(list)
         self._sources: set[tuple[Table, int]] = set()  # (file, id() of an entry that it contains)
@@ -957,7 +1022,7 @@ class Join:
         imported = table.kind == "import"
         is_viewing = entry.watched_date or (imported and (entry.review or entry.tags))
         if is_viewing or table.kind in ("diary", "reviews"):
-            self._add_entry(film, entry, table)
+            self._add_entry(film, entry, table, line)
         elif film.rating is None:
             film.rating = entry.rating
         if imported and not is_viewing:
@@ -970,24 +1035,36 @@ class Join:
         naming = [(scheme, name) for scheme, name in identities.items() if scheme in schemes]
         film = next((self._by_identity[key] for key in naming if key in self._by_identity), None)
         if film is None:
-            namesakes = self._by_name[plain(row.title), row.year]
-            some = namesakes[:MAX_NAMESAKES] if row.title else []
-            alike = [film for film in some if _compatible(_identities(film), identities)]
-            if len(alike) > 1:
-                alike.sort(key=lambda film: film.rating != entry.rating)
-                table.warn(line, f"{len(alike)} films are called '{row.title}' ({row.year}); one was taken")
-            film = alike[0] if alike else row
-            if not alike:
-                self.films.append(film)
-                namesakes.append(film)
+            film = self._namesake(row, identities, entry, table, line)
         film.film_uri = film.film_uri or row.film_uri
         film.given_status = film.given_status if film.tmdb_ref or film.imdb_id else row.given_status
         film.tmdb_ref, film.imdb_id = film.tmdb_ref or row.tmdb_ref, film.imdb_id or row.imdb_id
+        film.letterboxd_number = film.letterboxd_number or row.letterboxd_number
+        self._identities[id(film)] = identities | self._identities.get(id(film), {})
         self._by_identity.update(dict.fromkeys(naming, film))
         return film
 
-    def _add_entry(self, film: Film, row: Viewing, table: Table) -> None:
+    def _namesake(
+        self, row: Film, identities: dict[str, Hashable], entry: Viewing, table: Table, line: int
+    ) -> Film:
+        """The film of that name and year whose identities do not contradict, or else a new one."""
+        namesakes = self._by_name[plain(row.title), row.year]
+        compared = namesakes[:MAX_NAMESAKES] if row.title else []
+        alike = [film for film in compared if _compatible(self._identities[id(film)], identities)]
+        if len(alike) > 1:
+            alike.sort(key=lambda film: film.rating != entry.rating)
+            table.warn(line, f"{len(alike)} films are called '{row.title}' ({row.year}); one was taken")
+        if alike:
+            return alike[0]
+        self.films.append(row)
+        namesakes.append(row)
+        return row
+
+    def _add_entry(self, film: Film, row: Viewing, table: Table, line: int) -> None:
         entry = self._by_entry.get(row.entry_uri) or self._same_day(film, row, table)
+        if entry is None and len(film.viewings) + len(film.undated_reviews) >= MAX_VIEWINGS:
+            table.warn(line, f"'{film.title}' has over {MAX_VIEWINGS:,} viewings; it was skipped")
+            return
         if entry is None:
             entry = row
             dated = row.watched_date or table.kind == "diary"
@@ -1068,7 +1145,7 @@ def parse_export(
         raise UnusableUpload(
             f"Upload the ZIP that Letterboxd exports, or CSVs from it. No films here: {why}."
         )
-    return Export(joined.in_order(), rows, problems, sum(table.text_bytes for table in tables))
+    return Export(joined.in_order(), rows, problems)
 
 
 # === Matching =================================================================

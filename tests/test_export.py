@@ -316,7 +316,7 @@ def test_unrated_is_no_rating_and_no_warning(written: str) -> None:
     assert read.warnings == []
 
 
-@pytest.mark.parametrize("written", ["6", "-1", "4.3", "nan", "９", "1e9", "9" * 5000])
+@pytest.mark.parametrize("written", ["6", "-1", "4.3", "nan", "９", "1e9", "9" * 500])
 def test_wrong_rating_is_a_warning_and_the_film_counts(written: str) -> None:
     read = table(HEADERS["ratings"], f"{DUNE},{written}")
 
