@@ -659,7 +659,7 @@ def _path_in_export(path: str) -> str | None:
     """`path` without the wrapper folders of a re-zip. None for what does not list the member's films."""
     parts = path.replace("\\", "/").split("/")
     for start, folder in enumerate(parts):
-        inner = "/".join(parts[start:]).lower()
+        inner = "/".join(parts[start : start + 3]).lower()  # none of the known paths is deeper
         if inner in FILM_FILES:
             return inner
         if inner in OTHER_FILES or (folder.lower() in OTHER_FOLDERS and start < len(parts) - 1):
@@ -1236,7 +1236,8 @@ def _title_score(title: str, candidate: Candidate) -> float:
         return -0.8
     if any(fold(name) in _parts(title) or wanted in _parts(name) for name in names):
         return -2.5
-    matchers = [difflib.SequenceMatcher(None, wanted, fold(name)) for name in names]
+    # Comparing takes up to cubic time in the length.
+    matchers = [difflib.SequenceMatcher(None, wanted[:100], fold(name)[:100]) for name in names]
     alike = max(matcher.ratio() if matcher.quick_ratio() >= 0.6 else 0 for matcher in matchers)
     return -2.5 if alike >= 0.8 else -3.6 if alike >= 0.6 else OTHER_TITLE
 
@@ -1326,12 +1327,17 @@ SMALL_WORDS = set("a an and at by de der die el en for from in la le les of on o
 # without notice, so whatever is missing or odd counts as unknown.
 
 
+# Numbers out of range count as missing; texts are cut.
+Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
+Text = Annotated[str, AfterValidator(lambda text: text[:MAX_TITLE_LENGTH])]
+
+
 class NamedBody(BaseModel):
     """A person, genre, company, country or collection."""
 
     id: int | None = None
-    name: str | None = None
-    english_name: str | None = None
+    name: Text | None = None
+    english_name: Text | None = None
     order: int | None = None
     job: str | None = None
     jobs: list[NamedBody] = []  # where the credits of a series have `job`
@@ -1354,23 +1360,18 @@ class Body(BaseModel):
             return default.get_default()
 
 
-# Numbers out of range count as missing; titles are cut.
-Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
-Title = Annotated[str, AfterValidator(lambda title: title[:MAX_TITLE_LENGTH])]
-
-
 class AuthenticationBody(BaseModel):
     success: Literal[True]
 
 
 class ResultBody(Body):
     id: Annotated[int, Field(ge=1, le=999_999_999)]
-    title: Title = Field("", validation_alias=AliasChoices("title", "name"))
-    original_title: Title = Field("", validation_alias=AliasChoices("original_title", "original_name"))
-    release_date: str = Field("", validation_alias=AliasChoices("release_date", "first_air_date"))
+    title: Text = Field("", validation_alias=AliasChoices("title", "name"))
+    original_title: Text = Field("", validation_alias=AliasChoices("original_title", "original_name"))
+    release_date: Text = Field("", validation_alias=AliasChoices("release_date", "first_air_date"))
     vote_count: Count = 0
     popularity: float = Field(0, allow_inf_nan=False)
-    poster_path: str = ""
+    poster_path: Text = ""
 
 
 Results = list[OnErrorOmit[ResultBody]]  # rows without an id are left out
@@ -1381,7 +1382,7 @@ class SearchBody(BaseModel):
 
 
 class CollectionBody(Body):
-    name: str = ""
+    name: Text = ""
     parts: Results = []
 
 
@@ -1412,6 +1413,8 @@ class MovieBody(ResultBody):
 
 
 MAX_CAST = 15
+MAX_NAMES = 500  # in any other role, and of keywords
+MAX_TEXTS = 50_000  # genres, countries, languages and keywords that are shared
 JOBS = {
     "writers": {"Writer", "Screenplay", "Story", "Novel", "Author", "Teleplay", "Original Story", "Book"},
     "composers": {"Original Music Composer", "Music"},
@@ -1425,12 +1428,6 @@ POSTER_PATH = re.compile(r"/[\w-]+\.(jpg|png|svg|webp)")
 
 def _poster_url(path: str) -> str | None:
     return POSTER_BASE_URL + path if POSTER_PATH.fullmatch(path) else None
-
-
-def _names(given: Iterable[NamedBody]) -> tuple[str, ...]:
-    """Each name once, in order. Interned, since most are in many movies."""
-    names = (each.english_name or each.name for each in given)
-    return tuple(dict.fromkeys(sys.intern(name) for name in names if name))
 
 
 def candidate_of(tmdb_type: MediaType, body: ResultBody) -> Candidate:
@@ -1450,9 +1447,10 @@ NameType = TypeVar("NameType", bound=TMDBName)
 
 
 class NameFactory:
-    """Makes TMDBNames, one for all movies that mention it, since most are in many."""
+    """Makes one string per name for all movies that mention it, since most are in many."""
 
     def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
         self._known: defaultdict[type, weakref.WeakValueDictionary[int | str, Any]] = defaultdict(
             weakref.WeakValueDictionary
         )
@@ -1460,7 +1458,14 @@ class NameFactory:
     def __call__(self, kind: type[NameType], given: Iterable[NamedBody]) -> tuple[NameType, ...]:
         """Each name once, in order."""
         names = (self._name(kind, body) for body in given)
-        return tuple({name.identity: name for name in names if name}.values())
+        return tuple({name.identity: name for name in names if name}.values())[:MAX_NAMES]
+
+    def texts(self, given: Iterable[NamedBody]) -> tuple[str, ...]:
+        """Names that need no id, such as genres: each once, in order."""
+        if len(self._texts) > MAX_TEXTS:
+            self._texts.clear()
+        names = (each.english_name or each.name for each in given)
+        return tuple(dict.fromkeys(self._texts.setdefault(name, name) for name in names if name))[:MAX_NAMES]
 
     def _name(self, kind: type[NameType], body: NamedBody) -> NameType:
         identity = body.id or body.name or ""
@@ -1491,14 +1496,14 @@ def movie_of(tmdb_type: MediaType, body: MovieBody, names: NameFactory) -> Movie
         original_title=body.original_title,
         release_date=body.release_date if year_of(body.release_date) else None,
         runtime=runtime if runtime > 0 else None,
-        genres=_names(body.genres),
+        genres=names.texts(body.genres),
         directors=names(Person, body.created_by) or working_as({"Director"}),
         cast=names(Person, sorted(actors, key=lambda person: person.order or 0))[:MAX_CAST],
         **{role: working_as(jobs) for role, jobs in JOBS.items()},
         studios=names(Company, body.production_companies),
-        countries=_names(body.production_countries),
-        languages=_names(body.spoken_languages),
-        keywords=_names(itertools.chain(*body.keywords.values())),
+        countries=names.texts(body.production_countries),
+        languages=names.texts(body.spoken_languages),
+        keywords=names.texts(itertools.chain(*body.keywords.values())),
         poster_url=_poster_url(body.poster_path),
         tmdb_rating=body.vote_average if body.vote_count else None,
         tmdb_votes=body.vote_count,
@@ -1641,7 +1646,7 @@ MAX_ATTEMPTS = 12  # per request, over half a minute. If 3 in 10 fail, one reque
 OUTAGE = 5  # faults or pauses in a row, for whichever request, that may mean TMDB itself is out of order
 MAX_PAUSES = 15  # in a row, 5 minutes or more, after which nobody waits any longer
 CHECK_SECONDS = 1  # how long /health waits to learn whether the key is accepted
-MAX_ANSWER_BYTES = 4_000_000  # the largest answer seen has 281 KB
+MAX_ANSWER_BYTES = 1_000_000  # the largest answer seen has 281 KB
 APPENDED = {"movie": "credits,keywords", "tv": "aggregate_credits,keywords,external_ids"}
 
 
@@ -2401,6 +2406,7 @@ def _viewings(counted: Counted) -> Iterator[Seen]:
 # recorded, so progress is read without looking at the films, and it wakes whoever follows it.
 
 STOPPED = "The work was stopped."
+MAX_COMPUTED = 4  # results kept per session, a megabyte each at most
 SessionStatus = Literal["processing", "enriching", "completed", "failed"]
 
 
@@ -2423,6 +2429,7 @@ class Session:
     over: asyncio.Event = field(default_factory=asyncio.Event)  # set when no more changes will follow
     task: asyncio.Task[None] | None = None
     ended_at: float | None = None
+    _computed: dict[Hashable, tuple[int, asyncio.Task[bytes]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.started_at = self._begun_at = self.clock()
@@ -2468,6 +2475,16 @@ class Session:
             await asyncio.gather(self.task, return_exceptions=True)
         if self.task:  # it was stopped before its first step
             self.end("failed", STOPPED)
+
+    async def compute(self, key: Hashable, compute: Callable[[], Coroutine[Any, Any, bytes]]) -> bytes:
+        """The result of `compute`, run once per revision. Whoever asks while it runs shares the result."""
+        revision, task = self._computed.pop(key, (None, None))
+        if task is None or (task.done() and (revision != self.revision or task.exception())):
+            revision, task = self.revision, asyncio.create_task(compute())
+        self._computed[key] = cast(int, revision), task
+        if len(self._computed) > MAX_COMPUTED:
+            del self._computed[next(iter(self._computed))]
+        return await asyncio.shield(task)
 
     async def changes(self) -> AsyncIterator[None]:
         """Yields at once, at the next tick after changes, and once more at the end."""
@@ -3027,6 +3044,10 @@ def _tmdb_record(movie: Movie | None) -> dict[str, object]:
 STATISTICS = TypeAdapter(Statistics)  # writes up to a megabyte of JSON, so it runs in a thread
 
 
+def statistics_json(session: Session, year: int | None, limit: int) -> bytes:
+    return STATISTICS.dump_json(statistics(session.export.films, session.collections, year, limit))
+
+
 def progress_json(session: Session) -> str:
     return SessionView.model_validate(session).model_dump_json()
 
@@ -3316,7 +3337,9 @@ class Service:
     matcher: Matcher
     store: SessionStore
     started_at: float = field(default_factory=time.monotonic)
-    reading: asyncio.Lock = field(default_factory=asyncio.Lock)  # one upload is parsed at a time
+    # One upload is parsed and one set of statistics computed at a time: more would only share the same core.
+    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    computing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def read(self, files: list[UploadFile]) -> Export:
         async with self.reading:
@@ -3483,7 +3506,7 @@ def read_movies(
 
 
 @of_session.get("/movies/{movie_id}", summary="One film, with its viewings and candidates")
-async def read_movie(film: TheFilm) -> MovieDetail:
+def read_movie(film: TheFilm) -> MovieDetail:
     """With all viewings, and the candidates that TMDB's search returned, with their scores."""
     return movie_detail(film)
 
@@ -3518,13 +3541,17 @@ async def clear_match(session: TheSession, film: TheFilm, service: TheService) -
 
 
 @of_session.get("/stats", summary="Statistics", description=WHAT_COUNTS, response_model=Statistics)
-def read_statistics(
+async def read_statistics(
     session: TheSession,
+    service: TheService,
     year: Annotated[int | None, Query(ge=1, le=9999, description="One year of the diary.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="The maximum length of a list.")] = 10,
 ) -> Response:
-    numbers = statistics(session.export.films, session.collections, year, limit)
-    return Response(STATISTICS.dump_json(numbers), media_type="application/json")
+    async def compute() -> bytes:
+        async with service.computing:
+            return await asyncio.to_thread(statistics_json, session, year, limit)
+
+    return Response(await session.compute((year, limit), compute), media_type="application/json")
 
 
 @of_session.post(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Iterable
 from dataclasses import fields
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 import main
-from tests.conftest import SAMPLE, Api, Serve, files
+from tests.conftest import SAMPLE, Api, Serve, export, files
 from tests.fake_tmdb import FakeTMDB, made_up
 
 
@@ -515,3 +516,40 @@ async def test_collection_that_tmdb_cannot_tell_is_left_out(serve: Serve) -> Non
 
     assert (status["status"], status["enriched_count"]) == ("completed", 2)
     assert stats["what"]["completeness"] == []
+
+
+# --- Computed once
+
+
+async def test_who_asks_at_once_shares_one_computation(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[int | None] = []
+
+    def counting(session: main.Session, year: int | None, limit: int) -> bytes:
+        computed.append(year)
+        return statistics_json(session, year, limit)
+
+    statistics_json = main.statistics_json
+    monkeypatch.setattr(main, "statistics_json", counting)
+    session = f"/api/session/{(await api.upload((SAMPLE.name, SAMPLE.read_bytes())))['session_id']}"
+    await api.ended(session.rpartition("/")[2])
+
+    answers = await asyncio.gather(*(api.get(f"{session}/stats") for _ in range(40)))
+    again = await api.get(f"{session}/stats")
+    assert (await api.delete(f"{session}/movies/1/match")).status_code == 204
+    changed = await api.get(f"{session}/stats")
+
+    assert {answer.text for answer in answers} == {again.text}
+    assert changed.json()["matched"] == again.json()["matched"] - 1
+    assert computed == [None, None]
+
+
+async def test_last_few_statistics_are_kept() -> None:
+    session = main.Session(export(watched="2024-01-02,Dune,2021,"), 1, lambda: 0)
+
+    async def compute() -> bytes:
+        return b"{}"
+
+    for year in range(100):
+        await session.compute(year, compute)
+
+    assert len(session._computed) == main.MAX_COMPUTED
