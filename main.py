@@ -46,7 +46,10 @@ import random
 import re
 import secrets
 import signal
+import socket
+import stat
 import string
+import struct
 import sys
 import threading
 import time
@@ -590,6 +593,9 @@ def read_tables(files: Iterable[tuple[str, bytes]], allowance: Allowance) -> tup
         except Unreadable as reason:
             problems.append(f"{name}: {reason}")
             continue
+        for path, count in Counter(path for path, _ in members).items():
+            if count > 1:
+                problems.append(f"{name}: it has {count} files named {path}; all of them count")
         for path, content in members:
             try:
                 tables.append(Table(path, content, allowance))
@@ -2414,7 +2420,7 @@ SessionStatus = Literal["processing", "enriching", "completed", "failed"]
 class Session:
     """One upload: its films, the progress of looking them up, and the task that does so.
 
-    `clock` is in seconds since 1970. `ttl_seconds` count from the end of the work.
+    `clock` is monotonic, in seconds. `ttl_seconds` count from the end of the work.
     """
 
     export: Export
@@ -2432,7 +2438,9 @@ class Session:
     _computed: dict[Hashable, tuple[int, asyncio.Task[bytes]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.started_at = self._begun_at = self.clock()
+        self.created_at = datetime.now(UTC)
+        self._ended = self.created_at  # by the clock on the wall
+        self._begun_at = self.clock()
         self.counts = Counter(film.match.status for film in self.export.films)
         self._to_do = self.total_movies
 
@@ -2462,6 +2470,7 @@ class Session:
 
     def end(self, status: SessionStatus, error_message: str | None) -> None:
         self.status, self.error_message, self.ended_at = status, error_message, self.clock()
+        self._ended = datetime.now(UTC)
         counts = ", ".join(f"{count} {status}" for status, count in sorted((+self.counts).items()))
         seconds = self.ended_at - self._begun_at
         log.info("[%s] %s after %.1f s: %s", self.short_id, self.status, seconds, counts)
@@ -2514,7 +2523,6 @@ class Session:
     not_found_count = property(lambda self: self.counts["not_found"])
     failed_count = property(lambda self: self.counts["failed"])
     progress_percent = property(lambda self: 100 * self.processed_count / self.total_movies)
-    created_at = property(lambda self: datetime.fromtimestamp(self.started_at, UTC))
 
     @property
     def eta_seconds(self) -> float | None:
@@ -2527,8 +2535,13 @@ class Session:
     @property
     def expires_at(self) -> datetime:
         """The earliest possible time while films are being looked up."""
-        ended_at = self.clock() if self.ended_at is None else self.ended_at
-        return datetime.fromtimestamp(ended_at + self.ttl_seconds, UTC)
+        ended = datetime.now(UTC) if self.ended_at is None else self._ended
+        return ended + timedelta(seconds=self.ttl_seconds)
+
+    @property
+    def seconds_left(self) -> float:
+        """Until it expires, at the earliest."""
+        return self.ttl_seconds - (0 if self.ended_at is None else self.clock() - self.ended_at)
 
 
 def next_tick(now: float, followers: int) -> float:
@@ -2548,7 +2561,7 @@ class SessionStore:
     _ttl_seconds: float
     _max_sessions: int
     _max_memory_bytes: int
-    _clock: Callable[[], float] = time.time
+    _clock: Callable[[], float] = time.monotonic
     _sessions: dict[str, Session] = field(default_factory=dict)
 
     async def __aenter__(self) -> Self:
@@ -2581,8 +2594,7 @@ class SessionStore:
             )
         is_full = len(self._sessions) >= self._max_sessions
         if is_full or self.memory_bytes + memory_bytes > self._max_memory_bytes:
-            soonest = min(session.expires_at for session in self._sessions.values())
-            raise StoreFull(math.ceil(soonest.timestamp() - self._clock()))
+            raise StoreFull(math.ceil(min(session.seconds_left for session in self._sessions.values())))
 
     def create(self, export: Export) -> Session:
         self.check_room(export.memory_bytes)
@@ -2609,7 +2621,7 @@ class SessionStore:
 
     def sweep(self) -> None:
         for session in list(self._sessions.values()):
-            if session.ended_at is not None and session.ended_at + session.ttl_seconds <= self._clock():
+            if session.seconds_left <= 0:
                 del self._sessions[session.session_id]
                 log.info("[%s] expired", session.short_id)
 
@@ -3188,11 +3200,16 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 MAX_REQUEST_SECONDS = 30.0  # for the whole body of a request
 MAX_SMALL_BODY_BYTES = 100_000  # where no files are uploaded
 MAX_UPLOADS_UNDER_WAY = 5  # all bodies under way together, as a multiple of MAX_UPLOAD_BYTES
+PIECE_BYTES = 65_536  # of an answer, sent at once
+MAX_UNREAD_SECONDS = 30.0  # that a reader takes nothing before the connection is cut
+MAX_UNREAD_BYTES = 100_000_000  # of all answers under way together, by their Content-Length
+MAX_HEADER_SECONDS = 30.0  # for the headers of a request
 GRACE_SECONDS = 0.4  # for what is under way when the service stops
 WRONG_HOST = "This service answers to localhost only; list other names for it in ALLOWED_HOSTS."
 CROSS_SITE = "Pages of other sites may not change anything here; list the origin in CORS_ORIGINS to allow it."
 TOO_SLOW = 408, f"The body of the request did not arrive within {MAX_REQUEST_SECONDS:g} s; send it again."
 TOO_MANY_UPLOADS = 503, "Too many uploads are coming in; try again in a moment.", {"Retry-After": "10"}
+TOO_MANY_UNREAD = 503, "Too many answers are waiting to be read; try again in a moment."
 STOPPING = 503, "The service is stopping."
 SECURITY_HEADERS = {
     "Cache-Control": "no-store",
@@ -3209,6 +3226,11 @@ CONTENT_POLICIES = {
     "/docs": f"{LOAD_NOTHING}; script-src 'unsafe-inline' https://cdn.jsdelivr.net; connect-src 'self'; "
     "style-src https://cdn.jsdelivr.net 'unsafe-inline'; img-src https://fastapi.tiangolo.com data:",
 }
+
+
+def path_of(scope: Scope) -> str:
+    """Without the prefix under which a proxy serves this service."""
+    return str(scope["path"]).removeprefix(scope.get("root_path", ""))
 
 
 class Guard:
@@ -3230,7 +3252,10 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers, send = Headers(scope=scope), partial(self._secured, send, scope["path"])
+        # Naughty, but ASGI has no way to cut a connection that nobody reads.
+        scope["transport"] = getattr(getattr(send, "__self__", None), "transport", None)
+        scope["path"] = re.sub(r"^https?://[^/]*", "", scope["path"])  # a request line may name the host, too
+        headers, send = Headers(scope=scope), partial(self._secured, send, path_of(scope))
         if not all(map(self._is_known_host, headers.getlist("host") or [""])):
             await _refusal(421, WRONG_HOST)(scope, receive, send)
         elif scope["method"] not in SAFE_METHODS and not self._may_change(headers):
@@ -3276,6 +3301,9 @@ class Guard:
             async with exchange.limit:
                 self.under_way.add(exchange)
                 await self._app(scope, exchange.receive, exchange.send)
+        except Unread:
+            if not exchange.answering:
+                await _refusal(*TOO_MANY_UNREAD)(scope, receive, send)
         except TimeoutError:
             if not exchange.limit.expired():
                 raise
@@ -3285,20 +3313,26 @@ class Guard:
             self.under_way.discard(exchange)
 
 
+class Unread(Exception):
+    """An answer that nobody reads, or one too many of them."""
+
+
 class Exchange:
     """A request under way: how much of it has arrived, how long it may take, whether it is being answered."""
 
     def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
         self._guard, self._receive, self._send = guard, receive, send
+        self._transport: asyncio.Transport | None = scope.get("transport")
         self.limit = asyncio.timeout(None if scope["method"] in SAFE_METHODS else MAX_REQUEST_SECONDS)
         self.max_bytes, self.too_large = (
             MAX_SMALL_BODY_BYTES,
             f"The body is over {MAX_SMALL_BODY_BYTES:,} bytes.",
         )
-        if scope["path"] == "/api/upload":
+        if path_of(scope) == "/api/upload":
             self.max_bytes = guard.max_upload_bytes
             self.too_large = f"The upload is over {self.max_bytes:,} bytes (MAX_UPLOAD_BYTES)."
         self.received = 0
+        self.unread = 0
         self.answering = False
 
     async def receive(self) -> Message:
@@ -3316,8 +3350,29 @@ class Exchange:
         return message
 
     async def send(self, message: Message) -> None:
+        """In pieces, each of which waits until the reader has taken most of the ones before."""
+        if message["type"] == "http.response.start":
+            self.unread = int(Headers(raw=message["headers"]).get("content-length", 0))
+            others = sum(each.unread for each in self._guard.under_way) - self.unread
+            if self.unread > PIECE_BYTES and others > MAX_UNREAD_BYTES:
+                raise Unread
         self.answering = True
-        await self._send(message)
+        body = message.get("body", b"")
+        for start in range(0, len(body) - PIECE_BYTES, PIECE_BYTES):
+            piece = body[start : start + PIECE_BYTES]
+            await self._send_piece({**message, "body": piece, "more_body": True})
+        last = body[-(len(body) % PIECE_BYTES or PIECE_BYTES) :]
+        await self._send_piece({**message, "body": last} if body else message)
+
+    async def _send_piece(self, message: Message) -> None:
+        try:
+            async with asyncio.timeout(MAX_UNREAD_SECONDS):
+                await self._send(message)
+        except TimeoutError:
+            if self._transport:  # to close it would wait for its reader
+                self._transport.abort()
+                await asyncio.sleep(0)  # lets uvicorn notice
+            raise Unread from None
 
 
 def _refusal(status: int, detail: str) -> JSONResponse:
@@ -3454,6 +3509,7 @@ async def upload(
         list[UploadFile], File(description="The ZIP, or CSVs from it. Repeat the field for more files.")
     ],
     service: TheService,
+    request: Request,
     response: Response,
 ) -> UploadView:
     """The ZIP exactly as Letterboxd exports it, or any of its CSVs, one or many.
@@ -3464,7 +3520,7 @@ async def upload(
     service.store.check_room()
     session = service.store.create(await service.read(files))
     start_enrichment(session, service.matcher)
-    response.headers["Location"] = f"/api/session/{session.session_id}"
+    response.headers["Location"] = request.url_for("read_session", session_id=session.session_id).path
     return UploadView.model_validate(session)
 
 
@@ -3644,6 +3700,9 @@ async def show_error(_: Request, error: Exception) -> JSONResponse:
         status, detail, headers = error.status, str(error), error.headers
     elif isinstance(error, RequestValidationError):
         status, detail = 422, "; ".join(map(_request_problem, error.errors())) + "."
+    elif isinstance(error, HTTPException) and isinstance(error.__cause__, OSError):
+        log.error("an upload could not be kept: %s", error.__cause__.strerror)
+        detail = "The upload could not be kept: the disk of this service is full or not writable."
     elif isinstance(error, HTTPException):
         status, detail = error.status_code, HTTP_ERRORS.get(error.detail, error.detail)
         headers = dict(error.headers or {})
@@ -3712,21 +3771,89 @@ def on_signals(call: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def refuse_workers(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
-    """Raises SystemExit if several workers are asked for: each would know only some of the sessions."""
-    given = re.findall(r" (?:--workers[= ]|-w[= ]?)(\d+)", " ".join(arguments))
-    asked = given[-1] if given else environ.get("WEB_CONCURRENCY", "")
-    if asked.isdecimal() and int(asked) > 1:
+def running_server() -> uvicorn.Server | None:
+    """The one that runs this process, which has installed the handlers of signals."""
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return server if isinstance(server, uvicorn.Server) else None
+
+
+def refuse_second_process(server: uvicorn.Server | None) -> list[socket.socket]:
+    """Ends this process if others serve the same socket: each would know only some of the sessions.
+
+    On Linux, the name of an abstract socket tells the others that this one is taken, until it is closed.
+    """
+    claims = []
+    alone = server is None or server.config.reload or server.config.workers == 1
+    for inode in inherited_sockets():
+        claims.append(claim := socket.socket(socket.AF_UNIX))
+        name = f"\0letterboxd-{inode}"
+        try:
+            claim.bind(name)
+            claim.listen()
+        except OSError:
+            alone &= process_that_listens(name) == os.getpid()
+    if not alone:
         sys.stderr.write(
             "Sessions are in the memory of one process, so with several workers most requests would miss "
-            "theirs. Start one worker, without --workers and WEB_CONCURRENCY.\n"
+            "theirs. Start one worker.\n"
         )
-        raise SystemExit(uvicorn.config.STARTUP_FAILURE)  # then uvicorn starts no further worker
+        sys.stderr.flush()
+        os._exit(
+            uvicorn.config.STARTUP_FAILURE
+        )  # at which neither uvicorn nor gunicorn starts further workers
+    return claims
+
+
+def process_that_listens(name: str) -> int:
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.connect(name)
+        process, _, _ = struct.unpack("3i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return int(process)
+
+
+def inherited_sockets() -> Iterator[int]:
+    """The inodes of the sockets that a supervisor has bound for this process, on Linux."""
+    for link in Path("/proc/self/fd").glob("*"):
+        with contextlib.suppress(OSError):
+            descriptor = os.dup(int(link.name))
+            try:
+                if stat.S_ISSOCK(os.fstat(descriptor).st_mode) and is_listener(descriptor):
+                    yield os.fstat(descriptor).st_ino
+            finally:
+                os.close(descriptor)
+
+
+def is_listener(descriptor: int) -> bool:
+    """Whether a socket has an address of its own, and no peer."""
+    with socket.socket(fileno=os.dup(descriptor)) as each:
+        if each.type != socket.SOCK_STREAM or not each.getsockname():
+            return False
+        try:
+            each.getpeername()
+        except OSError:
+            return True
+        return False
+
+
+async def cut_silent_connections(server: uvicorn.Server) -> None:
+    """uvicorn waits forever for the headers of a request; this gives them MAX_HEADER_SECONDS."""
+    waiting: dict[Any, tuple[object, float]] = {}
+    while True:
+        await asyncio.sleep(MAX_HEADER_SECONDS / 10)
+        now, before, waiting = time.monotonic(), waiting, {}
+        for connection in list(server.server_state.connections):
+            cycle = getattr(connection, "cycle", None)  # the last request, if there was one
+            if cycle is None or cycle.response_complete:
+                same = before.get(connection, (cycle, now))
+                waiting[connection] = same if same[0] is cycle else (cycle, now)
+                if now - waiting[connection][1] > MAX_HEADER_SECONDS:
+                    connection.transport.abort()
 
 
 @contextlib.asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    refuse_workers(sys.argv, os.environ)
+    server = running_server()
+    claims = refuse_second_process(server)
     settings: Settings = app.state.settings
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     log.setLevel(settings.log_level)
@@ -3748,8 +3875,14 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             store.end_streams()
             app.state.guard.stop()
 
+        watch = asyncio.create_task(cut_silent_connections(server)) if server else None
         with on_signals(stop):
             yield
+        if watch:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+    for claim in claims:
+        claim.close()
     access.removeFilter(short_ids)
 
 

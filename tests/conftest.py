@@ -105,6 +105,7 @@ class Api(httpx.AsyncClient):
     """A client of a running service, with the two things that every journey does."""
 
     guard: main.Guard
+    server: uvicorn.Server
 
     async def upload(self, *given: tuple[str, bytes]) -> dict[str, Any]:
         response = await self.post("/api/upload", files=[("files", file) for file in given])
@@ -150,10 +151,10 @@ class Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(settings: main.Settings) -> AsyncIterator[Api]:
+async def serving(settings: main.Settings, root_path: str = "") -> AsyncIterator[Api]:
     """The service in a real uvicorn on loopback."""
     app = main.create_app(settings)
-    server = Server(uvicorn.Config(app, log_config=None, lifespan="on"))
+    server = Server(uvicorn.Config(app, log_config=None, lifespan="on", root_path=root_path))
     with socket.socket(proto=socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
         task = asyncio.create_task(server.serve(sockets=[listening]))
@@ -161,7 +162,7 @@ async def serving(settings: main.Settings) -> AsyncIterator[Api]:
             await asyncio.sleep(0.005)
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
         async with Api(base_url=address, timeout=30, verify=False) as api:  # TLS takes longer than the test
-            api.guard = app.state.guard
+            api.guard, api.server = app.state.guard, server
             yield api
         server.should_exit = True
         await task
@@ -192,9 +193,9 @@ async def serve(tmdb: FakeTMDB) -> AsyncIterator[Serve]:
     """Starts a service that asks the fake TMDB, as fast as it can, with the settings that are given."""
     running = []
 
-    async def start(**settings: Any) -> Api:
+    async def start(root_path: str = "", **settings: Any) -> Api:
         given = {"tmdb_requests_per_second": 10_000} | settings
-        running.append(serving(settings_for(tmdb, **given)))
+        running.append(serving(settings_for(tmdb, **given), root_path))
         return await running[-1].__aenter__()
 
     yield start

@@ -121,6 +121,15 @@ def test_zip_beside_its_own_csvs_changes_nothing() -> None:
     assert both.films == alone.films
 
 
+def test_two_exports_in_one_zip_are_said_to_be_two() -> None:
+    watched = files(watched=DUNE)[0][1]
+
+    read = main.parse_export([zipped(("a/watched.csv", watched), ("b/watched.csv", watched))])
+
+    assert titles(read) == ["Dune"]
+    assert read.warnings == ["letterboxd-me.zip: it has 2 files named watched.csv; all of them count"]
+
+
 def test_damaged_zip_is_a_reason_and_the_rest_counts() -> None:
     read = main.parse_export([("broken.zip", SAMPLE.read_bytes()[:3000]), *files(watched=DUNE)])
 

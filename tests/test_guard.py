@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -17,7 +19,7 @@ import httpx
 import pytest
 
 import main
-from tests.conftest import ROOT, SAMPLE, Api, Serve, files, process
+from tests.conftest import ROOT, SAMPLE, Api, Serve, files, process, until
 from tests.fake_tmdb import V3_KEY, FakeTMDB, free_port
 
 SAMPLE_FILE = (SAMPLE.name, SAMPLE.read_bytes())
@@ -273,6 +275,21 @@ async def test_bodies_that_come_in_are_bounded_together(serve: Serve) -> None:
     assert accepted.status_code == 201
 
 
+async def test_full_disk_is_said_and_logged(
+    api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(self: Any, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "write", full)
+
+    answer = await upload_from(api)
+
+    assert answer.status_code == 500
+    assert "disk" in answer.json()["detail"]
+    assert "No space left on device" in caplog.text
+
+
 @pytest.mark.parametrize("path", ["/api/session/{}/events", "/api/session/{}/movies.csv"])
 async def test_get_with_a_large_body_is_refused_or_answered_whole(path: str, api: Api) -> None:
     session_id = (await api.upload(WATCHED))["session_id"]
@@ -413,33 +430,123 @@ async def test_service_starts_and_stops_ten_times_in_a_row_on_one_port(tmdb: Fak
 
 
 @pytest.mark.long
-async def test_more_than_one_worker_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("arguments", "environ"),
+    [
+        (["--workers", "2"], {}),
+        (["--workers=3"], {}),
+        ([], {"WEB_CONCURRENCY": "2"}),
+        ([], {"UVICORN_WORKERS": "2"}),
+    ],
+)
+async def test_several_workers_are_refused(arguments: list[str], environ: dict[str, str]) -> None:
     started = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "uvicorn", "main:app", "--port", str(free_port()), "--workers", "2"),
-        cwd=ROOT, env=os.environ | {"TMDB_API_KEY": V3_KEY}, stdout=-1, stderr=-1,
+        *(sys.executable, "-m", "uvicorn", "main:app", "--port", str(free_port()), *arguments),
+        cwd=ROOT, env=os.environ | environ | {"TMDB_API_KEY": V3_KEY}, stdout=-1, stderr=-1,
     )  # fmt: skip
 
     _, said = await asyncio.wait_for(started.communicate(), 30)
 
-    assert b"Start it with one worker" in said
+    assert b"Start one worker" in said
     assert b"Traceback" not in said
+    assert b"Application startup complete" not in said
 
 
-@pytest.mark.parametrize(
-    ("arguments", "environ"),
-    [
-        (["--workers=2"], {}),
-        (["-w", "4"], {}),
-        ([], {"WEB_CONCURRENCY": "3"}),
-        (["--workers", "2"], {"WEB_CONCURRENCY": "1"}),
-    ],
-)
-def test_every_way_to_ask_for_workers_is_refused(arguments: list[str], environ: dict[str, str]) -> None:
-    with pytest.raises(SystemExit):
-        main.refuse_workers(["uvicorn", "main:app", *arguments], environ)
+@pytest.mark.skipif(sys.platform != "linux", reason="told by a name that only Linux has")
+async def test_second_process_on_one_socket_is_refused() -> None:
+    """As gunicorn would start it, whatever it is told by."""
+    with socket.socket() as shared:
+        shared.bind(("127.0.0.1", 0))
+        shared.listen()
+        command = [sys.executable, "-m", "uvicorn", "main:app", "--fd", str(shared.fileno())]
+        environ = os.environ | {"TMDB_API_KEY": ""}
+        both = [
+            await asyncio.create_subprocess_exec(
+                *command, cwd=ROOT, env=environ, pass_fds=[shared.fileno()], stderr=-1
+            )
+            for _ in range(2)
+        ]
+        await asyncio.wait(
+            [asyncio.create_task(each.wait()) for each in both], return_when=asyncio.FIRST_COMPLETED
+        )
+        refused, serving = sorted(both, key=lambda each: each.returncode is None)
+        async with httpx.AsyncClient() as client:
+            health = await client.get(f"http://127.0.0.1:{shared.getsockname()[1]}/health", timeout=20)
+        serving.terminate()
+
+    _, said = await refused.communicate()
+    await serving.communicate()
+    assert refused.returncode == 3
+    assert b"Start one worker" in said
+    assert health.status_code == 200
 
 
-@pytest.mark.parametrize("arguments", [["--workers", "1"], ["--port", "8002"], []])
-def test_one_worker_is_no_reason_to_refuse(arguments: list[str]) -> None:
-    for environ in ({"WEB_CONCURRENCY": "1"}, {"WEB_CONCURRENCY": ""}, {}):
-        main.refuse_workers(["uvicorn", "main:app", *arguments], environ)
+async def test_headers_that_never_come_are_given_up(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "MAX_HEADER_SECONDS", 0.2)
+    watching = asyncio.create_task(main.cut_silent_connections(api.server))
+    reader, writer = await asyncio.open_connection(api.base_url.host, api.base_url.port)
+    writer.write(b"GET /health HTTP/1.1\r\nHost: local")
+
+    with contextlib.suppress(ConnectionError):
+        assert await asyncio.wait_for(reader.read(100), 5) == b""
+    watching.cancel()
+    await shut(writer)
+
+
+async def test_answer_that_nobody_reads_is_cut(
+    api: Api, tmdb: FakeTMDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "MAX_UNREAD_SECONDS", 0.2)
+    review = "x" * 900_000
+    rows = "\n".join(f"2024-01-02,Film {n},2001,,4,,{review},,2024-01-02" for n in range(10))
+    session = f"/api/session/{(await api.upload(*files(reviews=rows)))['session_id']}"
+    reader, writer = await asyncio.open_connection(api.base_url.host, api.base_url.port, limit=1_000)
+    writer.write(f"GET {session}/movies HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+
+    await until(lambda: api.guard.under_way)
+    await until(lambda: not api.guard.under_way)
+    whole = await api.get(f"{session}/movies")
+
+    with contextlib.suppress(ConnectionError):
+        assert len(await asyncio.wait_for(reader.read(-1), 5)) < 9_000_000
+    await shut(writer)
+    assert len(whole.content) > 9_000_000
+
+
+async def test_answers_that_wait_for_their_readers_are_bounded(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "MAX_UNREAD_BYTES", 10_000_000)
+    review = "x" * 900_000
+    rows = "\n".join(f"2024-01-02,Film {n},2001,,4,,{review},,2024-01-02" for n in range(10))
+    session = f"/api/session/{(await api.upload(*files(reviews=rows)))['session_id']}"
+    request = f"GET {session}/movies HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    writers = [await open_connection(api, request) for _ in range(3)]
+    await until(lambda: sum(each.unread for each in api.guard.under_way) > 15_000_000)
+
+    refused, poll = await api.get(f"{session}/movies"), await api.get(session)
+    for writer in writers:
+        await shut(writer)
+
+    assert (refused.status_code, poll.status_code) == (503, 200)
+
+
+async def test_service_works_under_a_path_prefix(serve: Serve) -> None:
+    api = await serve(root_path="/films")
+    big = "\r\n".join(f"2024-01-02,Film {n},2001," for n in range(6_000))
+
+    page, docs = await api.get("/"), await api.get("/docs")
+    uploaded = await api.post("/api/upload", files={"files": files(watched=big)[0]})
+    films = await api.get(f"/api/session/{uploaded.json()['session_id']}/movies?limit=1")
+
+    assert "script-src" in page.headers["Content-Security-Policy"]
+    assert "script-src" in docs.headers["Content-Security-Policy"]
+    assert uploaded.status_code == 201
+    assert uploaded.headers["Location"].startswith("/films/api/session/")
+    assert films.headers["Link"].startswith("</films/api/session/")
+
+
+async def test_request_line_may_name_the_host(api: Api) -> None:
+    answer = await raw(api, "GET http://localhost/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+    assert answer.startswith("HTTP/1.1 200")
