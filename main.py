@@ -3304,6 +3304,9 @@ class Guard:
         except Unread:
             if not exchange.answering:
                 await _refusal(*TOO_MANY_UNREAD)(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self.stopping:  # uvicorn would log a traceback
+                raise
         except TimeoutError:
             if not exchange.limit.expired():
                 raise
