@@ -14,7 +14,8 @@ index.html, beside this file, is the page. The sections, in reading order:
     Export       rows -> films: joining
     Matching     film + candidates -> match: scores, judgement, queries; pure functions
     Records      TMDB's JSON -> movies and candidates
-    TMDB         the rate limiter, the memory of answers, the client
+    Pace         when the next request may go, and whose it is
+    TMDB         the memory of answers, the client
     Charts       films -> bars, rankings and lists
     Statistics   films -> numbers; pure functions
     Sessions     Session, and SessionStore: a dict whose entries expire
@@ -244,7 +245,7 @@ def _setting_problem(error: Any) -> str:
 #    └─ TMDBError         502   why a film or a session failed, or the answer to a correction
 #        ├─ TMDBUnavailable     no usable answer, or one that will not change if asked again
 #        ├─ TMDBKeyRejected     TMDB answered 401, or there is no key
-#        ├─ TMDBSilent          TMDB has not answered anything for minutes
+#        ├─ TMDBSilent          no film could be looked up for minutes
 #        └─ TMDBNotFound  404   TMDB has no record with that id
 
 
@@ -722,6 +723,8 @@ class Table:
             raise Unreadable("it contains nothing but NUL bytes")
         if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
             return data.decode("utf-16", "replace")
+        with contextlib.suppress(UnicodeDecodeError):
+            return data.decode("utf-8-sig")
         text = data.decode("utf-8-sig", "replace")
         damaged = text.count(DAMAGED)
         if damaged and 2 * damaged <= len(text) - len(text.encode("ascii", "ignore")):
@@ -1517,87 +1520,274 @@ def movie_of(tmdb_type: MediaType, body: MovieBody, names: NameFactory) -> Movie
     )
 
 
-# === TMDB =====================================================================
-# Everything that is asked of TMDB, and when. A request passes through layers that each add one thing:
-# `search`, `movie` and `collection` (the endpoints), `Memory` (asked once), `_get` (asked again if that may
-# help), `_fetch` (one request, when the limiter lets it go).
+# === Pace =====================================================================
+# When the next request to TMDB may go, and whose it is: all waiting for TMDB happens here.
+#
+# TMDB refuses requests (status 429) for two reasons that look alike: we ask too fast, or others behind the
+# same address do. Slowing down only helps against the first. So each cut of the rate is a trial: if refusals
+# stop just below what was let through, they were ours, and the rate recovers slowly near that limit. If two
+# cuts in a row change nothing, they were not, so the rate recovers and that share of refusals counts as
+# normal for a while.
 
-SLACK_SECONDS = 0.01  # sleeping this much too long does not cost a slot
-RATE_KEPT = 0.985  # of the permitted rate, so that jitter never shows TMDB one request too many in a second
+RATE_KEPT = 0.985  # of the permitted rate, so that jitter cannot put one request too many into any second
+SLACK_SECONDS = 0.01  # oversleeping by this much does not cost a slot
+SAMPLE = 20  # latest requests, among which the refused ones are counted
+MANY = 3  # of them are too many, beyond the normal share
+NORMAL_SECONDS = 15  # how long a share counts as normal
+# After a cut, the rate is BELOW times the limit, then grows to ABOVE requests per second more than it, then
+# to the full rate. The seconds since the cut at which each of these phases ends:
+BELOW, ABOVE = 0.95, 1.5
+BELOW_SECONDS, ABOVE_SECONDS, FULL_SECONDS = 1.8, 3.8, 5.0
+OUTAGE = 20  # requests in a row without a usable answer. If half of them fail, one in a million times
+PROBE_SECONDS = 30  # the longest time between two requests during an outage
 
 
-class RateLimiter:
-    """Evenly spaced slots for the whole process. A refusal pauses and slows down everybody.
+class Pace:
+    """Decides when the next request may go, from the outcomes of earlier ones. It neither sends nor sleeps.
 
-    What TMDB let through in the second before a refusal is what it allows. The rate falls to just below that
-    and grows again by 1/s each second, or by 1 % near the limit that was met.
+    `sent` returns the time, which belongs to `answered`, `refused` or `failed` once the outcome is known.
+    """
+
+    def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._full_rate = per_second * RATE_KEPT
+        self._slot_at = clock()
+        self._sent_at: deque[float] = deque()  # requests of the last 10 s
+        self._refused_at: deque[float] = deque()  # when the refused ones among them had been sent
+        self._limit = math.inf  # requests per second that were let through before the last cut
+        self._cut_at = self._paused_until = -math.inf
+        self._trial_at = clock()  # earlier requests say nothing about the current rate
+        self._trial: deque[bool] = deque(maxlen=SAMPLE)  # whether each was refused
+        self._cuts_in_vain, self._share_before = 0, 0.0
+        self._normal, self._normal_until = 0.0, -math.inf  # the share that is refused whatever the rate
+        self.failing = 0.0  # share of the last fifty requests or so without a usable answer, refusals aside
+        self._bad_in_a_row, self._problem = 0, ""
+        self._probe_at, self._probe_seconds = -math.inf, 0.0  # 0 unless there is an outage
+        self._is_vouched_for = False
+        self._is_new = False
+
+    def next_at(self, urgent: bool) -> float:
+        """People need not wait for the next probe of an outage: they are one."""
+        return max(self._slot_at, self._paused_until, -math.inf if urgent else self._probe_at)
+
+    def waiting_for(self) -> str | None:
+        """A sentence for people while everybody waits for TMDB, otherwise None."""
+        wait = max(self._paused_until, self._probe_at) - self._clock()
+        if wait < 1 and not self._probe_seconds:
+            return None
+        return f"TMDB {self._problem}; trying again in {max(math.ceil(wait), 1)} s"
+
+    def rate(self, at: float) -> float:
+        """In requests per second."""
+        since = at - self._cut_at
+        if since >= FULL_SECONDS:
+            return self._full_rate
+        near = min(max(since - BELOW_SECONDS, 0) / (ABOVE_SECONDS - BELOW_SECONDS), 1)
+        far = max(since - ABOVE_SECONDS, 0) / (FULL_SECONDS - ABOVE_SECONDS)
+        rate = self._limit * BELOW * (1 - near) + (self._limit + ABOVE) * near
+        return min(rate * math.pow(self._full_rate / rate, far), self._full_rate)
+
+    # --- Outcomes
+
+    def sent(self) -> float:
+        now = self._clock()
+        self._slot_at = max(self._slot_at, now - SLACK_SECONDS) + 1 / self.rate(now)
+        if self._probe_seconds:
+            self._probe_at = now + self._probe_seconds
+            self._probe_seconds = min(self._probe_seconds * 2, PROBE_SECONDS)
+        self._sent_at.append(now)
+        for times in (self._sent_at, self._refused_at):
+            while times and times[0] < now - 10:
+                times.popleft()
+        return now
+
+    def answered(self, sent_at: float) -> None:
+        """A usable answer, and a 404 is one. Ends an outage."""
+        self.failing *= 0.98
+        self._end_outage(is_vouched_for=False)
+        self._weigh(sent_at, refused=False)
+
+    def failed(self, sent_at: float, problem: str) -> None:
+        """No usable answer: a 500, a time-out, a reset. `problem` completes "TMDB …"."""
+        self.failing += 0.02 * (1 - self.failing)
+        self._weigh(sent_at, refused=False)
+        self._count(problem)
+
+    def refused(self, sent_at: float, retry_after_seconds: float | None = None) -> None:
+        """A 429. Everybody waits if TMDB says for how long."""
+        self._refused_at.append(sent_at)
+        self._is_vouched_for = False
+        if retry_after_seconds is not None:
+            wait = min(max(retry_after_seconds, 0.5), 60)
+            self._paused_until = max(self._paused_until, self._clock() + wait)
+        self._weigh(sent_at, refused=True)
+        self._count("refused requests (status 429)")
+
+    # --- Outages
+
+    @property
+    def is_out(self) -> bool:
+        return self._probe_seconds > 0
+
+    def answers_others(self, tries: int) -> bool:
+        """Whether TMDB answered anything during the last `tries` requests, or was asked and does."""
+        return self._bad_in_a_row < tries or self._is_vouched_for
+
+    def is_unexplained(self) -> bool:
+        """Whether this outage is new. Says so once."""
+        unexplained, self._is_new = self.is_out and self._is_new, False
+        return unexplained
+
+    def vouched_for(self) -> None:
+        """TMDB answers other questions, so whatever fails does not make an outage by itself."""
+        self._end_outage(is_vouched_for=True)
+
+    def _end_outage(self, is_vouched_for: bool) -> None:
+        self._bad_in_a_row, self._probe_seconds, self._probe_at = 0, 0.0, -math.inf
+        self._is_vouched_for = is_vouched_for
+
+    def _count(self, problem: str) -> None:
+        self._problem = problem
+        self._bad_in_a_row += 1
+        if self._bad_in_a_row >= OUTAGE and not self.is_out and not self._is_vouched_for:
+            log.warning("TMDB %s %d times in a row; all sessions wait for it", problem, OUTAGE)
+            self._probe_at, self._probe_seconds = self._clock() + 0.5, 1.0
+            self._is_new = True
+
+    # --- Refusals
+
+    def _weigh(self, sent_at: float, refused: bool) -> None:
+        """Cuts the rate if too many are refused, or if one is at a limit that was met before."""
+        if sent_at < self._trial_at:
+            return
+        self._trial.append(refused)
+        if not refused:
+            return
+        count, latest = sum(self._trial), list(self._trial)[-MANY:]
+        normal = self._normal if self._clock() < self._normal_until else 0
+        is_telling = sent_at - self._trial_at >= 1 and len(self._trial) >= SAMPLE / 2
+        is_many = count >= MANY + 1.5 * SAMPLE * normal and (is_telling or all(latest))
+        is_recovering = sent_at - self._cut_at < FULL_SECONDS
+        if not is_recovering:
+            if is_many:
+                self._cut(sent_at)
+        elif count == 1 and not normal and self.rate(sent_at) > 0.99 * self._limit:
+            self._cut(sent_at)
+        elif count > 1 and is_telling and (is_many or not normal):
+            self._judge(sent_at)
+
+    def _judge(self, sent_at: float) -> None:
+        """The last cut did not help: the limit is lower still, or refusals do not depend on our rate."""
+        share = sum(self._trial) / len(self._trial)
+        is_unchanged = self._share_before / 2 <= share <= self._share_before * 2
+        if self._cuts_in_vain and is_unchanged and self.rate(sent_at) <= self._limit + ABOVE:
+            self._normal, self._normal_until = share, self._clock() + NORMAL_SECONDS
+            self._cut_at = self._clock() - BELOW_SECONDS
+            self._cuts_in_vain = 0
+            self._trial.clear()
+        else:
+            self._cut(sent_at, self._cuts_in_vain + 1)
+
+    def _cut(self, sent_at: float, in_vain: int = 0) -> None:
+        """Slows down to below what was let through, once TMDB has room again."""
+        now = self._clock()
+        sent, refused = (
+            sum(sent_at - 1 < at <= sent_at for at in times) for times in (self._sent_at, self._refused_at)
+        )
+        self._limit = min(max(sent - refused, 1), self.rate(sent_at))
+        self._share_before = sum(self._trial) / len(self._trial)
+        self._trial.clear()
+        lately = [at for at in self._sent_at if at > now - 1]
+        surplus = len(lately) - math.floor(self._limit)
+        self._trial_at = lately[surplus] + 1 if 0 <= surplus < len(lately) else now
+        self._paused_until = max(self._paused_until, self._trial_at)
+        self._cut_at, self._cuts_in_vain = now, in_vain
+
+
+class Turnstile:
+    """Lets requests through one by one: people first, then by ticket. Each needs a slot and a connection.
+
+    A request draws a ticket once, with `next(turnstile.tickets)`, and keeps it when it is sent again.
     """
 
     def __init__(
         self,
-        per_second: float,
+        pace: Pace,
+        connections: int,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self.rate = self._full_rate = per_second * RATE_KEPT
-        self._clock, self._sleep = clock, sleep
-        self._lock = (
-            asyncio.Lock()
-        )  # held while sleeping: first come, first served, and a cancelled waiter leaves no debt
-        self._next_at = self._grown_at = clock()
-        self._paused_until = self._cut_at = -math.inf
-        self._limit_met = math.inf
-        self.pauses = 0  # in a row, since the last answer
-        self._let_through_at: deque[float] = deque()
+        self.tickets = itertools.count()
+        self._pace, self._clock, self._sleep = pace, clock, sleep
+        self._connections = asyncio.Semaphore(connections)
+        self._order = itertools.count()  # tells waiters with the same ticket apart
+        self._queue: list[tuple[bool, int, int, asyncio.Future[float]]] = []
+        self._usher: asyncio.Task[None] | None = None
 
-    async def slot(self) -> None:
-        """Returns when one request may be sent."""
-        async with self._lock:
-            while (wait := max(self._next_at, self._paused_until) - self._clock()) > 0:
-                await self._sleep(wait)
-            now = self._clock()
-            near = abs(self.rate / self._limit_met - 1) < 0.1
-            step = self.rate / 100 if near else 1
-            self.rate = min(self.rate + step * (now - self._grown_at), self._full_rate)
-            self._grown_at = now
-            self._next_at = max(self._next_at, now - SLACK_SECONDS) + 1 / self.rate
+    @contextlib.asynccontextmanager
+    async def passed(self, ticket: int, urgent: bool = False) -> AsyncIterator[float]:
+        """Holds one of the connections, and yields the time at which the request is sent."""
+        turn: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._queue, (not urgent, ticket, next(self._order), turn))
+        if self._usher is None:
+            self._usher = asyncio.create_task(self._let_through())
+        try:
+            yield await turn
+        finally:
+            if not turn.cancelled():
+                self._connections.release()
 
-    def let_through(self) -> None:
-        """TMDB answered anything but "too many requests"."""
-        self._let_through_at.append(self._clock())
-        self._forget()
+    async def _let_through(self) -> None:
+        """Runs while anybody waits. Decides who is next when the slot comes, not before."""
+        while self._anyone_waits():
+            await self._connections.acquire()
+            try:
+                while (
+                    self._anyone_waits()
+                    and (wait := self._pace.next_at(urgent=not self._queue[0][0]) - self._clock()) > 0
+                ):
+                    await self._sleep(
+                        min(wait, 0.5)
+                    )  # the end of an outage, or a person, brings the slot forward
+            except asyncio.CancelledError:
+                self._connections.release()
+                raise
+            if self._anyone_waits():
+                heapq.heappop(self._queue)[-1].set_result(self._pace.sent())
+            else:
+                self._connections.release()
+        self._usher = None
 
-    def answered(self) -> None:
-        self.pauses = 0
+    def _anyone_waits(self) -> bool:
+        while self._queue and self._queue[0][-1].done():  # it was cancelled
+            heapq.heappop(self._queue)
+        return bool(self._queue)
 
-    def slow_down(self) -> None:
-        """To what was let through in the last second; at most once a second."""
-        now = self._clock()
-        if now - self._cut_at >= 1:
-            self._forget()
-            self._limit_met = max(len(self._let_through_at), self.rate / 2, 1)
-            self.rate = min(self._limit_met, self.rate) * 0.95
-            self._cut_at = now
+    async def close(self) -> None:
+        if self._usher:
+            self._usher.cancel()
+            await asyncio.gather(self._usher, return_exceptions=True)
 
-    def pause(self, retry_after_seconds: float | None = None) -> None:
-        """Nobody asks for a while, longer each time until TMDB answers again."""
-        now = self._clock()
-        if now >= self._paused_until:  # else the request was under way before the pause
-            self.pauses += 1
-            self._paused_until = now + min(0.25 * 2 ** min(self.pauses, 10), 30)
-        if retry_after_seconds is not None:
-            wait = min(max(retry_after_seconds, 0.5), 60)
-            self._paused_until = max(self._paused_until, now + wait)
 
-    def _forget(self) -> None:
-        while self._let_through_at and self._let_through_at[0] < self._clock() - 1:
-            self._let_through_at.popleft()
+# === TMDB =====================================================================
+# Everything that is asked of TMDB. The endpoint methods build requests, Memory shares movies and collections,
+# `_get` asks again if that may help, `_try` passes the turnstile, and `_fetch` sends one request.
 
+# Whether a person waits for the answer. Background work then goes second.
+urgent: ContextVar[bool] = ContextVar("urgent", default=False)
 
 Model = TypeVar("Model", bound=BaseModel)
 Answer = TypeVar("Answer", Match, Movie, Collection)
 
 REMEMBERED = 2_000  # answers that outlive the sessions that asked for them
+
+
+@dataclass(slots=True)
+class Flight:
+    """A question that is being asked, and how many wait for the answer."""
+
+    task: asyncio.Task[Any]
+    waiting: int = 0
 
 
 class Memory:
@@ -1609,7 +1799,7 @@ class Memory:
     def __init__(self) -> None:
         self._answers: weakref.WeakValueDictionary[Hashable, Any] = weakref.WeakValueDictionary()
         self._latest: deque[Match | Movie | Collection] = deque(maxlen=REMEMBERED)
-        self._in_flight: dict[Hashable, asyncio.Task[Any]] = {}
+        self._in_flight: dict[Hashable, Flight] = {}
 
     def __len__(self) -> int:
         return len(self._answers)
@@ -1621,18 +1811,25 @@ class Memory:
         return await self.share(key, partial(self._keep, key, ask))
 
     async def share(self, key: Hashable, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Asks in a task that all who want the answer wait for, and that ends when it is there."""
-        task = self._in_flight.get(key)
-        if task is None:
-            task = self._in_flight[key] = asyncio.create_task(ask())
-            task.add_done_callback(partial(self._landed, key))
-        return cast(T, await asyncio.shield(task))
+        """Asks in a task for all who want the answer at the same time; the last to leave cancels it."""
+        key = urgent.get(), key  # a person does not join a request that waits in the background
+        flight = self._in_flight.get(key) or self._in_flight.setdefault(
+            key, Flight(asyncio.create_task(ask()))
+        )
+        flight.waiting += 1
+        try:
+            return cast(T, await asyncio.shield(flight.task))
+        finally:
+            flight.waiting -= 1
+            if not flight.waiting:
+                flight.task.cancel()
+                self._in_flight.pop(key, None)
 
     def forget(self, key: Hashable) -> None:
         self._answers.pop(key, None)
 
     async def close(self) -> None:
-        tasks = list(self._in_flight.values())
+        tasks = [flight.task for flight in self._in_flight.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -1642,26 +1839,22 @@ class Memory:
         self._latest.append(answer)
         return answer
 
-    def _landed(self, key: Hashable, task: asyncio.Task[Any]) -> None:
-        del self._in_flight[key]
-        if not task.cancelled():
-            task.exception()  # read, or asyncio would complain if everybody who waited has left
 
-
-MAX_ATTEMPTS = 12  # per request, over half a minute. If 3 in 10 fail, one request in 2 million needs more
-OUTAGE = 5  # faults or pauses in a row, for whichever request, that may mean TMDB itself is out of order
-MAX_PAUSES = 15  # in a row, 5 minutes or more, after which nobody waits any longer
+MIN_TRIES, MAX_TRIES = 12, 40  # of one request, refusals aside
+PATIENCE_SECONDS = 300  # for one request, whatever TMDB does
 CHECK_SECONDS = 1  # how long /health waits to learn whether the key is accepted
 MAX_ANSWER_BYTES = 1_000_000  # the largest answer seen has 281 KB
 APPENDED = {"movie": "credits,keywords", "tv": "aggregate_credits,keywords,external_ids"}
+KEY_REJECTED = "TMDB rejects the key; check TMDB_API_KEY, restart and upload again."
+STRAY = {400, 401, 403, 405}  # statuses that the CDN also sends by mistake
 
 
 class _Fault(Exception):
-    """One attempt failed, the next may not. `retry_after` is in seconds and only comes with a 429."""
+    """One attempt failed, the next may not. Its text completes "TMDB …"."""
 
-    def __init__(self, reason: str, refused: bool = False, retry_after: float | None = None) -> None:
-        super().__init__(reason)
-        self.refused, self.retry_after = refused, retry_after
+    def __init__(self, problem: str, status: int = 0, retry_after: float | None = None) -> None:
+        super().__init__(problem)
+        self.status, self.retry_after = status, retry_after
 
 
 class TMDBClient:
@@ -1681,9 +1874,10 @@ class TMDBClient:
         self.memory = Memory()
         self._settings = settings
         self._sleep = sleep
-        self._limiter = RateLimiter(settings.tmdb_requests_per_second, clock, sleep)
-        self._connections = asyncio.Semaphore(settings.tmdb_connections)
-        self._faults_in_a_row = 0
+        self._clock = clock
+        self.pace = Pace(settings.tmdb_requests_per_second, clock)
+        self._turnstile = Turnstile(self.pace, settings.tmdb_connections, clock, sleep)
+        self._key_checked_at = -math.inf
         self._names = NameFactory()
         self._headers, self._params = {"Accept-Encoding": "gzip"}, {}
         if key := settings.tmdb_api_key.get_secret_value():
@@ -1700,10 +1894,14 @@ class TMDBClient:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=self._headers,
         )
+        # Otherwise aiohttp asks once more by itself after a reset, past the turnstile. Its own tests do the
+        # same.
+        self._http._retry_connection = False
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.memory.close()
+        await self._turnstile.close()
         await self._http.close()
 
     async def search(self, tmdb_type: MediaType, query: str, year: int | None) -> list[Candidate]:
@@ -1738,109 +1936,122 @@ class TMDBClient:
         return next(iter(found + [candidate_of("tv", result) for result in body.tv_results]), None)
 
     async def check_key(self) -> None:
-        """Updates `key_state` if TMDB answers within a second."""
+        """Updates `key_state` if TMDB answers within a second. Asks at most every ten seconds."""
+        if self._clock() - self._key_checked_at < 10:
+            return
+        self._key_checked_at = self._clock()
         with contextlib.suppress(TMDBError, _Fault, TimeoutError):
             async with asyncio.timeout(CHECK_SECONDS):
-                await self.memory.share("key", partial(self._fetch, "authentication", {}))
+                await self._authenticate()
+
+    async def _authenticate(self) -> None:
+        """Asks TMDB whether it accepts the key. Raises TMDBKeyRejected, or _Fault if it does not say."""
+
+        async def ask() -> None:
+            urgent.set(True)
+            await self._try("authentication", AuthenticationBody, {}, next(self._turnstile.tickets))
+
+        await self.memory.share("key", ask)
 
     async def _get(self, path: str, model: type[Model], params: dict[str, str]) -> Model:
         """One answer, asked for again if that may help. Raises TMDBError."""
-        for tries in range(MAX_ATTEMPTS):
+        ticket, started = next(self._turnstile.tickets), self._clock()
+        faults: list[_Fault] = []
+        while True:
             try:
-                body = _parsed(model, await self._fetch(path, params))
-            except _Fault as error:
-                fault = error
-            else:
-                self._answered()
-                return body
-            log.debug("[%s] TMDB: %s (%s), asking again", trace.get(), fault, path.partition("/")[0])
-            await self._recover(fault)
-            if not fault.refused and tries + 1 < MAX_ATTEMPTS:
-                await self._sleep(min(2 ** (tries - 1), 4) * random.uniform(0.5, 1.5))
-        raise TMDBUnavailable(f"TMDB gave no answer in {MAX_ATTEMPTS} tries; the last one failed: {fault}.")
+                return await self._try(path, model, params, ticket)
+            except _Fault as fault:
+                faults.append(fault)
+            log.debug("[%s] TMDB %s (%s), asking again", trace.get(), faults[-1], path.partition("/")[0])
+            await self._look_into(faults[-1])
+            self._check_patience(faults, self._clock() - started)
+            wait = min(0.25 * 2 ** min(len(faults), 10), 60 if self.pace.is_out else 4)
+            await self._sleep(wait * random.uniform(0.5, 1.5))
 
-    def _answered(self) -> None:
-        self._faults_in_a_row = 0
-        self._limiter.answered()
+    async def _look_into(self, fault: _Fault) -> None:
+        """A 401 counts if TMDB rejects the key elsewhere, too. An outage ends if it answers elsewhere."""
+        if fault.status == 401 and self.key_state == "rejected":
+            raise TMDBKeyRejected(KEY_REJECTED)
+        if fault.status == 401:
+            with contextlib.suppress(_Fault):
+                await self._authenticate()
+        elif fault.status != 429 and self.pace.is_unexplained():
+            with contextlib.suppress(_Fault, TMDBUnavailable, TMDBNotFound):
+                await self._authenticate()
+                self.pace.vouched_for()
 
-    async def _recover(self, fault: _Fault) -> None:
-        """Slows down after a refusal. If TMDB answers nobody, waits until it does."""
-        if fault.refused:
-            self._limiter.slow_down()
-            self._limiter.pause(fault.retry_after)
-        else:
-            self._faults_in_a_row += 1
-        if max(self._faults_in_a_row, self._limiter.pauses) >= OUTAGE:
-            await self.memory.share("outage", partial(self._wait_for_tmdb, fault))
+    def _check_patience(self, faults: list[_Fault], seconds: float) -> None:
+        """Raises TMDBUnavailable if asking again is pointless. Refusals do not count as tries."""
+        fault = faults[-1]
+        tries = sum(each.status != 429 for each in faults)
+        if fault.status in STRAY - {401} and sum(each.status == fault.status for each in faults) == 3:
+            raise TMDBUnavailable(f"TMDB refused the request three times with status {fault.status}.")
+        if tries >= self._max_tries() and self.pace.answers_others(tries):
+            raise TMDBUnavailable(f"TMDB gave no answer in {tries} tries; at the last one it {fault}.")
+        if seconds >= PATIENCE_SECONDS:
+            raise TMDBUnavailable(
+                f"TMDB gave no answer in {PATIENCE_SECONDS // 60} minutes; at last it {fault}."
+            )
 
-    async def _wait_for_tmdb(self, fault: _Fault) -> None:
-        """Asks TMDB how it is until it answers. Raises TMDBSilent."""
-        logged = False
-        while self._limiter.pauses < MAX_PAUSES:
-            try:
-                with contextlib.suppress(TMDBUnavailable, TMDBNotFound):  # these are answers, too
-                    _parsed(AuthenticationBody, await self._fetch("authentication", {}))
-            except _Fault as error:
-                fault = error
-                if not logged:
-                    log.warning("TMDB is out of order: %s; all sessions wait for it", fault)
-                    self._limiter.slow_down()
-                logged = True
-                self._limiter.pause(fault.retry_after)
-            else:
-                self._answered()
-                return
-        self._answered()  # so that the next session may wait as long
-        raise TMDBSilent(
-            f"TMDB has answered nothing for minutes; the last request failed: {fault}. "
-            "What was found is kept. Retry the rest when TMDB is back."
-        )
+    def _max_tries(self) -> int:
+        """As many as chance alone needs once in a million, given the share of all requests that fails."""
+        failing = min(max(self.pace.failing, 1e-6), 0.99)
+        return min(max(math.ceil(math.log(1e-6) / math.log(failing)), MIN_TRIES), MAX_TRIES)
 
-    async def _fetch(self, path: str, params: dict[str, str]) -> bytes:
-        """The body of one 200. Drops the text of aiohttp's errors, which may contain the URL with the key."""
+    async def _try(self, path: str, model: type[Model], params: dict[str, str], ticket: int) -> Model:
+        """One request, whose outcome the pace learns."""
         if self.key_state == "missing":
             raise TMDBKeyRejected("No TMDB_API_KEY is set, so TMDB cannot be asked.")
-        url = f"{self._settings.tmdb_base_url}/{path}"
-        async with self._connections:
-            await self._limiter.slot()
+        async with self._turnstile.passed(ticket, urgent.get()) as sent_at:
             try:
-                async with self._http.get(
-                    url, params=params | self._params, allow_redirects=False
-                ) as response:
-                    body = await self._read(response)
-            except TimeoutError:
-                raise _Fault(f"it took over {self._settings.tmdb_timeout_seconds:g} s") from None
-            except (aiohttp.ClientError, OSError) as error:
-                raise _Fault(f"the connection failed ({type(error).__name__})") from None
-        self._check(response)
-        return body
+                status, body = await self._fetch(path, params)
+                answer = _parsed(model, body) if status == 200 else None
+            except _Fault as fault:
+                if fault.status == 429:
+                    self.pace.refused(sent_at, fault.retry_after)
+                else:
+                    self.pace.failed(sent_at, str(fault))
+                raise
+            self.pace.answered(sent_at)
+        if answer is None:
+            self._raise_for(status, path)
+        self.key_state = "accepted"
+        return cast(Model, answer)
+
+    def _raise_for(self, status: int, path: str) -> None:
+        """For an answer that asking again will hardly change."""
+        if status == 401 and path == "authentication":
+            self.key_state = "rejected"
+            raise TMDBKeyRejected(KEY_REJECTED)
+        if status == 404:
+            raise TMDBNotFound("TMDB has no record with that id and type; copy both from its address there.")
+        if status in STRAY:
+            raise _Fault(f"answered with status {status}", status)
+        raise TMDBUnavailable(f"TMDB refused the request with status {status}.")
+
+    async def _fetch(self, path: str, params: dict[str, str]) -> tuple[int, bytes]:
+        """Status and body of one answer. Drops aiohttp's error texts, which may contain the key."""
+        url = f"{self._settings.tmdb_base_url}/{path}"
+        try:
+            async with self._http.get(url, params=params | self._params, allow_redirects=False) as response:
+                body = await self._read(response)
+        except TimeoutError:
+            raise _Fault(f"took over {self._settings.tmdb_timeout_seconds:g} s to answer") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise _Fault(f"could not be reached: the connection failed ({type(error).__name__})") from None
+        if response.status == 429:
+            raise _Fault("refused requests (status 429)", 429, _retry_after_seconds(response))
+        if response.status != 200 and not 400 <= response.status < 500:
+            raise _Fault(f"answered with status {response.status}", response.status)
+        return response.status, body
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         body = bytearray()
         async for chunk in response.content.iter_any():
             body += chunk
             if len(body) > MAX_ANSWER_BYTES:
-                raise _Fault("its answer was far too long")
+                raise _Fault("sent far too much")
         return bytes(body)
-
-    def _check(self, response: aiohttp.ClientResponse) -> None:
-        """Raises for every status but 200."""
-        status = response.status
-        if status == 401:
-            self.key_state = "rejected"
-            raise TMDBKeyRejected("TMDB rejects the key; check TMDB_API_KEY, restart and upload again.")
-        if status == 429:
-            raise _Fault("it refused, status 429", True, _retry_after_seconds(response))
-        self._limiter.let_through()
-        if status == 200:
-            self.key_state = "accepted"
-            return
-        if not 400 <= status < 500:
-            raise _Fault(f"it answered with status {status}")
-        self._answered()
-        if status == 404:
-            raise TMDBNotFound("TMDB has no record with that id and type; copy both from its address there.")
-        raise TMDBUnavailable(f"TMDB refused the request with status {status}.")
 
 
 def _parsed(model: type[Model], body: bytes) -> Model:
@@ -1850,14 +2061,14 @@ def _parsed(model: type[Model], body: bytes) -> Model:
             body = json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "replace")
         return model.model_validate_json(body)
     except (ValueError, RecursionError):
-        raise _Fault("its answer was not the JSON expected") from None
+        raise _Fault("sent something that is not the JSON expected") from None
 
 
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def _retry_after_seconds(response: aiohttp.ClientResponse) -> float | None:
-    """A date or junk counts as absent; the limiter then decides."""
+    """A date or junk counts as absent; the pace then decides."""
     given = response.headers.get("Retry-After", "")
     return float(given) if re.fullmatch(r"[0-9]{1,6}", given) else None
 
@@ -2412,6 +2623,7 @@ def _viewings(counted: Counted) -> Iterator[Seen]:
 # recorded, so progress is read without looking at the films, and it wakes whoever follows it.
 
 STOPPED = "The work was stopped."
+MAX_STUCK_SECONDS = 600  # without any film found or known to be missing; then the work is given up
 MAX_COMPUTED = 4  # results kept per session, a megabyte each at most
 SessionStatus = Literal["processing", "enriching", "completed", "failed"]
 
@@ -2434,6 +2646,7 @@ class Session:
     followers: int = 0
     over: asyncio.Event = field(default_factory=asyncio.Event)  # set when no more changes will follow
     task: asyncio.Task[None] | None = None
+    pace: Pace | None = None  # of whoever looks the films up
     ended_at: float | None = None
     _computed: dict[Hashable, tuple[int, asyncio.Task[bytes]]] = field(default_factory=dict)
 
@@ -2458,6 +2671,7 @@ class Session:
         """The pending films are now being looked up, for the first time or again."""
         self.status, self.error_message, self.ended_at = "enriching", None, None
         self._begun_at, self._to_do = self.clock(), self.counts["pending"]
+        self._progressed_at = self._begun_at
         self.over.clear()
         self.revision += 1
 
@@ -2467,6 +2681,8 @@ class Session:
         self.counts[match.status] += 1
         film.match = match
         self.revision += 1
+        if match.status != "failed":
+            self._progressed_at = self.clock()
 
     def end(self, status: SessionStatus, error_message: str | None) -> None:
         self.status, self.error_message, self.ended_at = status, error_message, self.clock()
@@ -2497,17 +2713,18 @@ class Session:
 
     async def changes(self) -> AsyncIterator[None]:
         """Yields at once, at the next tick after changes, and once more at the end."""
-        seen, seen_at, now = 0, -math.inf, asyncio.get_running_loop().time
+        seen: object = None
+        seen_at, now = -math.inf, asyncio.get_running_loop().time
         self.followers += 1
         try:
             while not self.over.is_set():
-                if seen != self.revision:
-                    seen, seen_at = self.revision, now()
+                if seen != (current := (self.revision, self.waiting_for)):
+                    seen, seen_at = current, now()
                     yield
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(next_tick(now(), self.followers)):
                         await self.over.wait()
-            if seen != self.revision:
+            if seen != (self.revision, self.waiting_for):
                 await asyncio.sleep(seen_at + 0.25 - now())
                 yield
         finally:
@@ -2531,6 +2748,15 @@ class Session:
             return 0
         done = self._to_do - self.counts["pending"]
         return (self.clock() - self._begun_at) / done * self.counts["pending"] if done else None
+
+    @property
+    def waiting_for(self) -> str | None:
+        """Why the work does not go on at the moment, if it does not."""
+        return self.pace.waiting_for() if self.pace and self.ended_at is None else None
+
+    @property
+    def is_stuck(self) -> bool:
+        return self.clock() - self._progressed_at >= MAX_STUCK_SECONDS
 
     @property
     def expires_at(self) -> datetime:
@@ -2722,6 +2948,7 @@ class Matcher:
 async def enrich_session_async(session: Session, matcher: Matcher) -> None:
     """Looks up every pending film in TMDB. However it ends, the session has then ended its work."""
     trace.set(session.short_id)
+    session.pace = matcher.tmdb.pace
     session.begin()
     status: SessionStatus = "failed"
     problem: str | None = STOPPED
@@ -2767,6 +2994,11 @@ async def _work(session: Session, films: Iterator[Film], matcher: Matcher) -> No
             match = await matcher.find(film)
         except (TMDBUnavailable, TMDBNotFound) as error:
             match = Match("failed", str(error))
+            if session.is_stuck:
+                raise TMDBSilent(
+                    f"No film could be looked up for ten minutes. {error} Films already found are kept; "
+                    "retry the rest when TMDB is back."
+                ) from None
         if film.match is not PENDING:
             continue
         session.record(film, match)
@@ -2862,6 +3094,10 @@ class SessionView(SessionBase):
     failed_count: int = Field(examples=[1])
     progress_percent: float = Field(examples=[50.0])
     eta_seconds: float | None = Field(description="At the pace so far; null until there is one.")
+    waiting_for: str | None = Field(
+        description="Why no film is looked up at the moment, if so.",
+        examples=["TMDB refused requests (status 429); trying again in 12 s"],
+    )
     error_message: str | None = Field(description="Why films were not looked up, if so.")
     revision: int = Field(description="Grows with every change of a match.", examples=[1093])
 
@@ -3580,6 +3816,7 @@ async def correct_match(
 
     The correction also applies to later uploads of the same film, until the service stops.
     """
+    urgent.set(True)
     try:
         async with asyncio.timeout(CORRECTION_SECONDS):
             movie = await service.matcher.tmdb.movie(*choice.tmdb)

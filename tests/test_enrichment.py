@@ -119,23 +119,37 @@ async def test_small_session_does_not_wait_behind_a_large_one(clock: Clock) -> N
 # --- Failures
 
 
-@pytest.mark.parametrize("refusal", [400, 422])
-async def test_refusal_of_a_film_is_its_own(refusal: int, ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
-    tmdb.faults.append(status(refusal))
+@pytest.mark.parametrize(
+    ("refusal", "times"), [(400, "three times "), (403, "three times "), (405, "three times "), (422, "")]
+)
+async def test_refusal_of_a_film_is_its_own(
+    refusal: int, times: str, ask: Ask, tmdb: FakeTMDB, clock: Clock
+) -> None:
+    tmdb.faults.extend([status(refusal)] * (3 if times else 1))
     session = session_of(clock, last=4)
 
     await main.enrich_session_async(session, await ask(tmdb_connections=1))
 
     assert outcomes(session) == ["failed", "exact", "exact", "exact"]
     assert (session.status, session.error_message) == ("completed", None)
-    assert session.export.films[0].match.reason == f"TMDB refused the request with status {refusal}."
+    assert session.export.films[0].match.reason == f"TMDB refused the request {times}with status {refusal}."
     assert adds_up(session)
+
+
+@pytest.mark.parametrize("stray", [400, 401, 403, 405])
+async def test_stray_refusal_costs_nothing(stray: int, ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
+    tmdb.faults.append(status(stray))
+    session = session_of(clock, last=30)
+
+    await main.enrich_session_async(session, await ask())
+
+    assert (session.status, session.failed_count) == ("completed", 0)
 
 
 async def test_what_failed_is_asked_again_without_redoing_the_rest(
     ask: Ask, tmdb: FakeTMDB, clock: Clock
 ) -> None:
-    tmdb.faults.append(status(400))
+    tmdb.faults.append(status(422))
     matcher = await ask(tmdb_connections=1)
     await main.enrich_session_async(session_of(clock, last=10), matcher)
     tmdb.requests.clear()
@@ -162,7 +176,7 @@ async def test_rejected_key_ends_the_session_at_once(
     assert "TMDB_API_KEY" in (session.error_message or "")
     assert key not in (session.error_message or "")
     await quiet(tmdb)
-    assert 1 <= tmdb.calls() <= connections
+    assert 1 <= tmdb.calls() <= connections + 1
 
 
 async def test_key_that_is_revoked_ends_the_next_session_and_leaves_the_last(
@@ -178,7 +192,7 @@ async def test_key_that_is_revoked_ends_the_next_session_and_leaves_the_last(
     assert (before.status, after.status) == ("completed", "failed")
     assert before.enriched_count == 5
     await quiet(tmdb)
-    assert tmdb.calls() <= 20
+    assert tmdb.calls() <= 21
 
 
 async def test_no_key_completes_from_the_export_alone_and_says_so(

@@ -291,7 +291,7 @@ async def test_correction_that_tmdb_cannot_serve_is_a_502_and_nothing_changes(
     for client, said in ((api, "status 400"), (keyless, "TMDB_API_KEY")):
         session = await done(client, *files(watched=INCEPTION))
         before = await get(client, f"{session}/movies/1")
-        tmdb.faults.append(status(400))
+        tmdb.faults.extend([status(400)] * 3)
 
         response = await client.put(f"{session}/movies/1/match", json=choice)
 

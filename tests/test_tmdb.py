@@ -15,94 +15,6 @@ from tests import fake_tmdb
 from tests.conftest import SHARED, Clock
 from tests.fake_tmdb import V3_KEY, V4_TOKEN, FakeTMDB, Index, words
 
-# --- The limiter
-
-
-async def slots(limiter: main.RateLimiter, clock: Clock, count: int) -> list[float]:
-    """The times at which `count` requests were let go."""
-    times = []
-    for _ in range(count):
-        await limiter.slot()
-        limiter.let_through()
-        times.append(clock.now)
-    return times
-
-
-def refuse(limiter: main.RateLimiter, retry_after_seconds: float | None = None) -> None:
-    limiter.slow_down()
-    limiter.pause(retry_after_seconds)
-
-
-async def test_requests_are_evenly_spaced_and_never_over_the_rate(clock: Clock) -> None:
-    limiter = main.RateLimiter(40, clock, clock.sleep)
-
-    times = await slots(limiter, clock, 200)
-
-    assert max(sum(start <= at < start + 1 for at in times) for start in times) <= 40
-    assert times[-1] - times[0] == pytest.approx(199 / 40 / main.RATE_KEPT, rel=0.01)
-
-
-async def test_a_refusal_slows_everybody_down_to_what_was_let_through(clock: Clock) -> None:
-    limiter = main.RateLimiter(40, clock, clock.sleep)
-    await slots(limiter, clock, 25)
-
-    refuse(limiter)
-    paused_at = clock.now
-    times = await slots(limiter, clock, 10)
-
-    assert times[0] >= paused_at + 0.5
-    assert limiter.rate == pytest.approx(25 * 0.95, rel=0.05)
-
-
-async def test_the_rate_recovers(clock: Clock) -> None:
-    limiter = main.RateLimiter(40, clock, clock.sleep)
-    refuse(limiter)
-
-    await slots(limiter, clock, 3_000)
-
-    assert limiter.rate == 40 * main.RATE_KEPT
-
-
-@pytest.mark.parametrize(("said", "waited"), [(7, 7), (0, 0.5), (-3, 0.5), (100_000, 60)])
-async def test_retry_after_is_honoured_within_reason(said: float, waited: float, clock: Clock) -> None:
-    limiter = main.RateLimiter(40, clock, clock.sleep)
-    start = clock.now
-
-    refuse(limiter, said)
-    await limiter.slot()
-
-    assert clock.now - start == pytest.approx(waited)
-
-
-async def test_lasting_refusal_is_asked_ever_more_rarely(clock: Clock) -> None:
-    limiter = main.RateLimiter(40, clock, clock.sleep)
-    waits = []
-
-    for _ in range(2_000):
-        refuse(limiter)
-        start = clock.now
-        await limiter.slot()
-        waits.append(clock.now - start)
-
-    assert waits[:4] == pytest.approx([0.5, 1, 2, 4])
-    assert max(waits) == pytest.approx(30)
-    assert limiter.rate > 0
-
-
-async def test_cancelled_waiters_leave_no_debt(clock: Clock) -> None:
-    limiter = main.RateLimiter(1, clock, clock.sleep)
-    await limiter.slot()
-    waiting = [asyncio.create_task(limiter.slot()) for _ in range(200)]
-
-    for task in waiting:
-        task.cancel()
-    await asyncio.gather(*waiting, return_exceptions=True)
-    start = clock.now
-    await limiter.slot()
-
-    assert clock.now - start <= 1.1
-
-
 # --- Choosing the right film
 
 
@@ -334,7 +246,7 @@ async def test_rejected_key_is_told_at_once(tmdb: FakeTMDB, clock: Clock) -> Non
         with pytest.raises(main.TMDBKeyRejected, match="TMDB_API_KEY"):
             await matcher.find(INCEPTION)
 
-    assert tmdb.calls() == 1
+    assert [asked.path for asked in tmdb.requests] == ["search/movie", "authentication"]
 
 
 async def test_other_refusals_are_not_repeated(matcher: main.Matcher, tmdb: FakeTMDB) -> None:
