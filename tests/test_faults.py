@@ -160,7 +160,7 @@ async def test_one_question_at_a_time_asks_a_dead_tmdb(ask: Ask, tmdb: FakeTMDB,
     probes = [request for request in tmdb.requests if request.path == "authentication"]
     failed = [request for request in tmdb.requests if request.status == 503]
     assert 4 <= len(probes) <= 9  # at ever longer intervals
-    assert len(failed) <= 20 + main.OUTAGE + len(probes)  # what was under way, and those
+    assert len(failed) <= 20 + main.OUTAGE + len(probes)  # what was in progress, and those
 
 
 async def test_what_is_tried_again_waits_ever_longer(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:

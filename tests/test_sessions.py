@@ -95,7 +95,7 @@ async def test_session_stopped_before_its_first_step_has_ended_too(clock: Clock)
 
     assert task.cancelled()
     assert session.processed_count == 0
-    assert (session.status, session.error_message) == ("failed", "The work was stopped.")
+    assert (session.status, session.error_message) == ("failed", "The lookup was stopped.")
     assert [None async for _ in session.changes()] == [None]
 
 

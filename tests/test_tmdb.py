@@ -164,7 +164,7 @@ async def test_namesakes_without_a_number_are_guessed_by_votes() -> None:
     assert match.movie
     assert match.movie.tmdb_id == 12
     assert match.status == "guessed"
-    assert "1 more with that title and year exists" in match.reason
+    assert "1 other result has the same title and year" in match.reason
 
 
 @pytest.mark.parametrize(
