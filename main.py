@@ -14,7 +14,7 @@ index.html, beside this file, is the page. The sections, in reading order:
     Export       rows -> films: joining
     Matching     film + candidates -> match: scores, judgement, queries; pure functions
     Records      TMDB's JSON -> movies and candidates
-    TMDB         the rate limiter, the memory of answers, the client
+    TMDB         the rate limiter, the cache of answers, the client
     Charts       films -> bars, rankings and lists
     Statistics   films -> numbers; pure functions
     Sessions     Session, and SessionStore: a dict whose entries expire
@@ -500,15 +500,15 @@ def year_of(iso_date: str | None) -> int | None:
     return int(iso_date[:4]) if iso_date and re.match(r"[0-9]{4}-", iso_date) else None
 
 
-def plain(title: str) -> str:
+def normalize_title(title: str) -> str:
     """Equal for equal titles: ignores case, spacing and how an accent is encoded."""
     return " ".join(unicodedata.normalize("NFC", title).casefold().split())
 
 
-def fold(title: str) -> str:
+def fold_title(title: str) -> str:
     """Equal for similar titles: ignores accents and punctuation as well."""
     spelled = unicodedata.normalize("NFKD", title.casefold().replace("×", "x").replace("&", "and"))
-    return "".join(filter(str.isalnum, spelled)) or plain(title)
+    return "".join(filter(str.isalnum, spelled)) or normalize_title(title)
 
 
 # === Files ====================================================================
@@ -516,7 +516,7 @@ def fold(title: str) -> str:
 # (a viewing, a rating or a mark). Files are recognised by their path and header, since people rename and
 # re-save them. Whatever cannot be read becomes a warning with file, line and reason; everything else counts.
 #
-# The limits here are far above any real export: one has a few dozen members, unpacks to at most 8 MB (four
+# The limits here are far above any real export: one has a few dozen files, unpacks to at most 8 MB (four
 # times its size), and has 11 columns, titles of 151 characters, and one row per film or viewing.
 
 csv.field_size_limit(1_000_000)  # Python stops at 131,072 characters; the longest review seen has 17,958
@@ -592,25 +592,25 @@ def read_tables(files: Iterable[tuple[str, bytes]], allowance: Allowance) -> tup
     for given_name, data in files:
         name = given_name or "unnamed file"
         try:
-            members = _members(name, data, allowance)
+            csvs = _csvs_in(name, data, allowance)
         except Unreadable as reason:
             problems.append(f"{name}: {reason}")
             continue
-        for path, count in Counter(path for path, _ in members).items():
+        for path, count in Counter(path for path, _ in csvs).items():
             if count > 1:
                 problems.append(f"{name}: contains {count} files named {path}; all were read")
-        for path, content in members:
+        for path, content in csvs:
             try:
                 tables.append(Table(path, content, allowance))
             except Unreadable as reason:
                 problems.append(f"{path}: {reason}")
-        if not members:
+        if not csvs:
             problems.append(f"{name}: contains no CSV that lists films")
     return tables, problems
 
 
-def _members(name: str, data: bytes, allowance: Allowance) -> list[tuple[str, bytes]]:
-    """The `(path, bytes)` that may list films: the file itself, or the members of a ZIP."""
+def _csvs_in(name: str, data: bytes, allowance: Allowance) -> list[tuple[str, bytes]]:
+    """The `(path, bytes)` that may list films: the file itself, or the files of a ZIP."""
     if not data.startswith(b"PK"):
         return [(name, data)]
     try:
@@ -622,25 +622,25 @@ def _members(name: str, data: bytes, allowance: Allowance) -> list[tuple[str, by
         raise Unreadable("the ZIP is damaged; export it from Letterboxd again") from None
 
 
-MAX_ZIP_MEMBERS = 2_000
+MAX_ZIP_FILES = 2_000
 
 
 def _unzipped(data: bytes, allowance: Allowance) -> Iterator[tuple[str, bytes]]:
-    """The members that may list films. The sizes that a ZIP declares are not trusted."""
+    """The files that may list films. The sizes that a ZIP declares are not trusted."""
     if not zipfile.is_zipfile(io.BytesIO(data)):
         raise Unreadable("the ZIP is incomplete; download or upload it again")
-    if data.count(b"PK\1\2") > MAX_ZIP_MEMBERS:  # zipfile would take seconds to list 60,000
-        raise Unreadable(f"the ZIP contains over {MAX_ZIP_MEMBERS:,} files, which no export does")
+    if data.count(b"PK\1\2") > MAX_ZIP_FILES:  # zipfile would take seconds to list 60,000
+        raise Unreadable(f"the ZIP contains over {MAX_ZIP_FILES:,} files, which no export does")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         wanted = [(path, info) for info in archive.infolist() if (path := _path_in_export(info.filename))]
-        _check_members([info for _, info in wanted])
+        _check_files([info for _, info in wanted])
         for path, info in wanted:
             yield path, _unpacked(archive, info, allowance)
 
 
-def _check_members(members: list[zipfile.ZipInfo]) -> None:
-    counts = Counter(info.filename for info in members)
-    for info in members:
+def _check_files(files: list[zipfile.ZipInfo]) -> None:
+    counts = Counter(info.filename for info in files)
+    for info in files:
         name = info.filename[-100:]
         if info.flag_bits & 1:
             raise Unreadable(f"{name} is encrypted; re-create the ZIP without a password")
@@ -653,8 +653,8 @@ def _check_members(members: list[zipfile.ZipInfo]) -> None:
 def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, allowance: Allowance) -> bytes:
     content = bytearray()
     try:
-        with archive.open(info) as member:
-            while chunk := member.read(65_536):
+        with archive.open(info) as file:
+            while chunk := file.read(65_536):
                 allowance.take_unpacked(len(chunk))
                 content += chunk
     except (zipfile.BadZipFile, zlib.error, EOFError):
@@ -1009,7 +1009,7 @@ class Export:
         return FILM_BYTES * len(self.films) + ENTRY_BYTES * len(entries) + sum(map(sys.getsizeof, texts))
 
 
-class Join:
+class Joiner:
     """Collects rows into films: by what identifies a film (its URI or an id), otherwise by name and year."""
 
     def __init__(self, has_ratings: bool) -> None:
@@ -1057,7 +1057,7 @@ class Join:
         self, row: Film, identities: dict[str, Hashable], entry: Viewing, table: Table, line: int
     ) -> Film:
         """The film of that name and year whose identities do not contradict, or else a new one."""
-        namesakes = self._by_name[plain(row.title), row.year]
+        namesakes = self._by_name[normalize_title(row.title), row.year]
         compared = namesakes[:MAX_NAMESAKES] if row.title else []
         alike = [film for film in compared if _compatible(self._identities[id(film)], identities)]
         if len(alike) > 1:
@@ -1095,7 +1095,7 @@ class Join:
                 return entry
         return None
 
-    def in_order(self) -> list[Film]:
+    def finish(self) -> list[Film]:
         """Watched (latest viewing, then latest marked, first), liked, then those only on the watchlist."""
         for film in self.films:
             film.viewings.sort(key=lambda viewing: viewing.watched_date or date.min, reverse=True)
@@ -1138,7 +1138,7 @@ def parse_export(
     Raises UnusableUpload if no file lists films, UploadTooLarge beyond `max_films` or `allowance`.
     """
     tables, problems = read_tables(files, allowance or Allowance())
-    joined = Join(has_ratings=any(table.kind == "ratings" for table in tables))
+    joined = Joiner(has_ratings=any(table.kind == "ratings" for table in tables))
     for table in sorted(tables, key=lambda table: KINDS.index(table.kind)):
         for line, film, entry in table.rows():
             joined.add(film, entry, table, line)
@@ -1156,7 +1156,7 @@ def parse_export(
         raise UnusableUpload(
             f"No films in this upload: {why}. Upload the ZIP that Letterboxd exports, or CSVs from it."
         )
-    return Export(joined.in_order(), rows, problems)
+    return Export(joined.finish(), rows, problems)
 
 
 # === Matching =================================================================
@@ -1168,11 +1168,11 @@ def parse_export(
 # films that people log are films that people rate.
 #
 # Letterboxd copied TMDB's films in the order of their ids, in runs that first go down and later go up, so its
-# own number for a film predicts TMDB's id. KNOTS are the corners of a piecewise-linear fit to 6,623 known
-# pairs. On held-out pairs, 95 % were within 0.4 % of it and 99 % within 0.6 %; the rest were added to TMDB
-# late and can have any id. Series have no such number. It is evidence, not proof.
+# own number for a film predicts TMDB's id. TMDB_ID_KNOTS are the corners of a piecewise-linear fit to 6,623
+# known pairs. On held-out pairs, 95 % were within 0.4 % of it and 99 % within 0.6 %; the rest were added to
+# TMDB late and can have any id. Series have no such number. It is evidence, not proof.
 
-KNOTS: list[tuple[int, ...]] = [
+TMDB_ID_KNOTS: list[tuple[int, ...]] = [
     tuple(map(int, pair.split(":")))
     for pair in """
     83:64782 654:64276 666:66180 1856:64968 1931:64204 2657:63460 2683:38 2714:2 2793:66812 3161:66436
@@ -1193,13 +1193,16 @@ KNOTS: list[tuple[int, ...]] = [
     """.split()
 ]
 YEAR_SCORES = {0: 0.0, 1: -1.3, -1: -2.5, 2: -2.8, -2: -2.8, 3: -3.2, -3: -3.2}
-TOO_WEAK = -3.3  # a candidate whose evidence, without votes, is below this is no match
-OTHER_TITLE = -5.0  # the score of an altogether different title
+MIN_EVIDENCE = -3.3  # a candidate whose evidence, without votes, is below this is no match
+UNRELATED_TITLE = -5.0  # the score of an altogether different title
 STOP_SCORE = 0.6  # searching stops at this score
+SAME_TITLE = -1.0  # a title that scores more than this is the same
+SIMILAR_TITLE = -2.5
+MIN_LIKENESS = 0.6  # of two titles that are compared letter by letter
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScoredCandidate:
     """A candidate, and what speaks for and against it."""
 
     candidate: Candidate
@@ -1219,18 +1222,18 @@ class Scored:
     @property
     def has_title_and_year(self) -> bool:
         """Whether its title and year are the film's."""
-        return self.title > -1 and self.year == 0
+        return self.title > SAME_TITLE and self.year == 0
 
 
 def expected_tmdb_id(letterboxd_number: int) -> float:
-    """TMDB's id of the film with that number, on the line through KNOTS, extended at both ends."""
-    right = min(max(bisect_left(KNOTS, (letterboxd_number, 0)), 1), len(KNOTS) - 1)
-    (x0, y0), (x1, y1) = KNOTS[right - 1], KNOTS[right]
+    """TMDB's id of the film with that number, on the line through TMDB_ID_KNOTS, extended at both ends."""
+    right = min(max(bisect_left(TMDB_ID_KNOTS, (letterboxd_number, 0)), 1), len(TMDB_ID_KNOTS) - 1)
+    (x0, y0), (x1, y1) = TMDB_ID_KNOTS[right - 1], TMDB_ID_KNOTS[right]
     return y0 + (y1 - y0) * (letterboxd_number - x0) / (x1 - x0)
 
 
-def score(film: Film, candidate: Candidate) -> Scored:
-    return Scored(
+def score_candidate(film: Film, candidate: Candidate) -> ScoredCandidate:
+    return ScoredCandidate(
         candidate,
         title=_title_score(film.title, candidate),
         year=_year_score(film.year, candidate.year),
@@ -1240,22 +1243,22 @@ def score(film: Film, candidate: Candidate) -> Scored:
 
 
 def _title_score(title: str, candidate: Candidate) -> float:
-    if plain(title) == plain(candidate.title):
+    if normalize_title(title) == normalize_title(candidate.title):
         return 0
-    wanted, names = fold(title), (candidate.title, candidate.original_title)
-    if wanted in map(fold, names):
+    wanted, names = fold_title(title), (candidate.title, candidate.original_title)
+    if wanted in map(fold_title, names):
         return -0.8
-    if any(fold(name) in _parts(title) or wanted in _parts(name) for name in names):
-        return -2.5
+    if any(fold_title(name) in _parts(title) or wanted in _parts(name) for name in names):
+        return SIMILAR_TITLE
     # Comparing takes up to cubic time in the length.
-    matchers = [difflib.SequenceMatcher(None, wanted[:100], fold(name)[:100]) for name in names]
-    alike = max(matcher.ratio() if matcher.quick_ratio() >= 0.6 else 0 for matcher in matchers)
-    return -2.5 if alike >= 0.8 else -3.6 if alike >= 0.6 else OTHER_TITLE
+    matchers = [difflib.SequenceMatcher(None, wanted[:100], fold_title(name)[:100]) for name in names]
+    alike = max(matcher.ratio() if matcher.quick_ratio() >= MIN_LIKENESS else 0 for matcher in matchers)
+    return SIMILAR_TITLE if alike >= 0.8 else -3.6 if alike >= MIN_LIKENESS else UNRELATED_TITLE
 
 
 def _parts(title: str) -> set[str]:
     """Title and subtitle, each of which may stand alone: 'Wallace & Gromit: A Close Shave'."""
-    return {fold(part) for part in re.split(r"[:–—|]| - ", title) if len(part) > 3}
+    return {fold_title(part) for part in re.split(r"[:–—|]| - ", title) if len(part) > 3}
 
 
 def _year_score(year: int | None, candidate_year: int | None) -> float:
@@ -1272,19 +1275,19 @@ def _number_score(number: int | None, candidate: Candidate) -> float:
     return 2 if off <= 0.005 else 1.2 if off <= 0.02 else 0 if off <= 0.05 else -2
 
 
-def best_first(scored: Scored) -> tuple[float, float, int]:
+def best_first(scored: ScoredCandidate) -> tuple[float, float, int]:
     """A sort key. Of equal scores, the more popular movie comes first, then the older record."""
     return -scored.score, -scored.candidate.popularity, scored.candidate.tmdb_id
 
 
-def judge(film: Film, ranked: list[Scored]) -> tuple[Candidate | None, MatchStatus, str]:
+def judge(film: Film, ranked: list[ScoredCandidate]) -> tuple[Candidate | None, MatchStatus, str]:
     """The candidate to take, if any, how sure that is, and why. `ranked` is best first."""
     if not ranked:
         return None, "not_found", "TMDB's search returned nothing for that title."
     best, rivals = ranked[0], [other for other in ranked[1:] if other.has_title_and_year]
     found = best.candidate
     shown = f"'{found.title}' ({found.year or 'no year'})"
-    if best.evidence < TOO_WEAK:
+    if best.evidence < MIN_EVIDENCE:
         return None, "not_found", f"TMDB has nothing with that title and year; the nearest is {shown}."
     doubts = list(_doubts(film, best, rivals))
     if not doubts and best.number > 0:
@@ -1294,9 +1297,9 @@ def judge(film: Film, ranked: list[Scored]) -> tuple[Candidate | None, MatchStat
     return found, "guessed", f"{shown} is the best candidate, but {', and '.join(doubts)}."
 
 
-def _doubts(film: Film, best: Scored, rivals: list[Scored]) -> Iterator[str]:
+def _doubts(film: Film, best: ScoredCandidate, rivals: list[ScoredCandidate]) -> Iterator[str]:
     found, numbered = best.candidate, best.number > 0
-    if best.title <= -1:
+    if best.title <= SAME_TITLE:
         yield "its title differs"
     if film.year is None:
         yield "the upload gives no year"
@@ -1310,7 +1313,7 @@ def _doubts(film: Film, best: Scored, rivals: list[Scored]) -> Iterator[str]:
         yield f"{len(rivals)} other result{'s have' if len(rivals) > 1 else ' has'} the same title and year"
 
 
-def searches(film: Film) -> Iterator[tuple[MediaType, str, int | None, bool]]:
+def search_queries(film: Film) -> Iterator[tuple[MediaType, str, int | None, bool]]:
     """`(type, query, year, reworded)` in the order in which they are worth a call.
 
     Reworded queries are for what the others miss: the words that carry the title, then its longest words one
@@ -1343,7 +1346,7 @@ Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Text = Annotated[str, AfterValidator(lambda text: text[:MAX_TITLE_LENGTH])]
 
 
-class NamedBody(BaseModel):
+class NamedItem(BaseModel):
     """A person, genre, company, country or collection."""
 
     id: int | None = None
@@ -1351,10 +1354,10 @@ class NamedBody(BaseModel):
     english_name: Text | None = None
     order: int | None = None
     job: str | None = None
-    jobs: list[NamedBody] = []  # where the credits of a series have `job`
+    jobs: list[NamedItem] = []  # where the credits of a series have `job`
 
 
-class Body(BaseModel):
+class LenientModel(BaseModel):
     """A field that is missing or has a wrong type takes its default. Only a wrong id is an error."""
 
     @field_validator("*", mode="wrap")
@@ -1375,7 +1378,7 @@ class AuthenticationBody(BaseModel):
     success: Literal[True]
 
 
-class ResultBody(Body):
+class ResultBody(LenientModel):
     id: Annotated[int, Field(ge=1, le=999_999_999)]
     title: Text = Field("", validation_alias=AliasChoices("title", "name"))
     original_title: Text = Field("", validation_alias=AliasChoices("original_title", "original_name"))
@@ -1392,12 +1395,12 @@ class SearchBody(BaseModel):
     results: Results
 
 
-class CollectionBody(Body):
+class CollectionBody(LenientModel):
     name: Text = ""
     parts: Results = []
 
 
-class FindBody(Body):
+class FindBody(LenientModel):
     movie_results: Results = []
     tv_results: Results = []
 
@@ -1410,17 +1413,17 @@ class MovieBody(ResultBody):
     runtime: Annotated[int, Field(ge=0, le=100_000)] = 0
     episode_run_time: list[Annotated[int, Field(ge=0, le=10_000)]] = []
     number_of_episodes: Annotated[int, Field(ge=0, le=100_000)] = 0
-    genres: list[NamedBody] = []
-    created_by: list[NamedBody] = []
-    production_countries: list[NamedBody] = []
-    production_companies: list[NamedBody] = []
-    spoken_languages: list[NamedBody] = []
-    keywords: dict[str, list[NamedBody]] = {}
-    credits: dict[str, list[NamedBody]] = Field(
+    genres: list[NamedItem] = []
+    created_by: list[NamedItem] = []
+    production_countries: list[NamedItem] = []
+    production_companies: list[NamedItem] = []
+    spoken_languages: list[NamedItem] = []
+    keywords: dict[str, list[NamedItem]] = {}
+    credits: dict[str, list[NamedItem]] = Field(
         {}, validation_alias=AliasChoices("aggregate_credits", "credits")
     )
     vote_average: Annotated[float, Field(ge=0, le=10)] = 0
-    belongs_to_collection: NamedBody | None = None
+    belongs_to_collection: NamedItem | None = None
 
 
 MAX_CAST = 15
@@ -1466,19 +1469,19 @@ class NameFactory:
             weakref.WeakValueDictionary
         )
 
-    def __call__(self, kind: type[NameType], given: Iterable[NamedBody]) -> tuple[NameType, ...]:
+    def __call__(self, kind: type[NameType], given: Iterable[NamedItem]) -> tuple[NameType, ...]:
         """Each name once, in order."""
         names = (self._name(kind, body) for body in given)
         return tuple({name.identity: name for name in names if name}.values())[:MAX_NAMES]
 
-    def texts(self, given: Iterable[NamedBody]) -> tuple[str, ...]:
+    def texts(self, given: Iterable[NamedItem]) -> tuple[str, ...]:
         """Names that need no id, such as genres: each once, in order."""
         if len(self._texts) > MAX_TEXTS:
             self._texts.clear()
         names = (each.english_name or each.name for each in given)
         return tuple(dict.fromkeys(self._texts.setdefault(name, name) for name in names if name))[:MAX_NAMES]
 
-    def _name(self, kind: type[NameType], body: NamedBody) -> NameType:
+    def _name(self, kind: type[NameType], body: NamedItem) -> NameType:
         identity = body.id or body.name or ""
         name = self._known[kind].get(identity)
         if name is None:
@@ -1524,7 +1527,7 @@ def movie_of(tmdb_type: MediaType, body: MovieBody, names: NameFactory) -> Movie
 
 # === TMDB =====================================================================
 # Everything that is asked of TMDB, and when. A request passes through layers that each add one thing:
-# `search`, `movie` and `collection` (the endpoints), `Memory` (asks once), `_get` (asks again if that may
+# `search`, `movie` and `collection` (the endpoints), `Cache` (asks once), `_get` (asks again if that may
 # help), `_fetch` (one request, when the limiter lets it go). Searches are not cached on their own; the match
 # they lead to is.
 
@@ -1603,30 +1606,30 @@ class RateLimiter:
 Model = TypeVar("Model", bound=BaseModel)
 Answer = TypeVar("Answer", Match, Movie, Collection)
 
-REMEMBERED = 2_000  # answers that outlive the sessions that asked for them
+MAX_CACHED = 2_000  # answers that outlive the sessions that asked for them
 
 
-class Memory:
+class Cache:
     """Answers by key, each asked for once, however many sessions want it.
 
-    Keeps every answer that something else still refers to, and the last `REMEMBERED` of the others.
+    Keeps every answer that something else still refers to, and the last `MAX_CACHED` of the others.
     """
 
     def __init__(self) -> None:
         self._answers: weakref.WeakValueDictionary[Hashable, Any] = weakref.WeakValueDictionary()
-        self._latest: deque[Match | Movie | Collection] = deque(maxlen=REMEMBERED)
+        self._latest: deque[Match | Movie | Collection] = deque(maxlen=MAX_CACHED)
         self._in_flight: dict[Hashable, asyncio.Task[Any]] = {}
 
     def __len__(self) -> int:
         return len(self._answers)
 
-    async def get(self, key: Hashable, ask: Callable[[], Awaitable[Answer]]) -> Answer:
-        """From memory, or asked for."""
+    async def get_or_fetch(self, key: Hashable, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """From the cache, or asked for."""
         if (answer := self._answers.get(key)) is not None:
             return cast(Answer, answer)
-        return await self.share(key, partial(self._keep, key, ask))
+        return await self.single_flight(key, partial(self._keep, key, ask))
 
-    async def share(self, key: Hashable, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def single_flight(self, key: Hashable, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Asks in a task that all who want the answer wait for, and that ends when it is there."""
         task = self._in_flight.get(key)
         if task is None:
@@ -1684,7 +1687,7 @@ class TMDBClient:
     ) -> None:
         self.key_state: Literal["missing", "unchecked", "accepted", "rejected"] = "missing"
         self.workers = settings.tmdb_connections
-        self.memory = Memory()
+        self.cache = Cache()
         self._settings = settings
         self._sleep = sleep
         self._limiter = RateLimiter(settings.tmdb_requests_per_second, clock, sleep)
@@ -1709,7 +1712,7 @@ class TMDBClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.memory.close()
+        await self.cache.close()
         await self._http.close()
 
     async def search(self, tmdb_type: MediaType, query: str, year: int | None) -> list[Candidate]:
@@ -1727,7 +1730,7 @@ class TMDBClient:
             body = await self._get(f"{tmdb_type}/{tmdb_id}", MovieBody, params)
             return movie_of(tmdb_type, body, self._names)
 
-        return await self.memory.get((tmdb_type, tmdb_id), ask)
+        return await self.cache.get_or_fetch((tmdb_type, tmdb_id), ask)
 
     async def collection(self, tmdb_id: int) -> Collection:
         async def ask() -> Collection:
@@ -1736,7 +1739,7 @@ class TMDBClient:
             released = (part.id for part in body.parts if "" < part.release_date <= today)
             return Collection(body.name, tuple(released))
 
-        return await self.memory.get(("collection", tmdb_id), ask)
+        return await self.cache.get_or_fetch(("collection", tmdb_id), ask)
 
     async def find_by_imdb_id(self, imdb_id: str) -> Candidate | None:
         body = await self._get(f"find/{imdb_id}", FindBody, {"external_source": "imdb_id"})
@@ -1747,7 +1750,7 @@ class TMDBClient:
         """Updates `key_state` if TMDB answers within a second."""
         with contextlib.suppress(TMDBError, _Fault, TimeoutError):
             async with asyncio.timeout(CHECK_SECONDS):
-                await self.memory.share("key", partial(self._fetch, "authentication", {}))
+                await self.cache.single_flight("key", partial(self._fetch, "authentication", {}))
 
     async def _get(self, path: str, model: type[Model], params: dict[str, str]) -> Model:
         """One answer, asked for again if that may help. Raises TMDBError."""
@@ -1777,7 +1780,7 @@ class TMDBClient:
         else:
             self._faults_in_a_row += 1
         if max(self._faults_in_a_row, self._limiter.pauses) >= OUTAGE:
-            await self.memory.share("outage", partial(self._wait_for_tmdb, fault))
+            await self.cache.single_flight("outage", partial(self._wait_for_tmdb, fault))
 
     async def _wait_for_tmdb(self, fault: _Fault) -> None:
         """Asks TMDB how it is until it answers. Raises TMDBSilent."""
@@ -1896,7 +1899,7 @@ class Ranking:
 
 
 @dataclass(slots=True)
-class Listed:
+class ListedFilm:
     """A film in a list, with the value that put it there."""
 
     movie_id: int
@@ -1908,7 +1911,7 @@ class Listed:
 
 
 @dataclass(slots=True)
-class Counted:
+class FilmSnapshot:
     """A snapshot of a film, which may be looked up or corrected while statistics are computed."""
 
     film: Film
@@ -1920,7 +1923,7 @@ class Counted:
     rating: float | None
 
     @classmethod
-    def of(cls, film: Film) -> Counted:
+    def of(cls, film: Film) -> FilmSnapshot:
         match = film.match
         return cls(film, match, match.movie, film.movie_id, film.name, film.release_year, film.rating)
 
@@ -1933,14 +1936,14 @@ class Counted:
         return self.movie.runtime if self.movie else None
 
 
-Group = tuple[Any, list[Counted]]
+Group = tuple[Any, list[FilmSnapshot]]
 
 
 def _mean(values: Sequence[float]) -> float | None:
     return round(sum(values) / len(values), 2) if values else None
 
 
-def _bar(name: object, films: list[Counted]) -> Bar:
+def _bar(name: object, films: list[FilmSnapshot]) -> Bar:
     ids = list(dict.fromkeys([film.movie_id for film in films]))
     ratings = [film.rating for film in films if film.rating is not None]
     tmdb_id = name.identity if isinstance(name, TMDBName) and isinstance(name.identity, int) else None
@@ -1949,7 +1952,7 @@ def _bar(name: object, films: list[Counted]) -> Bar:
 
 def _merged(groups: Iterable[Group]) -> list[Group]:
     """One group per key, in the order of the keys."""
-    together: defaultdict[Any, list[Counted]] = defaultdict(list)
+    together: defaultdict[Any, list[FilmSnapshot]] = defaultdict(list)
     for key, films in groups:
         together[key] += films
     return sorted(together.items())
@@ -1961,21 +1964,21 @@ def _bars(groups: Iterable[Group], keys: Sequence[object] | None = None) -> list
     return [_bar(key, together.get(key, [])) for key in (together if keys is None else keys)]
 
 
-def _columns(films: Iterable[tuple[int, Counted]], ends: Sequence[int]) -> list[Bar]:
+def _histogram(films: Iterable[tuple[int, FilmSnapshot]], ends: Sequence[int]) -> list[Bar]:
     """One column from each of `ends` up to the next."""
     names = [f"{low}–{high - 1}" if high - low > 1 else str(low) for low, high in itertools.pairwise(ends)]
     names.append(f"{ends[-1]} or more")
     return _bars(((names[bisect_right(ends, value) - 1], [film]) for value, film in films), names)
 
 
-def _listed(counted: Counted, value: float | None = None) -> Listed:
+def _listed(counted: FilmSnapshot, value: float | None = None) -> ListedFilm:
     poster = counted.movie.poster_url if counted.movie else None
-    return Listed(counted.movie_id, counted.name, counted.year, poster, counted.rating, value)
+    return ListedFilm(counted.movie_id, counted.name, counted.year, poster, counted.rating, value)
 
 
 def _top(
-    films: Iterable[tuple[float | None, Counted]], limit: int, least_first: bool = False
-) -> list[Listed]:
+    films: Iterable[tuple[float | None, FilmSnapshot]], limit: int, least_first: bool = False
+) -> list[ListedFilm]:
     """The films with the highest values, or with the lowest."""
     sign = 1 if least_first else -1
     known = (
@@ -1984,10 +1987,10 @@ def _top(
     return [_listed(film, round(sign * value, 2)) for value, *_, film in heapq.nsmallest(limit, known)]
 
 
-def _group_by(films: Iterable[Counted], attribute: str) -> list[Group]:
+def _group_by(films: Iterable[FilmSnapshot], attribute: str) -> list[Group]:
     """Films by the names in an attribute of their movies, such as `genres` or `directors`."""
     names: dict[Hashable, str] = {}
-    groups: defaultdict[Hashable, list[Counted]] = defaultdict(list)
+    groups: defaultdict[Hashable, list[FilmSnapshot]] = defaultdict(list)
     for film in films:
         for name in getattr(film.movie, attribute, ()):
             key = name.identity if isinstance(name, TMDBName) else name
@@ -2022,7 +2025,7 @@ def _ranking(groups: list[Group], limit: int) -> Ranking:
     return Ranking(_most_watched(groups, limit), _highest_rated(groups, limit), len(groups))
 
 
-def _hours(films: Iterable[Counted], times: Mapping[int, int]) -> float:
+def _hours(films: Iterable[FilmSnapshot], times: Mapping[int, int]) -> float:
     """Hours of films, each counted as often as `times` says, or once."""
     return round(sum((film.runtime or 0) * times.get(film.movie_id, 1) for film in films) / 60, 1)
 
@@ -2052,11 +2055,11 @@ WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", 
 
 
 @dataclass(slots=True)
-class Seen:
+class FilmViewing:
     """One viewing of one film. `day` is None if the diary has none."""
 
     day: date | None
-    film: Counted
+    film: FilmSnapshot
     rewatch: bool
     reviewed: bool
 
@@ -2093,12 +2096,14 @@ class Totals:
     days_with_two_or_more: int
     viewings_per_week: float | None
     viewings_per_month: float | None
-    first: Listed | None
-    last: Listed | None
-    milestones: list[Listed]
+    first: ListedFilm | None
+    last: ListedFilm | None
+    milestones: list[ListedFilm]
 
 
-def _totals(every: list[Counted], watched: list[Counted], viewings: list[Seen], year: int | None) -> Totals:
+def _totals(
+    every: list[FilmSnapshot], watched: list[FilmSnapshot], viewings: list[FilmViewing], year: int | None
+) -> Totals:
     hours = _hours(watched, Counter(seen.film.movie_id for seen in viewings))
     undated_reviews = {c.movie_id for c in watched if year is None and c.film.undated_reviews}
     dated = [seen for seen in viewings if seen.day]
@@ -2164,8 +2169,10 @@ class ThroughTime:
     mean_age: float | None
 
 
-def _through_time(watched: list[Counted], viewings: list[Seen], year: int | None) -> ThroughTime:
-    days: list[tuple[date, list[Counted]]] = _merged((seen.day, [seen.film]) for seen in viewings if seen.day)
+def _through_time(watched: list[FilmSnapshot], viewings: list[FilmViewing], year: int | None) -> ThroughTime:
+    days: list[tuple[date, list[FilmSnapshot]]] = _merged(
+        (seen.day, [seen.film]) for seen in viewings if seen.day
+    )
     ages = [
         (day.year - film.year, film)
         for day, films in days
@@ -2186,7 +2193,7 @@ def _through_time(watched: list[Counted], viewings: list[Seen], year: int | None
         release_years=[_bar(year, films) for year, films in released],
         decades=[_bar(decade, films) for decade, films in decades],
         best_decades=_highest_rated(decades, 3),
-        ages=_columns(ages, AGES),
+        ages=_histogram(ages, AGES),
         mean_age=_mean([age for age, _ in ages]),
     )
 
@@ -2199,14 +2206,14 @@ class Ratings:
     """
 
     histogram: list[Bar]
-    above_crowd: list[Listed]
-    below_crowd: list[Listed]
-    obscure: list[Listed]
-    popular: list[Listed]
-    gems: list[Listed]
+    above_crowd: list[ListedFilm]
+    below_crowd: list[ListedFilm]
+    obscure: list[ListedFilm]
+    popular: list[ListedFilm]
+    gems: list[ListedFilm]
 
 
-def _ratings(watched: list[Counted], limit: int) -> Ratings:
+def _ratings(watched: list[FilmSnapshot], limit: int) -> Ratings:
     movies = [(counted.movie, counted) for counted in watched if counted.movie]
     voted = [(movie, film) for movie, film in movies if movie.tmdb_votes >= MIN_VOTES]
     crowd = [
@@ -2230,7 +2237,7 @@ def _ratings(watched: list[Counted], limit: int) -> Ratings:
 
 
 @dataclass(slots=True)
-class CollectionSeen:
+class CollectionProgress:
     """A collection with at least two watched films, and how many of its films are released."""
 
     name: str
@@ -2241,7 +2248,7 @@ class CollectionSeen:
 
 
 @dataclass(slots=True)
-class What:
+class Topics:
     """`themes` are TMDB's keywords. `completeness` lists collections, the most complete first."""
 
     genres: Ranking
@@ -2251,13 +2258,13 @@ class What:
     themes: Ranking
     studios: Ranking
     collections: Ranking
-    completeness: list[CollectionSeen]
+    completeness: list[CollectionProgress]
 
 
-def _what(watched: list[Counted], collections: Mapping[int, Collection], limit: int) -> What:
+def _topics(watched: list[FilmSnapshot], collections: Mapping[int, Collection], limit: int) -> Topics:
     genres = ((sorted(counted.movie.genres), counted) for counted in watched if counted.movie)
     pairs = _merged((pair, [film]) for names, film in genres for pair in itertools.combinations(names, 2))
-    return What(
+    return Topics(
         genres=_ranking(_group_by(watched, "genres"), limit),
         genre_pairs=_ranking([(" & ".join(pair), films) for pair, films in pairs], limit),
         countries=_ranking(_group_by(watched, "countries"), limit),
@@ -2269,19 +2276,21 @@ def _what(watched: list[Counted], collections: Mapping[int, Collection], limit: 
     )
 
 
-def _completeness(watched: list[Counted], known: Mapping[int, Collection]) -> list[CollectionSeen]:
+def _completeness(watched: list[FilmSnapshot], known: Mapping[int, Collection]) -> list[CollectionProgress]:
     movies = ((counted.movie, counted) for counted in watched)
     films = {movie.tmdb_id: counted for movie, counted in movies if movie and movie.tmdb_type == "movie"}
     found = []
     for tmdb_id, collection in list(known.items()):  # a copy: some may be added meanwhile
         ids = [films[part].movie_id for part in collection.released if part in films]
         if len(ids) > 1:
-            found.append(CollectionSeen(collection.name, tmdb_id, len(ids), len(collection.released), ids))
+            found.append(
+                CollectionProgress(collection.name, tmdb_id, len(ids), len(collection.released), ids)
+            )
     return sorted(found, key=lambda seen: (seen.released - seen.watched, -seen.watched, seen.name))
 
 
 @dataclass(slots=True)
-class Who:
+class People:
     directors: Ranking
     cast: Ranking
     writers: Ranking
@@ -2297,15 +2306,17 @@ class FilmLists:
     releases and of older films; they are empty without a year.
     """
 
-    most_rewatched: list[Listed]
-    longest: list[Listed]
-    shortest: list[Listed]
-    new: list[Listed]
-    old: list[Listed]
+    most_rewatched: list[ListedFilm]
+    longest: list[ListedFilm]
+    shortest: list[ListedFilm]
+    new: list[ListedFilm]
+    old: list[ListedFilm]
     runtimes: list[Bar]
 
 
-def _lists(watched: list[Counted], viewings: list[Seen], year: int | None, limit: int) -> FilmLists:
+def _lists(
+    watched: list[FilmSnapshot], viewings: list[FilmViewing], year: int | None, limit: int
+) -> FilmLists:
     times = Counter(seen.film.movie_id for seen in viewings)
     runtimes = [(minutes, film) for film in watched if (minutes := film.runtime)]
     new = [film for film in watched if year and film.year == year]
@@ -2318,7 +2329,7 @@ def _lists(watched: list[Counted], viewings: list[Seen], year: int | None, limit
         shortest=_top(runtimes, limit, least_first=True),
         new=_top(((film.rating, film) for film in new), limit),
         old=_top(((film.rating, film) for film in old), limit),
-        runtimes=_columns(runtimes, RUNTIMES),
+        runtimes=_histogram(runtimes, RUNTIMES),
     )
 
 
@@ -2338,7 +2349,7 @@ class Watchlist:
     directors: list[Bar]
 
 
-def _watchlist(every: list[Counted], limit: int) -> Watchlist:
+def _watchlist(every: list[FilmSnapshot], limit: int) -> Watchlist:
     listed = [counted for counted in every if counted.film.watchlist and not counted.film.watched]
     watched = [counted for counted in every if counted.film.watched]
     on_it = {name.identity: found for name, found in _group_by(listed, "directors")}
@@ -2373,17 +2384,17 @@ class Statistics:
     totals: Totals
     through_time: ThroughTime
     ratings: Ratings
-    what: What
-    who: Who
+    what: Topics
+    who: People
     lists: FilmLists
     watchlist: Watchlist
 
 
-def statistics(
+def compute_statistics(
     films: list[Film], collections: Mapping[int, Collection], year: int | None = None, limit: int = 10
 ) -> Statistics:
     """See WHAT_COUNTS. Lists have up to `limit` entries."""
-    every = [Counted.of(film) for film in films]
+    every = [FilmSnapshot.of(film) for film in films]
     viewings = [seen for counted in every for seen in _viewings(counted)]
     years = sorted({seen.day.year for seen in viewings if seen.day}, reverse=True)
     watched = [counted for counted in every if counted.film.watched]
@@ -2400,17 +2411,17 @@ def statistics(
         totals=_totals(every, watched, viewings, year),
         through_time=_through_time(watched, viewings, year),
         ratings=_ratings(watched, limit),
-        what=_what(watched, collections, limit),
-        who=Who(**{role.name: _ranking(_group_by(watched, role.name), limit) for role in fields(Who)}),
+        what=_topics(watched, collections, limit),
+        who=People(**{role.name: _ranking(_group_by(watched, role.name), limit) for role in fields(People)}),
         lists=_lists(watched, viewings, year, limit),
         watchlist=_watchlist(every, limit),
     )
 
 
-def _viewings(counted: Counted) -> Iterator[Seen]:
+def _viewings(counted: FilmSnapshot) -> Iterator[FilmViewing]:
     """Oldest first."""
     for number, viewing in enumerate(reversed(counted.film.viewings)):
-        yield Seen(viewing.watched_date, counted, viewing.rewatch or number > 0, bool(viewing.review))
+        yield FilmViewing(viewing.watched_date, counted, viewing.rewatch or number > 0, bool(viewing.review))
 
 
 # === Sessions =================================================================
@@ -2641,7 +2652,7 @@ class SessionStore:
 
 # === Enrichment ===============================================================
 # Finds the movie of every film of a session, in a task of its own: first what a member decided about the
-# film, then what is remembered, then TMDB. Each film has its own outcome, so one failure never stops the
+# film, then what is cached, then TMDB. Each film has its own outcome, so one failure never stops the
 # others.
 
 MAX_CORRECTIONS = 2_000
@@ -2688,11 +2699,11 @@ class Matcher:
     async def find(self, film: Film) -> Match:
         """Raises TMDBError if TMDB gives no answer: TMDBKeyRejected and TMDBSilent if to nobody."""
         correction = self.corrections.get(film)
-        return correction or await self.tmdb.memory.get(cache_key(film), partial(self._find, film))
+        return correction or await self.tmdb.cache.get_or_fetch(cache_key(film), partial(self._find, film))
 
     def forget(self, film: Film) -> None:
         """Makes the next `find` ask TMDB again."""
-        self.tmdb.memory.forget(cache_key(film))
+        self.tmdb.cache.forget(cache_key(film))
 
     async def _find(self, film: Film) -> Match:
         if film.tmdb_ref:
@@ -2710,16 +2721,16 @@ class Matcher:
         candidates = (replace(s.candidate, score=round(s.score, 2)) for s in ranked[:MAX_CANDIDATES])
         return Match(status, reason, chosen, tuple(candidates))
 
-    async def rank(self, film: Film) -> list[Scored]:
+    async def rank(self, film: Film) -> list[ScoredCandidate]:
         """The candidates, best first. Searches until one is sure enough."""
-        found: dict[TMDBRef, Scored] = {}
-        ranked: list[Scored] = []
-        for tmdb_type, query, year, reworded in searches(film):
-            if reworded and ranked and ranked[0].evidence >= TOO_WEAK:
+        found: dict[TMDBRef, ScoredCandidate] = {}
+        ranked: list[ScoredCandidate] = []
+        for tmdb_type, query, year, reworded in search_queries(film):
+            if reworded and ranked and ranked[0].evidence >= MIN_EVIDENCE:
                 break
             for candidate in await self.tmdb.search(tmdb_type, query, year):
-                scored = score(film, candidate)
-                if scored.title > OTHER_TITLE or not reworded:
+                scored = score_candidate(film, candidate)
+                if scored.title > UNRELATED_TITLE or not reworded:
                     found[candidate.tmdb_type, candidate.tmdb_id] = scored
             ranked = sorted(found.values(), key=best_first)
             if ranked and ranked[0].score >= STOP_SCORE:
@@ -2805,7 +2816,7 @@ def start_enrichment(session: Session, matcher: Matcher) -> None:
     session.task = asyncio.create_task(enrich_session_async(session, matcher))
 
 
-def retry(session: Session, matcher: Matcher) -> None:
+def retry_films(session: Session, matcher: Matcher) -> None:
     """Looks up again all films without a movie, except those that a member cleared by hand."""
     if session.ended_at is None:
         raise SessionBusy(
@@ -2819,7 +2830,7 @@ def retry(session: Session, matcher: Matcher) -> None:
     start_enrichment(session, matcher)
 
 
-def correct(session: Session, film: Film, movie: Movie | None, matcher: Matcher) -> None:
+def apply_correction(session: Session, film: Film, movie: Movie | None, matcher: Matcher) -> None:
     """Sets the film's movie by hand; None clears the match."""
     candidates = film.match.candidates
     if movie:
@@ -2980,13 +2991,13 @@ class MovieQuery(BaseModel):
 
     def select(self, films: list[Film]) -> list[Film]:
         """The films of all pages."""
-        text = fold(self.q) if self.q else ""
+        text = fold_title(self.q) if self.q else ""
         chosen = [
             film
             for film in films
             if (not self.match or film.match.status in self.match)
             and (not self.in_list or LISTS[self.in_list](film))
-            and (not text or any(text in fold(title) for title in film.titles))
+            and (not text or any(text in fold_title(title) for title in film.titles))
         ]
         if self.sort is None:
             return chosen
@@ -3065,11 +3076,13 @@ def _tmdb_record(movie: Movie | None) -> dict[str, object]:
     }
 
 
-STATISTICS = TypeAdapter(Statistics)  # writes up to a megabyte of JSON, so it runs in a thread
+STATISTICS_ADAPTER = TypeAdapter(Statistics)  # writes up to a megabyte of JSON, so it runs in a thread
 
 
 def statistics_json(session: Session, year: int | None, limit: int) -> bytes:
-    return STATISTICS.dump_json(statistics(session.export.films, session.collections, year, limit))
+    return STATISTICS_ADAPTER.dump_json(
+        compute_statistics(session.export.films, session.collections, year, limit)
+    )
 
 
 def progress_json(session: Session) -> str:
@@ -3216,7 +3229,7 @@ PIECE_BYTES = 65_536  # of an answer, sent at once
 MAX_UNREAD_SECONDS = 30.0  # that a reader takes nothing before the connection is cut
 MAX_UNREAD_BYTES = 100_000_000  # of all answers in progress together, by their Content-Length
 MAX_HEADER_SECONDS = 30.0  # for the headers of a request
-GRACE_SECONDS = 0.4  # for what is in progress when the service stops
+SHUTDOWN_GRACE_SECONDS = 0.4  # for what is in progress when the service stops
 WRONG_HOST = "This host name is not allowed; add it to ALLOWED_HOSTS."
 CROSS_SITE = "Other sites' pages may not change anything here; to allow one, add its origin to CORS_ORIGINS."
 TOO_SLOW = 408, f"The body of the request did not arrive within {MAX_REQUEST_SECONDS:g} s; send it again."
@@ -3270,7 +3283,7 @@ class Guard:
         headers, send = Headers(scope=scope), partial(self._secured, send, path_of(scope))
         if not all(map(self._is_known_host, headers.getlist("host") or [""])):
             await _refusal(421, WRONG_HOST)(scope, receive, send)
-        elif scope["method"] not in SAFE_METHODS and not self._may_change(headers):
+        elif scope["method"] not in SAFE_METHODS and not self._is_trusted_origin(headers):
             await _refusal(403, CROSS_SITE)(scope, receive, send)
         else:
             await self._cors(scope, receive, send)
@@ -3280,7 +3293,7 @@ class Guard:
         self.stopping = True
         for exchange in self.under_way:
             if not exchange.limit.expired():
-                exchange.limit.reschedule(asyncio.get_running_loop().time() + GRACE_SECONDS)
+                exchange.limit.reschedule(asyncio.get_running_loop().time() + SHUTDOWN_GRACE_SECONDS)
 
     def _is_known_host(self, host: str) -> bool:
         name = re.sub(r":[0-9]*$", "", host.lower())
@@ -3290,7 +3303,7 @@ class Guard:
             return ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
         return False
 
-    def _may_change(self, headers: Headers) -> bool:
+    def _is_trusted_origin(self, headers: Headers) -> bool:
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         if origin in self._settings.cors_origins:
             return True
@@ -3422,27 +3435,27 @@ def _file_name(file: UploadFile) -> str:
     return (file.filename or "").encode("utf-8", "replace").decode()[-100:]
 
 
-async def service_of(request: Request) -> Service:
+async def get_service(request: Request) -> Service:
     return cast(Service, request.app.state.service)
 
 
-TheService = Annotated[Service, Depends(service_of)]
+ServiceDep = Annotated[Service, Depends(get_service)]
 SessionId = Annotated[str, InPath(description="From the answer to the upload.", examples=[EXAMPLE_ID])]
 
 
-async def session_of(session_id: SessionId, service: TheService) -> Session:
+async def get_session(session_id: SessionId, service: ServiceDep) -> Session:
     return service.store.get(session_id)
 
 
-TheSession = Annotated[Session, Depends(session_of)]
+SessionDep = Annotated[Session, Depends(get_session)]
 MovieId = Annotated[int, InPath(description="The film's number in this session.", examples=[7])]
 
 
-async def film_of(session: TheSession, movie_id: MovieId) -> Film:
+async def get_film(session: SessionDep, movie_id: MovieId) -> Film:
     return session.film(movie_id)
 
 
-TheFilm = Annotated[Film, Depends(film_of)]
+FilmDep = Annotated[Film, Depends(get_film)]
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -3524,7 +3537,7 @@ async def upload(
     files: Annotated[
         list[UploadFile], File(description="The ZIP, or CSVs from it. Repeat the field for more files.")
     ],
-    service: TheService,
+    service: ServiceDep,
     request: Request,
     response: Response,
 ) -> UploadView:
@@ -3541,13 +3554,13 @@ async def upload(
 
 
 @of_session.get("", summary="The progress of a session")
-async def read_session(session: TheSession) -> SessionView:
+async def read_session(session: SessionDep) -> SessionView:
     """Read from memory, so poll as often as you like. Every film ends up enriched, not found or failed."""
     return SessionView.model_validate(session)
 
 
 @of_session.get("/events", summary="Follow a session", response_class=EventSourceResponse)
-async def follow_session(session: TheSession) -> AsyncIterator[ServerSentEvent]:
+async def follow_session(session: SessionDep) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: `progress` at once and after changes, up to four per second, then one `end`.
 
     The data of each event is what `/api/session/{session_id}` returns. The more followers a session has, the
@@ -3562,7 +3575,7 @@ async def follow_session(session: TheSession) -> AsyncIterator[ServerSentEvent]:
     "/movies", summary="A session's films", responses={200: {"headers": PAGINATION_HEADERS} | MOVIES_LINKS}
 )
 def read_movies(
-    session: TheSession, query: Annotated[MovieQuery, Query()], request: Request, response: Response
+    session: SessionDep, query: Annotated[MovieQuery, Query()], request: Request, response: Response
 ) -> list[MovieView]:
     """Watched films first (latest viewing first), then liked ones, then those only on the watchlist.
 
@@ -3578,7 +3591,7 @@ def read_movies(
 
 
 @of_session.get("/movies/{movie_id}", summary="One film, with its viewings and candidates")
-def read_movie(film: TheFilm) -> MovieDetail:
+def read_movie(film: FilmDep) -> MovieDetail:
     """With all viewings, and the candidates that TMDB's search returned, with their scores."""
     return movie_detail(film)
 
@@ -3587,7 +3600,7 @@ def read_movie(film: TheFilm) -> MovieDetail:
     "/movies/{movie_id}/match", summary="Correct a match", responses=CHANGE_ERRORS | error_responses(400, 502)
 )
 async def correct_match(
-    session: TheSession, film: TheFilm, choice: Choice, service: TheService
+    session: SessionDep, film: FilmDep, choice: Choice, service: ServiceDep
 ) -> MovieDetail:
     """Says which movie the film is. Works while films are being looked up, too.
 
@@ -3598,7 +3611,7 @@ async def correct_match(
             movie = await service.matcher.tmdb.movie(*choice.tmdb)
     except TimeoutError:
         raise TMDBUnavailable("TMDB does not answer now; correct the match later.") from None
-    correct(session, film, movie, service.matcher)
+    apply_correction(session, film, movie, service.matcher)
     if session.task is None:  # otherwise the task will, at its end
         await read_collections(session, service.matcher.tmdb, CORRECTION_SECONDS)
     return movie_detail(film)
@@ -3607,15 +3620,15 @@ async def correct_match(
 @of_session.delete(
     "/movies/{movie_id}/match", summary="Clear a wrong match", status_code=204, responses=CHANGE_ERRORS
 )
-async def clear_match(session: TheSession, film: TheFilm, service: TheService) -> None:
+async def clear_match(session: SessionDep, film: FilmDep, service: ServiceDep) -> None:
     """Makes the film `not_found`, which no retry changes. Applies to later uploads like a correction."""
-    correct(session, film, None, service.matcher)
+    apply_correction(session, film, None, service.matcher)
 
 
 @of_session.get("/stats", summary="Statistics", description=WHAT_COUNTS, response_model=Statistics)
 async def read_statistics(
-    session: TheSession,
-    service: TheService,
+    session: SessionDep,
+    service: ServiceDep,
     year: Annotated[int | None, Query(ge=1, le=9999, description="One year of the diary.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="The maximum length of a list.")] = 10,
 ) -> Response:
@@ -3632,14 +3645,14 @@ async def read_statistics(
     status_code=202,
     responses=CHANGE_ERRORS | error_responses(409),
 )
-async def retry_session(session: TheSession, service: TheService) -> SessionView:
+async def retry_session(session: SessionDep, service: ServiceDep) -> SessionView:
     """Looks up all failed and not-found films again, except those cleared by hand."""
-    retry(session, service.matcher)
+    retry_films(session, service.matcher)
     return SessionView.model_validate(session)
 
 
 @of_session.get("/movies.csv", summary="The films as CSV", response_class=CSVResponse)
-def download_movies(session: TheSession) -> CSVResponse:
+def download_movies(session: SessionDep) -> CSVResponse:
     """One line per film, with the fields of the JSON as columns. Lists are separated by commas.
 
     Safe in a spreadsheet: a cell that starts like a formula has a space in front.
@@ -3649,7 +3662,7 @@ def download_movies(session: TheSession) -> CSVResponse:
 
 
 @of_session.get("/matches.csv", summary="The match report", response_class=CSVResponse)
-def download_matches(session: TheSession) -> CSVResponse:
+def download_matches(session: SessionDep) -> CSVResponse:
     """One line per film: what it was matched with, why, and what else was considered."""
     chunks = csv_chunks(session.export.films, match_row)
     return CSVResponse(chunks, headers=_attachment("matches.csv"))
@@ -3662,7 +3675,7 @@ def download_matches(session: TheSession) -> CSVResponse:
     responses={200: IMPORT_CONTENT},
 )
 def download_letterboxd(
-    session: TheSession,
+    session: SessionDep,
     in_list: Annotated[
         Literal["watched", "watchlist"],
         Query(
@@ -3685,13 +3698,13 @@ def download_letterboxd(
 
 
 @of_session.delete("", summary="Delete a session", status_code=204, responses=CHANGE_ERRORS)
-async def delete_session(session_id: SessionId, service: TheService) -> None:
+async def delete_session(session_id: SessionId, service: ServiceDep) -> None:
     """Stops its work and frees its memory. Corrections are kept."""
     await service.store.delete(session_id)
 
 
 @routes.get("/health", summary="The state of the service", tags=["service"])
-async def health(service: TheService) -> HealthView:
+async def health(service: ServiceDep) -> HealthView:
     """For whoever runs the service. Asks TMDB whether it accepts the key until it does."""
     tmdb = service.matcher.tmdb
     if tmdb.key_state in ("unchecked", "rejected"):
@@ -3709,7 +3722,7 @@ async def page() -> FileResponse:
     return FileResponse(INDEX_HTML)
 
 
-async def show_error(_: Request, error: Exception) -> JSONResponse:
+async def handle_error(_: Request, error: Exception) -> JSONResponse:
     """Shows every error as a sentence, in our own words if the framework's say too little."""
     status, detail, headers = 500, "An error occurred in this service; its log says more.", None
     if isinstance(error, ServiceError):
@@ -3924,7 +3937,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
         exception_handlers=dict.fromkeys(
-            (ServiceError, RequestValidationError, HTTPException, Exception), show_error
+            (ServiceError, RequestValidationError, HTTPException, Exception), handle_error
         ),
     )
     app.state.settings = settings

@@ -281,7 +281,7 @@ async def test_tmdb_that_stays_dead_ends_the_session_and_retry_finishes_it(
     assert sum(request.status != 200 for request in tmdb.requests) < 200
 
     tmdb.plays, tmdb.requests[:] = lambda _: None, []
-    main.retry(session, matcher)
+    main.retry_films(session, matcher)
     assert session.task
     await session.task
 
@@ -333,7 +333,7 @@ async def test_key_that_is_revoked_in_the_middle_keeps_what_was_done(
     assert sum(request.status == 401 for request in tmdb.requests) <= matcher.tmdb.workers
 
     tmdb.plays = lambda _: None
-    main.retry(session, matcher)
+    main.retry_films(session, matcher)
     assert session.task
     await session.task
 
@@ -417,7 +417,9 @@ async def test_numbers_out_of_all_bounds_are_gaps(ask: Ask, tmdb: FakeTMDB, cloc
     assert {
         (film.runtime, film.tmdb_votes, film.tmdb_rating) for film in films if film.tmdb_type == "movie"
     } == {(None, 0, None)}
-    main.STATISTICS.dump_json(main.statistics(session.export.films, session.collections, None, 10))
+    main.STATISTICS_ADAPTER.dump_json(
+        main.compute_statistics(session.export.films, session.collections, None, 10)
+    )
 
 
 async def test_search_result_without_an_id_is_passed_over(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:

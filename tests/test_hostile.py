@@ -208,7 +208,9 @@ FILMS = st.builds(
     watchlist=st.booleans(),
     viewings=st.lists(VIEWINGS, max_size=3),
 )
-EXPORTS = st.lists(FILMS, min_size=1, max_size=8, unique_by=lambda film: (main.plain(film.title), film.year))
+EXPORTS = st.lists(
+    FILMS, min_size=1, max_size=8, unique_by=lambda film: (main.normalize_title(film.title), film.year)
+)
 
 
 def uri(number: int) -> str:
@@ -558,7 +560,7 @@ def no_garbage_collection() -> Iterator[None]:
 
 def of_members() -> list[object]:
     """What holds a member's data."""
-    kinds = (main.Film, main.Viewing, main.Session, main.Table, main.Join)
+    kinds = (main.Film, main.Viewing, main.Session, main.Table, main.Joiner)
     return [each for each in gc.get_objects() if isinstance(each, kinds)]
 
 
