@@ -4,7 +4,7 @@
     curl -F files=@letterboxd-me-2026-01-01-00-00-utc.zip localhost:8000/api/upload
 
 The upload is answered at once, with a session id. The films are looked up in the background, as fast as TMDB
-allows; progress, films and statistics are read from memory, and forgotten an hour after the work has ended.
+allows. Progress, films and statistics are read from memory, and deleted an hour after the work has ended.
 index.html, beside this file, is the page. The sections, in reading order:
 
     Settings     what can be set, with default, unit and help
@@ -15,7 +15,7 @@ index.html, beside this file, is the page. The sections, in reading order:
     Matching     film + candidates -> match: scores, judgement, queries; pure functions
     Records      TMDB's JSON -> movies and candidates
     Pace         when the next request may go, and whose it is
-    TMDB         the memory of answers, the client
+    TMDB         the cache of answers, the client
     Charts       films -> bars, rankings and lists
     Statistics   films -> numbers; pure functions
     Sessions     Session, and SessionStore: a dict whose entries expire
@@ -128,26 +128,26 @@ def _split(value: object) -> object:
 
 def _check_url(value: str) -> str:
     if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
-        raise ValueError("it should be an address such as https://api.themoviedb.org/3")
+        raise ValueError("must be a URL such as https://api.themoviedb.org/3")
     return value.rstrip("/")
 
 
 def _check_origins(value: tuple[str, ...]) -> tuple[str, ...]:
     origins = tuple(origin.rstrip("/").lower() for origin in value)
     if not all(re.fullmatch(r"https?://[^\s/?#@*]+", origin) for origin in origins):
-        raise ValueError("each should be like http://localhost:3000, without a path or *")
+        raise ValueError("each origin must look like http://localhost:3000, with no path and no *")
     return origins
 
 
 def _check_hosts(value: tuple[str, ...]) -> tuple[str, ...]:
     if not all(re.fullmatch(r"[\w.-]+|\[[0-9a-fA-F:]+\]", host) for host in value):
-        raise ValueError("each should be a name or an address, without http:// and without a port")
+        raise ValueError("each must be a host name or IP address, without http:// or a port")
     return tuple(host.lower() for host in value)
 
 
 def _check_key(value: SecretStr) -> SecretStr:
     if not re.fullmatch(r"[!-~]*", value.get_secret_value()):
-        raise ValueError("it should be a v3 key (32 hex characters) or a v4 token (starting with eyJ)")
+        raise ValueError("must be a v3 key (32 hex characters) or a v4 token (starts with eyJ)")
     return value
 
 
@@ -162,19 +162,19 @@ class Settings(BaseModel):
         "https://www.themoviedb.org/settings/api. Without one, exports are read but no film is looked up.",
     )
     tmdb_base_url: Annotated[str, AfterValidator(_check_url)] = Field(
-        default="https://api.themoviedb.org/3", description="Where TMDB's API v3 is."
+        default="https://api.themoviedb.org/3", description="Base URL of TMDB's v3 API."
     )
     tmdb_requests_per_second: float = Field(
         default=40,
         gt=0,
         le=10_000,
-        description="For all sessions together. TMDB allows about 40 per address.",
+        description="For all sessions together. TMDB allows about 40 per IP address.",
     )
     tmdb_connections: int = Field(
-        default=20, ge=1, le=1_000, description="Requests under way at once. TMDB allows 20 per address."
+        default=20, ge=1, le=1_000, description="Concurrent requests to TMDB. TMDB allows 20 per IP address."
     )
     tmdb_timeout_seconds: float = Field(
-        default=10, gt=0, le=300, description="When to give up on one request and try again."
+        default=10, gt=0, le=300, description="Time allowed for one request before it is retried."
     )
     session_ttl_seconds: float = Field(
         default=3600,
@@ -188,8 +188,8 @@ class Settings(BaseModel):
     max_memory_bytes: int = Field(
         default=1_000_000_000,
         ge=1,
-        description="Estimated memory of all sessions together, besides the 70 MB of the process itself. "
-        "Further uploads get a 503.",
+        description="Estimated memory of all sessions together, not counting about 70 MB for the process "
+        "itself. Further uploads get a 503.",
     )
     max_upload_bytes: int = Field(
         default=20_000_000,
@@ -199,15 +199,17 @@ class Settings(BaseModel):
     max_films: int = Field(default=20_000, ge=1, description="Films in one upload. More get a 413.")
     cors_origins: Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_check_origins)] = Field(
         default=("http://localhost:3000",),
-        description="Origins whose pages may call the service, separated by commas.",
+        description="Comma-separated origins whose pages may call the API.",
     )
     allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_check_hosts)] = Field(
         default=(),
-        description="Names by which the service is reached besides localhost, separated by commas.",
+        description="Comma-separated host names to accept besides localhost.",
     )
-    host: str = Field(default="127.0.0.1", description="Where `python main.py` listens. uvicorn has --host.")
+    host: str = Field(
+        default="127.0.0.1", description="Address for `python main.py`. With uvicorn, use --host."
+    )
     port: int = Field(
-        default=8000, ge=0, le=65_535, description="The port of `python main.py`. uvicorn has --port."
+        default=8000, ge=0, le=65_535, description="Port for `python main.py`. With uvicorn, use --port."
     )
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
@@ -499,15 +501,15 @@ def year_of(iso_date: str | None) -> int | None:
     return int(iso_date[:4]) if iso_date and re.match(r"[0-9]{4}-", iso_date) else None
 
 
-def plain(title: str) -> str:
+def normalize_title(title: str) -> str:
     """Equal for equal titles: ignores case, spacing and how an accent is encoded."""
     return " ".join(unicodedata.normalize("NFC", title).casefold().split())
 
 
-def fold(title: str) -> str:
+def fold_title(title: str) -> str:
     """Equal for similar titles: ignores accents and punctuation as well."""
     spelled = unicodedata.normalize("NFKD", title.casefold().replace("×", "x").replace("&", "and"))
-    return "".join(filter(str.isalnum, spelled)) or plain(title)
+    return "".join(filter(str.isalnum, spelled)) or normalize_title(title)
 
 
 # === Files ====================================================================
@@ -515,7 +517,7 @@ def fold(title: str) -> str:
 # (a viewing, a rating or a mark). Files are recognised by their path and header, since people rename and
 # re-save them. Whatever cannot be read becomes a warning with file, line and reason; everything else counts.
 #
-# The limits here are far above any real export: one has a few dozen members, unpacks to at most 8 MB (four
+# The limits here are far above any real export: one has a few dozen files, unpacks to at most 8 MB (four
 # times its size), and has 11 columns, titles of 151 characters, and one row per film or viewing.
 
 csv.field_size_limit(1_000_000)  # Python stops at 131,072 characters; the longest review seen has 17,958
@@ -588,27 +590,28 @@ class Allowance:
 def read_tables(files: Iterable[tuple[str, bytes]], allowance: Allowance) -> tuple[list[Table], list[str]]:
     """The tables in the uploaded `(name, bytes)`, and the reasons why other files are none."""
     tables, problems = [], []
-    for name, data in files:
+    for given_name, data in files:
+        name = given_name or "unnamed file"
         try:
-            members = _members(name or "a file without a name", data, allowance)
+            csvs = _csvs_in(name, data, allowance)
         except Unreadable as reason:
             problems.append(f"{name}: {reason}")
             continue
-        for path, count in Counter(path for path, _ in members).items():
+        for path, count in Counter(path for path, _ in csvs).items():
             if count > 1:
-                problems.append(f"{name}: it has {count} files named {path}; all of them count")
-        for path, content in members:
+                problems.append(f"{name}: contains {count} files named {path}; all were read")
+        for path, content in csvs:
             try:
                 tables.append(Table(path, content, allowance))
             except Unreadable as reason:
                 problems.append(f"{path}: {reason}")
-        if not members:
-            problems.append(f"{name}: it contains no CSV of the member's films")
+        if not csvs:
+            problems.append(f"{name}: contains no CSV that lists films")
     return tables, problems
 
 
-def _members(name: str, data: bytes, allowance: Allowance) -> list[tuple[str, bytes]]:
-    """The `(path, bytes)` that may list films: the file itself, or the members of a ZIP."""
+def _csvs_in(name: str, data: bytes, allowance: Allowance) -> list[tuple[str, bytes]]:
+    """The `(path, bytes)` that may list films: the file itself, or the files of a ZIP."""
     if not data.startswith(b"PK"):
         return [(name, data)]
     try:
@@ -616,49 +619,47 @@ def _members(name: str, data: bytes, allowance: Allowance) -> list[tuple[str, by
     except (Unreadable, UploadTooLarge):
         raise
     except Exception:  # zipfile raises anything on a damaged archive, even IndexError
-        log.debug("[%s] damaged ZIP", trace.get(), exc_info=True)
-        raise Unreadable("this ZIP is damaged; export it from Letterboxd again") from None
+        log.debug("damaged ZIP", exc_info=True)
+        raise Unreadable("the ZIP is damaged; export it from Letterboxd again") from None
 
 
-MAX_ZIP_MEMBERS = 2_000
+MAX_ZIP_FILES = 2_000
 
 
 def _unzipped(data: bytes, allowance: Allowance) -> Iterator[tuple[str, bytes]]:
-    """The members that may list films. The sizes that a ZIP declares are not trusted."""
+    """The files that may list films. The sizes that a ZIP declares are not trusted."""
     if not zipfile.is_zipfile(io.BytesIO(data)):
-        raise Unreadable("this ZIP has no end: it was not downloaded or sent completely")
-    if data.count(b"PK\1\2") > MAX_ZIP_MEMBERS:  # zipfile would take seconds to list 60,000
-        raise Unreadable(f"this ZIP has over {MAX_ZIP_MEMBERS:,} members, which no export has")
+        raise Unreadable("the ZIP is incomplete; download or upload it again")
+    if data.count(b"PK\1\2") > MAX_ZIP_FILES:  # zipfile would take seconds to list 60,000
+        raise Unreadable(f"the ZIP contains over {MAX_ZIP_FILES:,} files, which no export does")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         wanted = [(path, info) for info in archive.infolist() if (path := _path_in_export(info.filename))]
-        _check_members([info for _, info in wanted])
+        _check_files([info for _, info in wanted])
         for path, info in wanted:
             yield path, _unpacked(archive, info, allowance)
 
 
-def _check_members(members: list[zipfile.ZipInfo]) -> None:
-    counts = Counter(info.filename for info in members)
-    for info in members:
+def _check_files(files: list[zipfile.ZipInfo]) -> None:
+    counts = Counter(info.filename for info in files)
+    for info in files:
         name = info.filename[-100:]
         if info.flag_bits & 1:
-            raise Unreadable(f"its member {name} is encrypted; pack it without a password")
+            raise Unreadable(f"{name} is encrypted; re-create the ZIP without a password")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise Unreadable(f"its member {name} uses an unusual compression; pack it as a plain ZIP")
+            raise Unreadable(f"{name} uses an unsupported compression method; re-create the ZIP with Deflate")
         if counts[info.filename] > 1:
-            raise Unreadable(f"it has {counts[info.filename]} members called {name}; keep one")
+            raise Unreadable(f"the ZIP contains {counts[info.filename]} files named {name}; keep one")
 
 
 def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, allowance: Allowance) -> bytes:
     content = bytearray()
     try:
-        with archive.open(info) as member:
-            while chunk := member.read(65_536):
+        with archive.open(info) as file:
+            while chunk := file.read(65_536):
                 allowance.take_unpacked(len(chunk))
                 content += chunk
     except (zipfile.BadZipFile, zlib.error, EOFError):
-        raise Unreadable(
-            f"its member {info.filename[-100:]} is damaged or not what the ZIP declares"
-        ) from None
+        raise Unreadable(f"{info.filename[-100:]} is damaged or not what the ZIP declares") from None
     return bytes(content)
 
 
@@ -701,7 +702,7 @@ class Table:
         self._columns = {name: names.index(name) for name in names if name}
         if not self._columns.keys() & {"title", "tmdbID", "tmdbURL", "imdbID"}:
             shown = ",".join(header[1])[:60]
-            raise Unreadable(f"its first line '{shown}' has no column Name, so it lists no films")
+            raise Unreadable(f"the header '{shown}' has no Name column, so this file lists no films")
         self.kind = _kind(name.lower(), set(self._columns))
         self.is_our_download = "tmdbURL" in self._columns
         self._parsers = {column: cache(parse) for column, parse in self._file_parsers().items()}
@@ -718,9 +719,9 @@ class Table:
 
     def _decode(self, data: bytes) -> str:
         if data.startswith(b"PK\3\4"):
-            raise Unreadable("it is a ZIP inside the ZIP; upload it by itself")
+            raise Unreadable("is a ZIP inside the ZIP; upload it by itself")
         if b"\0" in data and not data.strip(b"\0\r\n\t "):
-            raise Unreadable("it contains nothing but NUL bytes")
+            raise Unreadable("contains nothing but NUL bytes")
         if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
             return data.decode("utf-16", "replace")
         with contextlib.suppress(UnicodeDecodeError):
@@ -740,7 +741,7 @@ class Table:
         start = data[:1_000_000]
         guesses = {encoding: start.decode(encoding, "replace") for encoding in ("cp1252", "mac_roman")}
         best = max(guesses, key=lambda name: sum(map(guesses[name].lower().count, ACCENTED)))
-        self._warnings.append(f"{self.name}: it is not UTF-8 and was read as {best}; check accented letters")
+        self._warnings.append(f"{self.name}: not UTF-8; read as {best}, so check accented letters")
         return data.decode(best, "replace")
 
     def _read(self, text: str) -> list[tuple[int, list[str]]]:
@@ -758,7 +759,7 @@ class Table:
             except StopIteration:
                 break
             except csv.Error as error:
-                problem = f"{error}; it was skipped"
+                problem = f"{error}; skipped"
             if problem:  # go on with the next line, whatever the reader took for a row
                 self.warn(line, problem)
                 source.seek(start)
@@ -769,19 +770,19 @@ class Table:
                 rows.append((line, cells))
             line += reader.line_num - before
         if not rows:
-            raise Unreadable("it is empty")
+            raise Unreadable("is empty")
         return rows
 
     def _row_problem(self, cells: list[str], rows: list[tuple[int, list[str]]], lines: int) -> str | None:
         self._allowance.take_row(len(cells))
         if len(cells) > MAX_COLUMNS and not rows:
-            raise Unreadable(f"its first line has {len(cells):,} columns, so it lists no films")
+            raise Unreadable(f"the header has {len(cells):,} columns, so this file lists no films")
         if len(cells) > MAX_COLUMNS:
-            return f"it has {len(cells):,} cells; it was skipped"
+            return f"row has {len(cells):,} cells; skipped"
         columns = map(_column_name, rows[0][1]) if rows and lines > 1 else ()
         for column, cell in itertools.zip_longest(columns, cells if lines > 1 else ()):
             if cell and ("\n" in cell or "\r" in cell) and (column != "review" or SWALLOWED_ROW.search(cell)):
-                return "a quotation mark does not end; it was skipped"
+                return "a quotation mark is not closed; skipped"
         return None
 
     def _column(self, name: str) -> Iterator[str]:
@@ -799,7 +800,7 @@ class Table:
         """10 for an import file whose writer put 1 to 10 into Rating, otherwise 5."""
         if self.kind != "import" or not any(re.match(r"[6-9]|10", text) for text in self._column("rating")):
             return 5
-        self._warnings.append(f"{self.name}: it has ratings over 5, so all its ratings are read as out of 10")
+        self._warnings.append(f"{self.name}: has ratings over 5, so all its ratings were read as out of 10")
         return 10
 
     def rows(self) -> Iterator[tuple[int, Film, Viewing]]:
@@ -807,12 +808,12 @@ class Table:
             while len(cells) > self._width and not cells[-1].strip():
                 cells.pop()
             if len(cells) > self._width:
-                self.warn(line, f"it has {len(cells)} cells under a header of {self._width}; it was skipped")
+                self.warn(line, f"row has {len(cells)} cells but the header has {self._width}; skipped")
                 continue
             film, entry = self._row(line, cells)
             nameless = not (film.title or film.tmdb_ref or film.imdb_id)
             if nameless:
-                self.warn(line, f"'{','.join(cells)[:40]}' does not name a film; it was skipped")
+                self.warn(line, f"'{','.join(cells)[:40]}' does not name a film; skipped")
                 continue
             self.rows_used += 1
             yield line, film, entry
@@ -865,7 +866,7 @@ class Table:
 
     def warnings(self) -> list[str]:
         more = (
-            [f"{self.name}: {self._unlisted_warnings} more warnings like these"]
+            [f"{self.name}: {self._unlisted_warnings} more warnings not shown"]
             if self._unlisted_warnings
             else []
         )
@@ -907,8 +908,10 @@ _year = _parser(r"(18|19|20|21)[0-9]{2}(\.0)?", "between 1800 and 2199", lambda 
 _tmdb_id = _parser(
     r"[1-9][0-9]{0,8}(\.0)?", "a number such as 27205", lambda text: ("movie", int(float(text)))
 )
-_tmdb_url = _parser(TMDB_URL.pattern, "like https://www.themoviedb.org/movie/27205", parse_tmdb_url)
-_imdb_id = _parser(IMDB_ID.pattern, "like tt1375666", str)
+_tmdb_url = _parser(
+    TMDB_URL.pattern, "a TMDB URL such as https://www.themoviedb.org/movie/27205", parse_tmdb_url
+)
+_imdb_id = _parser(IMDB_ID.pattern, "an IMDb id such as tt1375666", str)
 
 
 def _rating(text: str, max_stars: int) -> float | None:
@@ -935,16 +938,16 @@ def _date(text: str, day_first: bool | None) -> date:
     if parts := SLASH_DATE.fullmatch(text):
         first, second, year = map(int, parts.groups())
         if day_first is None and first != second:
-            raise ValueError("clear: day/month or month/day? Write it like 2024-12-31")
+            raise ValueError("unambiguous (day/month or month/day?); write it like 2024-12-31")
         month, day = (second, first) if day_first else (first, second)
     elif parts := ISO_DATE.match(text):
         year, month, day = map(int, parts.groups())
     else:
-        raise ValueError("a date like 2024-12-31")
+        raise ValueError("a date such as 2024-12-31")
     try:
         return date(year, month, day)
     except ValueError:
-        raise ValueError("a day of the calendar") from None
+        raise ValueError("a valid date") from None
 
 
 MAX_MARKS = 100  # combining characters in a title
@@ -977,8 +980,8 @@ PARSERS: dict[str, Callable[[str], Any]] = {
 
 # === Export ===================================================================
 # rows -> films. Watched, ratings, likes and the watchlist name films. The URI of a diary row or a review
-# names the *entry*, so those are joined to films by name and year; joining them by URI would make every film
-# two.
+# names the *entry*, so those are joined to films by name and year; joining by URI would list every film
+# twice.
 
 MAX_WARNINGS = 200
 MAX_NAMESAKES = 10  # films with one name, or viewings on one day, that are compared
@@ -1009,7 +1012,7 @@ class Export:
         return FILM_BYTES * len(self.films) + ENTRY_BYTES * len(entries) + sum(map(sys.getsizeof, texts))
 
 
-class Join:
+class Joiner:
     """Collects rows into films: by what identifies a film (its URI or an id), otherwise by name and year."""
 
     def __init__(self, has_ratings: bool) -> None:
@@ -1057,12 +1060,14 @@ class Join:
         self, row: Film, identities: dict[str, Hashable], entry: Viewing, table: Table, line: int
     ) -> Film:
         """The film of that name and year whose identities do not contradict, or else a new one."""
-        namesakes = self._by_name[plain(row.title), row.year]
+        namesakes = self._by_name[normalize_title(row.title), row.year]
         compared = namesakes[:MAX_NAMESAKES] if row.title else []
         alike = [film for film in compared if _compatible(self._identities[id(film)], identities)]
         if len(alike) > 1:
             alike.sort(key=lambda film: film.rating != entry.rating)
-            table.warn(line, f"{len(alike)} films are called '{row.title}' ({row.year}); one was taken")
+            table.warn(
+                line, f"{len(alike)} films are called '{row.title}' ({row.year}); one of them was used"
+            )
         if alike:
             return alike[0]
         self.films.append(row)
@@ -1072,7 +1077,7 @@ class Join:
     def _add_entry(self, film: Film, row: Viewing, table: Table, line: int) -> None:
         entry = self._by_entry.get(row.entry_uri) or self._same_day(film, row, table)
         if entry is None and len(film.viewings) + len(film.undated_reviews) >= MAX_VIEWINGS:
-            table.warn(line, f"'{film.title}' has over {MAX_VIEWINGS:,} viewings; it was skipped")
+            table.warn(line, f"'{film.title}' has over {MAX_VIEWINGS:,} viewings; skipped")
             return
         if entry is None:
             entry = row
@@ -1093,7 +1098,7 @@ class Join:
                 return entry
         return None
 
-    def in_order(self) -> list[Film]:
+    def finish(self) -> list[Film]:
         """Watched (latest viewing, then latest marked, first), liked, then those only on the watchlist."""
         for film in self.films:
             film.viewings.sort(key=lambda viewing: viewing.watched_date or date.min, reverse=True)
@@ -1136,25 +1141,25 @@ def parse_export(
     Raises UnusableUpload if no file lists films, UploadTooLarge beyond `max_films` or `allowance`.
     """
     tables, problems = read_tables(files, allowance or Allowance())
-    joined = Join(has_ratings=any(table.kind == "ratings" for table in tables))
+    joined = Joiner(has_ratings=any(table.kind == "ratings" for table in tables))
     for table in sorted(tables, key=lambda table: KINDS.index(table.kind)):
         for line, film, entry in table.rows():
             joined.add(film, entry, table, line)
             if len(joined.films) > max_films:
-                raise UploadTooLarge(f"The upload has more films than the {max_films:,} of MAX_FILMS.")
+                raise UploadTooLarge(f"The upload has over {max_films:,} films (MAX_FILMS).")
     rows: Counter[str] = Counter()
     for table in tables:
         rows[table.name] += table.rows_used
         problems += table.warnings()
     if len(problems) > MAX_WARNINGS:
-        problems[MAX_WARNINGS:] = [f"{len(problems) - MAX_WARNINGS:,} more warnings like these"]
+        problems[MAX_WARNINGS:] = [f"{len(problems) - MAX_WARNINGS:,} more warnings not shown"]
     if not joined.films:
         empty = [f"{name}: none of its rows names a film" for name in rows]
         why = "; ".join(problems + empty) or "the upload is empty"
         raise UnusableUpload(
-            f"Upload the ZIP that Letterboxd exports, or CSVs from it. No films here: {why}."
+            f"No films in this upload: {why}. Upload the ZIP that Letterboxd exports, or CSVs from it."
         )
-    return Export(joined.in_order(), rows, problems)
+    return Export(joined.finish(), rows, problems)
 
 
 # === Matching =================================================================
@@ -1166,11 +1171,11 @@ def parse_export(
 # films that people log are films that people rate.
 #
 # Letterboxd copied TMDB's films in the order of their ids, in runs that first go down and later go up, so its
-# own number for a film predicts TMDB's id. KNOTS are the corners of that line, drawn through 6,623 known
-# pairs. Of pairs that were held out, 95 % were within 0.4 % of the line and 99 % within 0.6 %; the rest,
-# which TMDB got late, are anywhere. Series have no such number. So the number is evidence, not proof.
+# own number for a film predicts TMDB's id. TMDB_ID_KNOTS are the corners of a piecewise-linear fit to 6,623
+# known pairs. On held-out pairs, 95 % were within 0.4 % of it and 99 % within 0.6 %; the rest were added to
+# TMDB late and can have any id. Series have no such number. It is evidence, not proof.
 
-KNOTS: list[tuple[int, ...]] = [
+TMDB_ID_KNOTS: list[tuple[int, ...]] = [
     tuple(map(int, pair.split(":")))
     for pair in """
     83:64782 654:64276 666:66180 1856:64968 1931:64204 2657:63460 2683:38 2714:2 2793:66812 3161:66436
@@ -1191,13 +1196,16 @@ KNOTS: list[tuple[int, ...]] = [
     """.split()
 ]
 YEAR_SCORES = {0: 0.0, 1: -1.3, -1: -2.5, 2: -2.8, -2: -2.8, 3: -3.2, -3: -3.2}
-TOO_WEAK = -3.3  # a candidate whose evidence, without votes, is below this is no match
-OTHER_TITLE = -5.0  # the score of an altogether different title
-SURE_ENOUGH = 0.6  # no further search could find anything better
+MIN_EVIDENCE = -3.3  # a candidate whose evidence, without votes, is below this is no match
+UNRELATED_TITLE = -5.0  # the score of an altogether different title
+STOP_SCORE = 0.6  # searching stops at this score
+SAME_TITLE = -1.0  # a title that scores more than this is the same
+SIMILAR_TITLE = -2.5
+MIN_LIKENESS = 0.6  # of two titles that are compared letter by letter
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScoredCandidate:
     """A candidate, and what speaks for and against it."""
 
     candidate: Candidate
@@ -1217,18 +1225,18 @@ class Scored:
     @property
     def has_title_and_year(self) -> bool:
         """Whether its title and year are the film's."""
-        return self.title > -1 and self.year == 0
+        return self.title > SAME_TITLE and self.year == 0
 
 
 def expected_tmdb_id(letterboxd_number: int) -> float:
-    """TMDB's id of the film with that number, on the line through KNOTS, extended at both ends."""
-    right = min(max(bisect_left(KNOTS, (letterboxd_number, 0)), 1), len(KNOTS) - 1)
-    (x0, y0), (x1, y1) = KNOTS[right - 1], KNOTS[right]
+    """TMDB's id of the film with that number, on the line through TMDB_ID_KNOTS, extended at both ends."""
+    right = min(max(bisect_left(TMDB_ID_KNOTS, (letterboxd_number, 0)), 1), len(TMDB_ID_KNOTS) - 1)
+    (x0, y0), (x1, y1) = TMDB_ID_KNOTS[right - 1], TMDB_ID_KNOTS[right]
     return y0 + (y1 - y0) * (letterboxd_number - x0) / (x1 - x0)
 
 
-def score(film: Film, candidate: Candidate) -> Scored:
-    return Scored(
+def score_candidate(film: Film, candidate: Candidate) -> ScoredCandidate:
+    return ScoredCandidate(
         candidate,
         title=_title_score(film.title, candidate),
         year=_year_score(film.year, candidate.year),
@@ -1238,22 +1246,22 @@ def score(film: Film, candidate: Candidate) -> Scored:
 
 
 def _title_score(title: str, candidate: Candidate) -> float:
-    if plain(title) == plain(candidate.title):
+    if normalize_title(title) == normalize_title(candidate.title):
         return 0
-    wanted, names = fold(title), (candidate.title, candidate.original_title)
-    if wanted in map(fold, names):
+    wanted, names = fold_title(title), (candidate.title, candidate.original_title)
+    if wanted in map(fold_title, names):
         return -0.8
-    if any(fold(name) in _parts(title) or wanted in _parts(name) for name in names):
-        return -2.5
+    if any(fold_title(name) in _parts(title) or wanted in _parts(name) for name in names):
+        return SIMILAR_TITLE
     # Comparing takes up to cubic time in the length.
-    matchers = [difflib.SequenceMatcher(None, wanted[:100], fold(name)[:100]) for name in names]
-    alike = max(matcher.ratio() if matcher.quick_ratio() >= 0.6 else 0 for matcher in matchers)
-    return -2.5 if alike >= 0.8 else -3.6 if alike >= 0.6 else OTHER_TITLE
+    matchers = [difflib.SequenceMatcher(None, wanted[:100], fold_title(name)[:100]) for name in names]
+    alike = max(matcher.ratio() if matcher.quick_ratio() >= MIN_LIKENESS else 0 for matcher in matchers)
+    return SIMILAR_TITLE if alike >= 0.8 else -3.6 if alike >= MIN_LIKENESS else UNRELATED_TITLE
 
 
 def _parts(title: str) -> set[str]:
     """Title and subtitle, each of which may stand alone: 'Wallace & Gromit: A Close Shave'."""
-    return {fold(part) for part in re.split(r"[:–—|]| - ", title) if len(part) > 3}
+    return {fold_title(part) for part in re.split(r"[:–—|]| - ", title) if len(part) > 3}
 
 
 def _year_score(year: int | None, candidate_year: int | None) -> float:
@@ -1270,49 +1278,49 @@ def _number_score(number: int | None, candidate: Candidate) -> float:
     return 2 if off <= 0.005 else 1.2 if off <= 0.02 else 0 if off <= 0.05 else -2
 
 
-def best_first(scored: Scored) -> tuple[float, float, int]:
+def best_first(scored: ScoredCandidate) -> tuple[float, float, int]:
     """A sort key. Of equal scores, the more popular movie comes first, then the older record."""
     return -scored.score, -scored.candidate.popularity, scored.candidate.tmdb_id
 
 
-def judge(film: Film, ranked: list[Scored]) -> tuple[Candidate | None, MatchStatus, str]:
+def judge(film: Film, ranked: list[ScoredCandidate]) -> tuple[Candidate | None, MatchStatus, str]:
     """The candidate to take, if any, how sure that is, and why. `ranked` is best first."""
     if not ranked:
-        return None, "not_found", "TMDB's search finds nothing with that title."
+        return None, "not_found", "TMDB's search returned nothing for that title."
     best, rivals = ranked[0], [other for other in ranked[1:] if other.has_title_and_year]
     found = best.candidate
     shown = f"'{found.title}' ({found.year or 'no year'})"
-    if best.evidence < TOO_WEAK:
+    if best.evidence < MIN_EVIDENCE:
         return None, "not_found", f"TMDB has nothing with that title and year; the nearest is {shown}."
     doubts = list(_doubts(film, best, rivals))
     if not doubts and best.number > 0:
         return found, "exact", "Title, year and Letterboxd's own number agree."
     if not doubts:
-        return found, "exact", "It is the only one with that title and year."
+        return found, "exact", "It is the only result with that title and year."
     return found, "guessed", f"{shown} is the best candidate, but {', and '.join(doubts)}."
 
 
-def _doubts(film: Film, best: Scored, rivals: list[Scored]) -> Iterator[str]:
+def _doubts(film: Film, best: ScoredCandidate, rivals: list[ScoredCandidate]) -> Iterator[str]:
     found, numbered = best.candidate, best.number > 0
-    if best.title <= -1:
+    if best.title <= SAME_TITLE:
         yield "its title differs"
     if film.year is None:
         yield "the upload gives no year"
     elif found.year is None:
-        yield "TMDB gives it no year"
+        yield "TMDB has no year for it"
     elif found.year != film.year and not (numbered and abs(found.year - film.year) == 1):
         yield f"its year is not {film.year}"
     if best.number < 0 or (best.number == 0 and film.letterboxd_number and found.tmdb_type == "movie"):
         yield "Letterboxd's own number points to another film"
     if rivals and not (numbered and best.year == 0):
-        yield f"{len(rivals)} more with that title and year exist{'' if len(rivals) > 1 else 's'}"
+        yield f"{len(rivals)} other result{'s have' if len(rivals) > 1 else ' has'} the same title and year"
 
 
-def searches(film: Film) -> Iterator[tuple[MediaType, str, int | None, bool]]:
+def search_queries(film: Film) -> Iterator[tuple[MediaType, str, int | None, bool]]:
     """`(type, query, year, reworded)` in the order in which they are worth a call.
 
-    TMDB's year is later in 4.8 % of films and earlier in 0.14 %. Reworded queries are for what the others
-    miss: the words that carry the title, then its longest words one by one.
+    Reworded queries are for what the others miss: the words that carry the title, then its longest words one
+    by one.
     """
     title, year = film.title, film.year
     if year is None:
@@ -1341,7 +1349,7 @@ Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Text = Annotated[str, AfterValidator(lambda text: text[:MAX_TITLE_LENGTH])]
 
 
-class NamedBody(BaseModel):
+class NamedItem(BaseModel):
     """A person, genre, company, country or collection."""
 
     id: int | None = None
@@ -1349,10 +1357,10 @@ class NamedBody(BaseModel):
     english_name: Text | None = None
     order: int | None = None
     job: str | None = None
-    jobs: list[NamedBody] = []  # where the credits of a series have `job`
+    jobs: list[NamedItem] = []  # where the credits of a series have `job`
 
 
-class Body(BaseModel):
+class LenientModel(BaseModel):
     """A field that is missing or has a wrong type takes its default. Only a wrong id is an error."""
 
     @field_validator("*", mode="wrap")
@@ -1373,7 +1381,7 @@ class AuthenticationBody(BaseModel):
     success: Literal[True]
 
 
-class ResultBody(Body):
+class ResultBody(LenientModel):
     id: Annotated[int, Field(ge=1, le=999_999_999)]
     title: Text = Field("", validation_alias=AliasChoices("title", "name"))
     original_title: Text = Field("", validation_alias=AliasChoices("original_title", "original_name"))
@@ -1390,12 +1398,12 @@ class SearchBody(BaseModel):
     results: Results
 
 
-class CollectionBody(Body):
+class CollectionBody(LenientModel):
     name: Text = ""
     parts: Results = []
 
 
-class FindBody(Body):
+class FindBody(LenientModel):
     movie_results: Results = []
     tv_results: Results = []
 
@@ -1408,17 +1416,17 @@ class MovieBody(ResultBody):
     runtime: Annotated[int, Field(ge=0, le=100_000)] = 0
     episode_run_time: list[Annotated[int, Field(ge=0, le=10_000)]] = []
     number_of_episodes: Annotated[int, Field(ge=0, le=100_000)] = 0
-    genres: list[NamedBody] = []
-    created_by: list[NamedBody] = []
-    production_countries: list[NamedBody] = []
-    production_companies: list[NamedBody] = []
-    spoken_languages: list[NamedBody] = []
-    keywords: dict[str, list[NamedBody]] = {}
-    credits: dict[str, list[NamedBody]] = Field(
+    genres: list[NamedItem] = []
+    created_by: list[NamedItem] = []
+    production_countries: list[NamedItem] = []
+    production_companies: list[NamedItem] = []
+    spoken_languages: list[NamedItem] = []
+    keywords: dict[str, list[NamedItem]] = {}
+    credits: dict[str, list[NamedItem]] = Field(
         {}, validation_alias=AliasChoices("aggregate_credits", "credits")
     )
     vote_average: Annotated[float, Field(ge=0, le=10)] = 0
-    belongs_to_collection: NamedBody | None = None
+    belongs_to_collection: NamedItem | None = None
 
 
 MAX_CAST = 15
@@ -1464,19 +1472,19 @@ class NameFactory:
             weakref.WeakValueDictionary
         )
 
-    def __call__(self, kind: type[NameType], given: Iterable[NamedBody]) -> tuple[NameType, ...]:
+    def __call__(self, kind: type[NameType], given: Iterable[NamedItem]) -> tuple[NameType, ...]:
         """Each name once, in order."""
         names = (self._name(kind, body) for body in given)
         return tuple({name.identity: name for name in names if name}.values())[:MAX_NAMES]
 
-    def texts(self, given: Iterable[NamedBody]) -> tuple[str, ...]:
+    def texts(self, given: Iterable[NamedItem]) -> tuple[str, ...]:
         """Names that need no id, such as genres: each once, in order."""
         if len(self._texts) > MAX_TEXTS:
             self._texts.clear()
         names = (each.english_name or each.name for each in given)
         return tuple(dict.fromkeys(self._texts.setdefault(name, name) for name in names if name))[:MAX_NAMES]
 
-    def _name(self, kind: type[NameType], body: NamedBody) -> NameType:
+    def _name(self, kind: type[NameType], body: NamedItem) -> NameType:
         identity = body.id or body.name or ""
         name = self._known[kind].get(identity)
         if name is None:
@@ -1520,15 +1528,7 @@ def movie_of(tmdb_type: MediaType, body: MovieBody, names: NameFactory) -> Movie
     )
 
 
-# === Pace =====================================================================
-# When the next request to TMDB may go, and whose it is: all waiting for TMDB happens here.
-#
-# TMDB refuses requests (status 429) for two reasons that look alike: we ask too fast, or others behind the
-# same address do. Slowing down only helps against the first. So each cut of the rate is a trial: if refusals
-# stop just below what was let through, they were ours, and the rate recovers slowly near that limit. If two
-# cuts in a row change nothing, they were not, so the rate recovers and that share of refusals counts as
-# normal for a while.
-
+# === Pace ==============================================================
 RATE_KEPT = 0.985  # of the permitted rate, so that jitter cannot put one request too many into any second
 SLACK_SECONDS = 0.01  # oversleeping by this much does not cost a slot
 SAMPLE = 20  # latest requests, among which the refused ones are counted
@@ -1770,7 +1770,7 @@ class Turnstile:
 
 
 # === TMDB =====================================================================
-# Everything that is asked of TMDB. The endpoint methods build requests, Memory shares movies and collections,
+# Everything that is asked of TMDB. The endpoint methods build requests, Cache shares movies and collections,
 # `_get` asks again if that may help, `_try` passes the turnstile, and `_fetch` sends one request.
 
 # Whether a person waits for the answer. Background work then goes second.
@@ -1779,7 +1779,7 @@ urgent: ContextVar[bool] = ContextVar("urgent", default=False)
 Model = TypeVar("Model", bound=BaseModel)
 Answer = TypeVar("Answer", Match, Movie, Collection)
 
-REMEMBERED = 2_000  # answers that outlive the sessions that asked for them
+MAX_CACHED = 2_000  # answers that outlive the sessions that asked for them
 
 
 @dataclass(slots=True)
@@ -1790,27 +1790,27 @@ class Flight:
     waiting: int = 0
 
 
-class Memory:
+class Cache:
     """Answers by key, each asked for once, however many sessions want it.
 
-    Keeps every answer that something else still refers to, and the last `REMEMBERED` of the others.
+    Keeps every answer that something else still refers to, and the last `MAX_CACHED` of the others.
     """
 
     def __init__(self) -> None:
         self._answers: weakref.WeakValueDictionary[Hashable, Any] = weakref.WeakValueDictionary()
-        self._latest: deque[Match | Movie | Collection] = deque(maxlen=REMEMBERED)
+        self._latest: deque[Match | Movie | Collection] = deque(maxlen=MAX_CACHED)
         self._in_flight: dict[Hashable, Flight] = {}
 
     def __len__(self) -> int:
         return len(self._answers)
 
-    async def get(self, key: Hashable, ask: Callable[[], Awaitable[Answer]]) -> Answer:
-        """From memory, or asked for."""
+    async def get_or_fetch(self, key: Hashable, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """From the cache, or asked for."""
         if (answer := self._answers.get(key)) is not None:
             return cast(Answer, answer)
-        return await self.share(key, partial(self._keep, key, ask))
+        return await self.single_flight(key, partial(self._keep, key, ask))
 
-    async def share(self, key: Hashable, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def single_flight(self, key: Hashable, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Asks in a task for all who want the answer at the same time; the last to leave cancels it."""
         key = urgent.get(), key  # a person does not join a request that waits in the background
         flight = self._in_flight.get(key) or self._in_flight.setdefault(
@@ -1871,7 +1871,7 @@ class TMDBClient:
     ) -> None:
         self.key_state: Literal["missing", "unchecked", "accepted", "rejected"] = "missing"
         self.workers = settings.tmdb_connections
-        self.memory = Memory()
+        self.cache = Cache()
         self._settings = settings
         self._sleep = sleep
         self._clock = clock
@@ -1900,7 +1900,7 @@ class TMDBClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.memory.close()
+        await self.cache.close()
         await self._turnstile.close()
         await self._http.close()
 
@@ -1919,7 +1919,7 @@ class TMDBClient:
             body = await self._get(f"{tmdb_type}/{tmdb_id}", MovieBody, params)
             return movie_of(tmdb_type, body, self._names)
 
-        return await self.memory.get((tmdb_type, tmdb_id), ask)
+        return await self.cache.get_or_fetch((tmdb_type, tmdb_id), ask)
 
     async def collection(self, tmdb_id: int) -> Collection:
         async def ask() -> Collection:
@@ -1928,7 +1928,7 @@ class TMDBClient:
             released = (part.id for part in body.parts if "" < part.release_date <= today)
             return Collection(body.name, tuple(released))
 
-        return await self.memory.get(("collection", tmdb_id), ask)
+        return await self.cache.get_or_fetch(("collection", tmdb_id), ask)
 
     async def find_by_imdb_id(self, imdb_id: str) -> Candidate | None:
         body = await self._get(f"find/{imdb_id}", FindBody, {"external_source": "imdb_id"})
@@ -1951,7 +1951,7 @@ class TMDBClient:
             urgent.set(True)
             await self._try("authentication", AuthenticationBody, {}, next(self._turnstile.tickets))
 
-        await self.memory.share("key", ask)
+        await self.cache.single_flight("key", ask)
 
     async def _get(self, path: str, model: type[Model], params: dict[str, str]) -> Model:
         """One answer, asked for again if that may help. Raises TMDBError."""
@@ -1973,7 +1973,7 @@ class TMDBClient:
         if fault.status == 401 and self.key_state == "rejected":
             raise TMDBKeyRejected(KEY_REJECTED)
         if fault.status == 401:
-            with contextlib.suppress(_Fault):
+            with contextlib.suppress(_Fault, TMDBUnavailable, TMDBNotFound):
                 await self._authenticate()
         elif fault.status != 429 and self.pace.is_unexplained():
             with contextlib.suppress(_Fault, TMDBUnavailable, TMDBNotFound):
@@ -2101,7 +2101,7 @@ class Ranking:
 
 
 @dataclass(slots=True)
-class Listed:
+class ListedFilm:
     """A film in a list, with the value that put it there."""
 
     movie_id: int
@@ -2113,7 +2113,7 @@ class Listed:
 
 
 @dataclass(slots=True)
-class Counted:
+class FilmSnapshot:
     """A snapshot of a film, which may be looked up or corrected while statistics are computed."""
 
     film: Film
@@ -2125,7 +2125,7 @@ class Counted:
     rating: float | None
 
     @classmethod
-    def of(cls, film: Film) -> Counted:
+    def of(cls, film: Film) -> FilmSnapshot:
         match = film.match
         return cls(film, match, match.movie, film.movie_id, film.name, film.release_year, film.rating)
 
@@ -2138,14 +2138,14 @@ class Counted:
         return self.movie.runtime if self.movie else None
 
 
-Group = tuple[Any, list[Counted]]
+Group = tuple[Any, list[FilmSnapshot]]
 
 
 def _mean(values: Sequence[float]) -> float | None:
     return round(sum(values) / len(values), 2) if values else None
 
 
-def _bar(name: object, films: list[Counted]) -> Bar:
+def _bar(name: object, films: list[FilmSnapshot]) -> Bar:
     ids = list(dict.fromkeys([film.movie_id for film in films]))
     ratings = [film.rating for film in films if film.rating is not None]
     tmdb_id = name.identity if isinstance(name, TMDBName) and isinstance(name.identity, int) else None
@@ -2154,7 +2154,7 @@ def _bar(name: object, films: list[Counted]) -> Bar:
 
 def _merged(groups: Iterable[Group]) -> list[Group]:
     """One group per key, in the order of the keys."""
-    together: defaultdict[Any, list[Counted]] = defaultdict(list)
+    together: defaultdict[Any, list[FilmSnapshot]] = defaultdict(list)
     for key, films in groups:
         together[key] += films
     return sorted(together.items())
@@ -2166,21 +2166,21 @@ def _bars(groups: Iterable[Group], keys: Sequence[object] | None = None) -> list
     return [_bar(key, together.get(key, [])) for key in (together if keys is None else keys)]
 
 
-def _columns(films: Iterable[tuple[int, Counted]], ends: Sequence[int]) -> list[Bar]:
+def _histogram(films: Iterable[tuple[int, FilmSnapshot]], ends: Sequence[int]) -> list[Bar]:
     """One column from each of `ends` up to the next."""
     names = [f"{low}–{high - 1}" if high - low > 1 else str(low) for low, high in itertools.pairwise(ends)]
     names.append(f"{ends[-1]} or more")
     return _bars(((names[bisect_right(ends, value) - 1], [film]) for value, film in films), names)
 
 
-def _listed(counted: Counted, value: float | None = None) -> Listed:
+def _listed(counted: FilmSnapshot, value: float | None = None) -> ListedFilm:
     poster = counted.movie.poster_url if counted.movie else None
-    return Listed(counted.movie_id, counted.name, counted.year, poster, counted.rating, value)
+    return ListedFilm(counted.movie_id, counted.name, counted.year, poster, counted.rating, value)
 
 
 def _top(
-    films: Iterable[tuple[float | None, Counted]], limit: int, least_first: bool = False
-) -> list[Listed]:
+    films: Iterable[tuple[float | None, FilmSnapshot]], limit: int, least_first: bool = False
+) -> list[ListedFilm]:
     """The films with the highest values, or with the lowest."""
     sign = 1 if least_first else -1
     known = (
@@ -2189,10 +2189,10 @@ def _top(
     return [_listed(film, round(sign * value, 2)) for value, *_, film in heapq.nsmallest(limit, known)]
 
 
-def _group_by(films: Iterable[Counted], attribute: str) -> list[Group]:
+def _group_by(films: Iterable[FilmSnapshot], attribute: str) -> list[Group]:
     """Films by the names in an attribute of their movies, such as `genres` or `directors`."""
     names: dict[Hashable, str] = {}
-    groups: defaultdict[Hashable, list[Counted]] = defaultdict(list)
+    groups: defaultdict[Hashable, list[FilmSnapshot]] = defaultdict(list)
     for film in films:
         for name in getattr(film.movie, attribute, ()):
             key = name.identity if isinstance(name, TMDBName) else name
@@ -2227,7 +2227,7 @@ def _ranking(groups: list[Group], limit: int) -> Ranking:
     return Ranking(_most_watched(groups, limit), _highest_rated(groups, limit), len(groups))
 
 
-def _hours(films: Iterable[Counted], times: Mapping[int, int]) -> float:
+def _hours(films: Iterable[FilmSnapshot], times: Mapping[int, int]) -> float:
     """Hours of films, each counted as often as `times` says, or once."""
     return round(sum((film.runtime or 0) * times.get(film.movie_id, 1) for film in films) / 60, 1)
 
@@ -2257,11 +2257,11 @@ WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", 
 
 
 @dataclass(slots=True)
-class Seen:
+class FilmViewing:
     """One viewing of one film. `day` is None if the diary has none."""
 
     day: date | None
-    film: Counted
+    film: FilmSnapshot
     rewatch: bool
     reviewed: bool
 
@@ -2298,12 +2298,14 @@ class Totals:
     days_with_two_or_more: int
     viewings_per_week: float | None
     viewings_per_month: float | None
-    first: Listed | None
-    last: Listed | None
-    milestones: list[Listed]
+    first: ListedFilm | None
+    last: ListedFilm | None
+    milestones: list[ListedFilm]
 
 
-def _totals(every: list[Counted], watched: list[Counted], viewings: list[Seen], year: int | None) -> Totals:
+def _totals(
+    every: list[FilmSnapshot], watched: list[FilmSnapshot], viewings: list[FilmViewing], year: int | None
+) -> Totals:
     hours = _hours(watched, Counter(seen.film.movie_id for seen in viewings))
     undated_reviews = {c.movie_id for c in watched if year is None and c.film.undated_reviews}
     dated = [seen for seen in viewings if seen.day]
@@ -2369,8 +2371,10 @@ class ThroughTime:
     mean_age: float | None
 
 
-def _through_time(watched: list[Counted], viewings: list[Seen], year: int | None) -> ThroughTime:
-    days: list[tuple[date, list[Counted]]] = _merged((seen.day, [seen.film]) for seen in viewings if seen.day)
+def _through_time(watched: list[FilmSnapshot], viewings: list[FilmViewing], year: int | None) -> ThroughTime:
+    days: list[tuple[date, list[FilmSnapshot]]] = _merged(
+        (seen.day, [seen.film]) for seen in viewings if seen.day
+    )
     ages = [
         (day.year - film.year, film)
         for day, films in days
@@ -2391,7 +2395,7 @@ def _through_time(watched: list[Counted], viewings: list[Seen], year: int | None
         release_years=[_bar(year, films) for year, films in released],
         decades=[_bar(decade, films) for decade, films in decades],
         best_decades=_highest_rated(decades, 3),
-        ages=_columns(ages, AGES),
+        ages=_histogram(ages, AGES),
         mean_age=_mean([age for age, _ in ages]),
     )
 
@@ -2404,14 +2408,14 @@ class Ratings:
     """
 
     histogram: list[Bar]
-    above_crowd: list[Listed]
-    below_crowd: list[Listed]
-    obscure: list[Listed]
-    popular: list[Listed]
-    gems: list[Listed]
+    above_crowd: list[ListedFilm]
+    below_crowd: list[ListedFilm]
+    obscure: list[ListedFilm]
+    popular: list[ListedFilm]
+    gems: list[ListedFilm]
 
 
-def _ratings(watched: list[Counted], limit: int) -> Ratings:
+def _ratings(watched: list[FilmSnapshot], limit: int) -> Ratings:
     movies = [(counted.movie, counted) for counted in watched if counted.movie]
     voted = [(movie, film) for movie, film in movies if movie.tmdb_votes >= MIN_VOTES]
     crowd = [
@@ -2435,7 +2439,7 @@ def _ratings(watched: list[Counted], limit: int) -> Ratings:
 
 
 @dataclass(slots=True)
-class CollectionSeen:
+class CollectionProgress:
     """A collection with at least two watched films, and how many of its films are released."""
 
     name: str
@@ -2446,7 +2450,7 @@ class CollectionSeen:
 
 
 @dataclass(slots=True)
-class What:
+class Topics:
     """`themes` are TMDB's keywords. `completeness` lists collections, the most complete first."""
 
     genres: Ranking
@@ -2456,13 +2460,13 @@ class What:
     themes: Ranking
     studios: Ranking
     collections: Ranking
-    completeness: list[CollectionSeen]
+    completeness: list[CollectionProgress]
 
 
-def _what(watched: list[Counted], collections: Mapping[int, Collection], limit: int) -> What:
+def _topics(watched: list[FilmSnapshot], collections: Mapping[int, Collection], limit: int) -> Topics:
     genres = ((sorted(counted.movie.genres), counted) for counted in watched if counted.movie)
     pairs = _merged((pair, [film]) for names, film in genres for pair in itertools.combinations(names, 2))
-    return What(
+    return Topics(
         genres=_ranking(_group_by(watched, "genres"), limit),
         genre_pairs=_ranking([(" & ".join(pair), films) for pair, films in pairs], limit),
         countries=_ranking(_group_by(watched, "countries"), limit),
@@ -2474,19 +2478,21 @@ def _what(watched: list[Counted], collections: Mapping[int, Collection], limit: 
     )
 
 
-def _completeness(watched: list[Counted], known: Mapping[int, Collection]) -> list[CollectionSeen]:
+def _completeness(watched: list[FilmSnapshot], known: Mapping[int, Collection]) -> list[CollectionProgress]:
     movies = ((counted.movie, counted) for counted in watched)
     films = {movie.tmdb_id: counted for movie, counted in movies if movie and movie.tmdb_type == "movie"}
     found = []
     for tmdb_id, collection in list(known.items()):  # a copy: some may be added meanwhile
         ids = [films[part].movie_id for part in collection.released if part in films]
         if len(ids) > 1:
-            found.append(CollectionSeen(collection.name, tmdb_id, len(ids), len(collection.released), ids))
+            found.append(
+                CollectionProgress(collection.name, tmdb_id, len(ids), len(collection.released), ids)
+            )
     return sorted(found, key=lambda seen: (seen.released - seen.watched, -seen.watched, seen.name))
 
 
 @dataclass(slots=True)
-class Who:
+class People:
     directors: Ranking
     cast: Ranking
     writers: Ranking
@@ -2502,15 +2508,17 @@ class FilmLists:
     releases and of older films; they are empty without a year.
     """
 
-    most_rewatched: list[Listed]
-    longest: list[Listed]
-    shortest: list[Listed]
-    new: list[Listed]
-    old: list[Listed]
+    most_rewatched: list[ListedFilm]
+    longest: list[ListedFilm]
+    shortest: list[ListedFilm]
+    new: list[ListedFilm]
+    old: list[ListedFilm]
     runtimes: list[Bar]
 
 
-def _lists(watched: list[Counted], viewings: list[Seen], year: int | None, limit: int) -> FilmLists:
+def _lists(
+    watched: list[FilmSnapshot], viewings: list[FilmViewing], year: int | None, limit: int
+) -> FilmLists:
     times = Counter(seen.film.movie_id for seen in viewings)
     runtimes = [(minutes, film) for film in watched if (minutes := film.runtime)]
     new = [film for film in watched if year and film.year == year]
@@ -2523,7 +2531,7 @@ def _lists(watched: list[Counted], viewings: list[Seen], year: int | None, limit
         shortest=_top(runtimes, limit, least_first=True),
         new=_top(((film.rating, film) for film in new), limit),
         old=_top(((film.rating, film) for film in old), limit),
-        runtimes=_columns(runtimes, RUNTIMES),
+        runtimes=_histogram(runtimes, RUNTIMES),
     )
 
 
@@ -2543,7 +2551,7 @@ class Watchlist:
     directors: list[Bar]
 
 
-def _watchlist(every: list[Counted], limit: int) -> Watchlist:
+def _watchlist(every: list[FilmSnapshot], limit: int) -> Watchlist:
     listed = [counted for counted in every if counted.film.watchlist and not counted.film.watched]
     watched = [counted for counted in every if counted.film.watched]
     on_it = {name.identity: found for name, found in _group_by(listed, "directors")}
@@ -2578,17 +2586,17 @@ class Statistics:
     totals: Totals
     through_time: ThroughTime
     ratings: Ratings
-    what: What
-    who: Who
+    what: Topics
+    who: People
     lists: FilmLists
     watchlist: Watchlist
 
 
-def statistics(
+def compute_statistics(
     films: list[Film], collections: Mapping[int, Collection], year: int | None = None, limit: int = 10
 ) -> Statistics:
     """See WHAT_COUNTS. Lists have up to `limit` entries."""
-    every = [Counted.of(film) for film in films]
+    every = [FilmSnapshot.of(film) for film in films]
     viewings = [seen for counted in every for seen in _viewings(counted)]
     years = sorted({seen.day.year for seen in viewings if seen.day}, reverse=True)
     watched = [counted for counted in every if counted.film.watched]
@@ -2605,24 +2613,24 @@ def statistics(
         totals=_totals(every, watched, viewings, year),
         through_time=_through_time(watched, viewings, year),
         ratings=_ratings(watched, limit),
-        what=_what(watched, collections, limit),
-        who=Who(**{role.name: _ranking(_group_by(watched, role.name), limit) for role in fields(Who)}),
+        what=_topics(watched, collections, limit),
+        who=People(**{role.name: _ranking(_group_by(watched, role.name), limit) for role in fields(People)}),
         lists=_lists(watched, viewings, year, limit),
         watchlist=_watchlist(every, limit),
     )
 
 
-def _viewings(counted: Counted) -> Iterator[Seen]:
+def _viewings(counted: FilmSnapshot) -> Iterator[FilmViewing]:
     """Oldest first."""
     for number, viewing in enumerate(reversed(counted.film.viewings)):
-        yield Seen(viewing.watched_date, counted, viewing.rewatch or number > 0, bool(viewing.review))
+        yield FilmViewing(viewing.watched_date, counted, viewing.rewatch or number > 0, bool(viewing.review))
 
 
 # === Sessions =================================================================
-# A session is one upload, kept in memory until it expires. It counts its films' outcomes as they are
-# recorded, so progress is read without looking at the films, and it wakes whoever follows it.
+# A session is one upload, kept in memory until it expires. It counts outcomes as they are recorded, so
+# reading progress never scans the films. Followers check for changes at shared ticks.
 
-STOPPED = "The work was stopped."
+STOPPED = "The lookup was stopped."
 MAX_STUCK_SECONDS = 600  # without any film found or known to be missing; then the work is given up
 MAX_COMPUTED = 4  # results kept per session, a megabyte each at most
 SessionStatus = Literal["processing", "enriching", "completed", "failed"]
@@ -2644,7 +2652,7 @@ class Session:
     collections: dict[int, Collection] = field(default_factory=dict)  # by TMDB's id
     revision: int = 0  # grows with every change
     followers: int = 0
-    over: asyncio.Event = field(default_factory=asyncio.Event)  # set when no more changes will follow
+    over: asyncio.Event = field(default_factory=asyncio.Event)  # set when followers should stop
     task: asyncio.Task[None] | None = None
     pace: Pace | None = None  # of whoever looks the films up
     ended_at: float | None = None
@@ -2665,7 +2673,9 @@ class Session:
     def film(self, movie_id: int) -> Film:
         if 1 <= movie_id <= self.total_movies:
             return self.export.films[movie_id - 1]
-        raise MovieNotFound(f"This session has no film {movie_id}; they are 1 to {self.total_movies}.")
+        raise MovieNotFound(
+            f"This session has no film {movie_id}; its films are numbered 1 to {self.total_movies}."
+        )
 
     def begin(self) -> None:
         """The pending films are now being looked up, for the first time or again."""
@@ -2815,8 +2825,8 @@ class SessionStore:
         self.sweep()
         if memory_bytes > self._max_memory_bytes:
             raise UploadTooLarge(
-                f"The upload takes about {memory_bytes:,} bytes of memory, "
-                f"more than the {self._max_memory_bytes:,} of MAX_MEMORY_BYTES."
+                f"The upload would take about {memory_bytes:,} bytes of memory; "
+                f"the limit is {self._max_memory_bytes:,} (MAX_MEMORY_BYTES)."
             )
         is_full = len(self._sessions) >= self._max_sessions
         if is_full or self.memory_bytes + memory_bytes > self._max_memory_bytes:
@@ -2859,7 +2869,7 @@ class SessionStore:
 
 # === Enrichment ===============================================================
 # Finds the movie of every film of a session, in a task of its own: first what a member decided about the
-# film, then what is remembered, then TMDB. Each film has its own outcome, so one failure never stops the
+# film, then what is cached, then TMDB. Each film has its own outcome, so one failure never stops the
 # others.
 
 MAX_CORRECTIONS = 2_000
@@ -2906,47 +2916,47 @@ class Matcher:
     async def find(self, film: Film) -> Match:
         """Raises TMDBError if TMDB gives no answer: TMDBKeyRejected and TMDBSilent if to nobody."""
         correction = self.corrections.get(film)
-        return correction or await self.tmdb.memory.get(cache_key(film), partial(self._find, film))
+        return correction or await self.tmdb.cache.get_or_fetch(cache_key(film), partial(self._find, film))
 
     def forget(self, film: Film) -> None:
         """Makes the next `find` ask TMDB again."""
-        self.tmdb.memory.forget(cache_key(film))
+        self.tmdb.cache.forget(cache_key(film))
 
     async def _find(self, film: Film) -> Match:
         if film.tmdb_ref:
             with contextlib.suppress(TMDBNotFound):
                 movie = await self.tmdb.movie(*film.tmdb_ref)
-                return Match(film.given_status, "The upload gives TMDB's id.", movie)
+                return Match(film.given_status, "The upload includes its TMDB id.", movie)
         if film.imdb_id and (found := await self.tmdb.find_by_imdb_id(film.imdb_id)):
             movie = await self.tmdb.movie(found.tmdb_type, found.tmdb_id)
-            return Match(film.given_status, "The upload gives IMDb's id.", movie)
+            return Match(film.given_status, "The upload includes its IMDb id.", movie)
         if not film.title:
-            return Match("not_found", "TMDB does not know the id that the upload gives.")
+            return Match("not_found", "TMDB has no record with the id in the upload.")
         ranked = await self.rank(film)
         candidate, status, reason = judge(film, ranked)
         chosen = await self.tmdb.movie(candidate.tmdb_type, candidate.tmdb_id) if candidate else None
         candidates = (replace(s.candidate, score=round(s.score, 2)) for s in ranked[:MAX_CANDIDATES])
         return Match(status, reason, chosen, tuple(candidates))
 
-    async def rank(self, film: Film) -> list[Scored]:
+    async def rank(self, film: Film) -> list[ScoredCandidate]:
         """The candidates, best first. Searches until one is sure enough."""
-        found: dict[TMDBRef, Scored] = {}
-        ranked: list[Scored] = []
-        for tmdb_type, query, year, reworded in searches(film):
-            if reworded and ranked and ranked[0].evidence >= TOO_WEAK:
+        found: dict[TMDBRef, ScoredCandidate] = {}
+        ranked: list[ScoredCandidate] = []
+        for tmdb_type, query, year, reworded in search_queries(film):
+            if reworded and ranked and ranked[0].evidence >= MIN_EVIDENCE:
                 break
             for candidate in await self.tmdb.search(tmdb_type, query, year):
-                scored = score(film, candidate)
-                if scored.title > OTHER_TITLE or not reworded:
+                scored = score_candidate(film, candidate)
+                if scored.title > UNRELATED_TITLE or not reworded:
                     found[candidate.tmdb_type, candidate.tmdb_id] = scored
             ranked = sorted(found.values(), key=best_first)
-            if ranked and ranked[0].score >= SURE_ENOUGH:
+            if ranked and ranked[0].score >= STOP_SCORE:
                 break
         return ranked
 
 
 async def enrich_session_async(session: Session, matcher: Matcher) -> None:
-    """Looks up every pending film in TMDB. However it ends, the session has then ended its work."""
+    """Looks up every pending film. Always ends the session."""
     trace.set(session.short_id)
     session.pace = matcher.tmdb.pace
     session.begin()
@@ -2960,7 +2970,9 @@ async def enrich_session_async(session: Session, matcher: Matcher) -> None:
         problem = _fail_pending(session, str(error))
     except Exception:
         log.exception("[%s] a bug ended the work", session.short_id)
-        problem = _fail_pending(session, "An error inside this service ended the work.")
+        problem = _fail_pending(
+            session, "An error inside this service stopped the lookup; its log says more."
+        )
     finally:
         session.end(status, problem)
 
@@ -3023,11 +3035,11 @@ async def read_collections(session: Session, tmdb: TMDBClient, seconds: float) -
 
 
 def start_enrichment(session: Session, matcher: Matcher) -> None:
-    """The session keeps its task, or the task could be garbage-collected while it runs."""
+    """Starts the task and keeps it on the session, or it could be garbage-collected."""
     session.task = asyncio.create_task(enrich_session_async(session, matcher))
 
 
-def retry(session: Session, matcher: Matcher) -> None:
+def retry_films(session: Session, matcher: Matcher) -> None:
     """Looks up again all films without a movie, except those that a member cleared by hand."""
     if session.ended_at is None:
         raise SessionBusy(
@@ -3041,8 +3053,8 @@ def retry(session: Session, matcher: Matcher) -> None:
     start_enrichment(session, matcher)
 
 
-def correct(session: Session, film: Film, movie: Movie | None, matcher: Matcher) -> None:
-    """The member says which movie the film is, or None if TMDB does not have it."""
+def apply_correction(session: Session, film: Film, movie: Movie | None, matcher: Matcher) -> None:
+    """Sets the film's movie by hand; None clears the match."""
     candidates = film.match.candidates
     if movie:
         match = Match("corrected", "Chosen by hand.", movie, candidates, by_hand=True)
@@ -3064,8 +3076,8 @@ class SessionBase(BaseModel):
 
     session_id: str = Field(examples=[EXAMPLE_ID])
     status: SessionStatus = Field(
-        description="`completed` when every film has been looked up; `failed` if TMDB rejects the key or has "
-        "not answered for minutes. Either way, every film then has an outcome."
+        description="`completed` when every film has an outcome, or if no TMDB key is set. `failed` if TMDB "
+        "rejected the key, did not answer for minutes, or an error stopped the work. What was found is kept."
     )
     total_movies: int = Field(examples=[2186])
     created_at: datetime
@@ -3138,7 +3150,7 @@ class MovieView(BaseModel):
     )
     genres: list[str] = []
     directors: list[str] = Field([], examples=[["Christopher Nolan"]])
-    cast: list[str] = Field([], description="In billing order, up to 15.")
+    cast: list[str] = Field([], description=f"In billing order, up to {MAX_CAST}.")
     writers: list[str] = []
     countries: list[str] = []
     languages: list[str] = []
@@ -3154,7 +3166,9 @@ class MovieDetail(MovieView):
     """A film with everything known about it."""
 
     viewings: list[Viewing] = Field(description="Latest first, then reviews without a date.")
-    candidates: list[Candidate] = Field(description="Up to 10 movies that were considered, best first.")
+    candidates: list[Candidate] = Field(
+        description=f"Up to {MAX_CANDIDATES} movies that were considered, best first."
+    )
 
 
 class Choice(BaseModel):
@@ -3204,13 +3218,13 @@ class MovieQuery(BaseModel):
 
     def select(self, films: list[Film]) -> list[Film]:
         """The films of all pages."""
-        text = fold(self.q) if self.q else ""
+        text = fold_title(self.q) if self.q else ""
         chosen = [
             film
             for film in films
             if (not self.match or film.match.status in self.match)
             and (not self.in_list or LISTS[self.in_list](film))
-            and (not text or any(text in fold(title) for title in film.titles))
+            and (not text or any(text in fold_title(title) for title in film.titles))
         ]
         if self.sort is None:
             return chosen
@@ -3289,11 +3303,13 @@ def _tmdb_record(movie: Movie | None) -> dict[str, object]:
     }
 
 
-STATISTICS = TypeAdapter(Statistics)  # writes up to a megabyte of JSON, so it runs in a thread
+STATISTICS_ADAPTER = TypeAdapter(Statistics)  # writes up to a megabyte of JSON, so it runs in a thread
 
 
 def statistics_json(session: Session, year: int | None, limit: int) -> bytes:
-    return STATISTICS.dump_json(statistics(session.export.films, session.collections, year, limit))
+    return STATISTICS_ADAPTER.dump_json(
+        compute_statistics(session.export.films, session.collections, year, limit)
+    )
 
 
 def progress_json(session: Session) -> str:
@@ -3427,24 +3443,24 @@ def zipped(files: Iterable[tuple[str, bytes]]) -> bytes:
 
 
 # === Guard ====================================================================
-# What every request passes first: where it comes from, how much it brings, how long that may take. A browser
-# sends what any page tells it to, even to localhost. So the Host must be this machine or an allowed name,
-# whatever other name was made to resolve to it; and whatever changes something must come from the service's
-# own page, from one of CORS_ORIGINS, or from no browser at all.
+# Checks every request before the app sees it: Host, origin, size and time of the body. Any web page can make
+# a browser send requests to localhost. So the Host must be this machine or one of ALLOWED_HOSTS (against DNS
+# rebinding), and a request that changes something must come from our own page, from CORS_ORIGINS, or from no
+# browser at all (against CSRF). It also cuts off clients that do not read their answers.
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 MAX_REQUEST_SECONDS = 30.0  # for the whole body of a request
 MAX_SMALL_BODY_BYTES = 100_000  # where no files are uploaded
-MAX_UPLOADS_UNDER_WAY = 5  # all bodies under way together, as a multiple of MAX_UPLOAD_BYTES
+IN_FLIGHT_BODIES_FACTOR = 5  # all bodies in progress together may have this times MAX_UPLOAD_BYTES
 PIECE_BYTES = 65_536  # of an answer, sent at once
 MAX_UNREAD_SECONDS = 30.0  # that a reader takes nothing before the connection is cut
-MAX_UNREAD_BYTES = 100_000_000  # of all answers under way together, by their Content-Length
+MAX_UNREAD_BYTES = 100_000_000  # of all answers in progress together, by their Content-Length
 MAX_HEADER_SECONDS = 30.0  # for the headers of a request
-GRACE_SECONDS = 0.4  # for what is under way when the service stops
-WRONG_HOST = "This service answers to localhost only; list other names for it in ALLOWED_HOSTS."
-CROSS_SITE = "Pages of other sites may not change anything here; list the origin in CORS_ORIGINS to allow it."
+SHUTDOWN_GRACE_SECONDS = 0.4  # for what is in progress when the service stops
+WRONG_HOST = "This host name is not allowed; add it to ALLOWED_HOSTS."
+CROSS_SITE = "Other sites' pages may not change anything here; to allow one, add its origin to CORS_ORIGINS."
 TOO_SLOW = 408, f"The body of the request did not arrive within {MAX_REQUEST_SECONDS:g} s; send it again."
-TOO_MANY_UPLOADS = 503, "Too many uploads are coming in; try again in a moment.", {"Retry-After": "10"}
+TOO_MANY_UPLOADS = 503, "Too many uploads are in progress; try again in 10 s.", {"Retry-After": "10"}
 TOO_MANY_UNREAD = 503, "Too many answers are waiting to be read; try again in a moment."
 STOPPING = 503, "The service is stopping."
 SECURITY_HEADERS = {
@@ -3494,17 +3510,17 @@ class Guard:
         headers, send = Headers(scope=scope), partial(self._secured, send, path_of(scope))
         if not all(map(self._is_known_host, headers.getlist("host") or [""])):
             await _refusal(421, WRONG_HOST)(scope, receive, send)
-        elif scope["method"] not in SAFE_METHODS and not self._may_change(headers):
+        elif scope["method"] not in SAFE_METHODS and not self._is_trusted_origin(headers):
             await _refusal(403, CROSS_SITE)(scope, receive, send)
         else:
             await self._cors(scope, receive, send)
 
     def stop(self) -> None:
-        """Ends what is under way soon, even a stalled upload or a download that nobody reads."""
+        """Ends what is in progress soon, even a stalled upload or a download that nobody reads."""
         self.stopping = True
         for exchange in self.under_way:
             if not exchange.limit.expired():
-                exchange.limit.reschedule(asyncio.get_running_loop().time() + GRACE_SECONDS)
+                exchange.limit.reschedule(asyncio.get_running_loop().time() + SHUTDOWN_GRACE_SECONDS)
 
     def _is_known_host(self, host: str) -> bool:
         name = re.sub(r":[0-9]*$", "", host.lower())
@@ -3514,7 +3530,7 @@ class Guard:
             return ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
         return False
 
-    def _may_change(self, headers: Headers) -> bool:
+    def _is_trusted_origin(self, headers: Headers) -> bool:
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         if origin in self._settings.cors_origins:
             return True
@@ -3557,7 +3573,7 @@ class Unread(Exception):
 
 
 class Exchange:
-    """A request under way: how much of it has arrived, how long it may take, whether it is being answered."""
+    """A request in progress: how much of it has arrived, how long it may take, if its answer has begun."""
 
     def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
         self._guard, self._receive, self._send = guard, receive, send
@@ -3582,7 +3598,7 @@ class Exchange:
         if self.received > self.max_bytes:
             raise HTTPException(413, self.too_large)
         under_way = sum(each.received for each in self._guard.under_way) if self.received else 0
-        if under_way > MAX_UPLOADS_UNDER_WAY * self._guard.max_upload_bytes:
+        if under_way > IN_FLIGHT_BODIES_FACTOR * self._guard.max_upload_bytes:
             raise HTTPException(*TOO_MANY_UPLOADS)
         if not message.get("more_body") and not self._guard.stopping:
             self.limit.reschedule(None)
@@ -3646,27 +3662,27 @@ def _file_name(file: UploadFile) -> str:
     return (file.filename or "").encode("utf-8", "replace").decode()[-100:]
 
 
-async def service_of(request: Request) -> Service:
+async def get_service(request: Request) -> Service:
     return cast(Service, request.app.state.service)
 
 
-TheService = Annotated[Service, Depends(service_of)]
+ServiceDep = Annotated[Service, Depends(get_service)]
 SessionId = Annotated[str, InPath(description="From the answer to the upload.", examples=[EXAMPLE_ID])]
 
 
-async def session_of(session_id: SessionId, service: TheService) -> Session:
+async def get_session(session_id: SessionId, service: ServiceDep) -> Session:
     return service.store.get(session_id)
 
 
-TheSession = Annotated[Session, Depends(session_of)]
+SessionDep = Annotated[Session, Depends(get_session)]
 MovieId = Annotated[int, InPath(description="The film's number in this session.", examples=[7])]
 
 
-async def film_of(session: TheSession, movie_id: MovieId) -> Film:
+async def get_film(session: SessionDep, movie_id: MovieId) -> Film:
     return session.film(movie_id)
 
 
-TheFilm = Annotated[Film, Depends(film_of)]
+FilmDep = Annotated[Film, Depends(get_film)]
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -3687,15 +3703,16 @@ PAGINATION_HEADERS = {
 }
 STATUS_MEANINGS = {
     400: "The body cannot be used. For an upload, the detail says why, file by file",
-    403: "Pages of other sites may not change anything here",
+    403: "Other sites' pages may not change anything here",
     404: "No such session (it may have expired), no such film in it, or no such id at TMDB",
     408: "The body did not arrive in time",
     409: "The session's films are still being looked up",
     413: "Too many bytes or too many films",
     421: "The Host is neither this machine nor one of ALLOWED_HOSTS",
     422: "The request is not as described here. The detail says where",
-    502: "TMDB gave no usable answer, or rejects the key. Nothing was changed",
-    503: "No room for another session now. Retry-After says when to try again",
+    502: "TMDB gave no usable answer or rejects the key, or no key is set. Nothing was changed",
+    503: "No room for another session, too many uploads, or the service is stopping. "
+    "Retry-After, if present, says when to try again",
 }
 IMPORT_CONTENT = {
     "description": "A CSV, or a ZIP of them",
@@ -3747,7 +3764,7 @@ async def upload(
     files: Annotated[
         list[UploadFile], File(description="The ZIP, or CSVs from it. Repeat the field for more files.")
     ],
-    service: TheService,
+    service: ServiceDep,
     request: Request,
     response: Response,
 ) -> UploadView:
@@ -3764,13 +3781,13 @@ async def upload(
 
 
 @of_session.get("", summary="The progress of a session")
-async def read_session(session: TheSession) -> SessionView:
+async def read_session(session: SessionDep) -> SessionView:
     """Read from memory, so poll as often as you like. Every film ends up enriched, not found or failed."""
     return SessionView.model_validate(session)
 
 
 @of_session.get("/events", summary="Follow a session", response_class=EventSourceResponse)
-async def follow_session(session: TheSession) -> AsyncIterator[ServerSentEvent]:
+async def follow_session(session: SessionDep) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: `progress` at once and after changes, up to four per second, then one `end`.
 
     The data of each event is what `/api/session/{session_id}` returns. The more followers a session has, the
@@ -3785,7 +3802,7 @@ async def follow_session(session: TheSession) -> AsyncIterator[ServerSentEvent]:
     "/movies", summary="A session's films", responses={200: {"headers": PAGINATION_HEADERS} | MOVIES_LINKS}
 )
 def read_movies(
-    session: TheSession, query: Annotated[MovieQuery, Query()], request: Request, response: Response
+    session: SessionDep, query: Annotated[MovieQuery, Query()], request: Request, response: Response
 ) -> list[MovieView]:
     """Watched films first (latest viewing first), then liked ones, then those only on the watchlist.
 
@@ -3801,7 +3818,7 @@ def read_movies(
 
 
 @of_session.get("/movies/{movie_id}", summary="One film, with its viewings and candidates")
-def read_movie(film: TheFilm) -> MovieDetail:
+def read_movie(film: FilmDep) -> MovieDetail:
     """With all viewings, and the candidates that TMDB's search returned, with their scores."""
     return movie_detail(film)
 
@@ -3810,7 +3827,7 @@ def read_movie(film: TheFilm) -> MovieDetail:
     "/movies/{movie_id}/match", summary="Correct a match", responses=CHANGE_ERRORS | error_responses(400, 502)
 )
 async def correct_match(
-    session: TheSession, film: TheFilm, choice: Choice, service: TheService
+    session: SessionDep, film: FilmDep, choice: Choice, service: ServiceDep
 ) -> MovieDetail:
     """Says which movie the film is. Works while films are being looked up, too.
 
@@ -3822,7 +3839,7 @@ async def correct_match(
             movie = await service.matcher.tmdb.movie(*choice.tmdb)
     except TimeoutError:
         raise TMDBUnavailable("TMDB does not answer now; correct the match later.") from None
-    correct(session, film, movie, service.matcher)
+    apply_correction(session, film, movie, service.matcher)
     if session.task is None:  # otherwise the task will, at its end
         await read_collections(session, service.matcher.tmdb, CORRECTION_SECONDS)
     return movie_detail(film)
@@ -3831,15 +3848,15 @@ async def correct_match(
 @of_session.delete(
     "/movies/{movie_id}/match", summary="Clear a wrong match", status_code=204, responses=CHANGE_ERRORS
 )
-async def clear_match(session: TheSession, film: TheFilm, service: TheService) -> None:
+async def clear_match(session: SessionDep, film: FilmDep, service: ServiceDep) -> None:
     """Makes the film `not_found`, which no retry changes. Applies to later uploads like a correction."""
-    correct(session, film, None, service.matcher)
+    apply_correction(session, film, None, service.matcher)
 
 
 @of_session.get("/stats", summary="Statistics", description=WHAT_COUNTS, response_model=Statistics)
 async def read_statistics(
-    session: TheSession,
-    service: TheService,
+    session: SessionDep,
+    service: ServiceDep,
     year: Annotated[int | None, Query(ge=1, le=9999, description="One year of the diary.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="The maximum length of a list.")] = 10,
 ) -> Response:
@@ -3856,14 +3873,14 @@ async def read_statistics(
     status_code=202,
     responses=CHANGE_ERRORS | error_responses(409),
 )
-async def retry_session(session: TheSession, service: TheService) -> SessionView:
+async def retry_session(session: SessionDep, service: ServiceDep) -> SessionView:
     """Looks up all failed and not-found films again, except those cleared by hand."""
-    retry(session, service.matcher)
+    retry_films(session, service.matcher)
     return SessionView.model_validate(session)
 
 
 @of_session.get("/movies.csv", summary="The films as CSV", response_class=CSVResponse)
-def download_movies(session: TheSession) -> CSVResponse:
+def download_movies(session: SessionDep) -> CSVResponse:
     """One line per film, with the fields of the JSON as columns. Lists are separated by commas.
 
     Safe in a spreadsheet: a cell that starts like a formula has a space in front.
@@ -3873,7 +3890,7 @@ def download_movies(session: TheSession) -> CSVResponse:
 
 
 @of_session.get("/matches.csv", summary="The match report", response_class=CSVResponse)
-def download_matches(session: TheSession) -> CSVResponse:
+def download_matches(session: SessionDep) -> CSVResponse:
     """One line per film: what it was matched with, why, and what else was considered."""
     chunks = csv_chunks(session.export.films, match_row)
     return CSVResponse(chunks, headers=_attachment("matches.csv"))
@@ -3886,7 +3903,7 @@ def download_matches(session: TheSession) -> CSVResponse:
     responses={200: IMPORT_CONTENT},
 )
 def download_letterboxd(
-    session: TheSession,
+    session: SessionDep,
     in_list: Annotated[
         Literal["watched", "watchlist"],
         Query(
@@ -3908,14 +3925,14 @@ def download_letterboxd(
     return Response(zipped(numbered), media_type="application/zip", headers=_attachment(f"{name}.zip"))
 
 
-@of_session.delete("", summary="Forget a session", status_code=204, responses=CHANGE_ERRORS)
-async def delete_session(session_id: SessionId, service: TheService) -> None:
+@of_session.delete("", summary="Delete a session", status_code=204, responses=CHANGE_ERRORS)
+async def delete_session(session_id: SessionId, service: ServiceDep) -> None:
     """Stops its work and frees its memory. Corrections are kept."""
     await service.store.delete(session_id)
 
 
 @routes.get("/health", summary="The state of the service", tags=["service"])
-async def health(service: TheService) -> HealthView:
+async def health(service: ServiceDep) -> HealthView:
     """For whoever runs the service. Asks TMDB whether it accepts the key until it does."""
     tmdb = service.matcher.tmdb
     if tmdb.key_state in ("unchecked", "rejected"):
@@ -3933,7 +3950,7 @@ async def page() -> FileResponse:
     return FileResponse(INDEX_HTML)
 
 
-async def show_error(_: Request, error: Exception) -> JSONResponse:
+async def handle_error(_: Request, error: Exception) -> JSONResponse:
     """Shows every error as a sentence, in our own words if the framework's say too little."""
     status, detail, headers = 500, "An error occurred in this service; its log says more.", None
     if isinstance(error, ServiceError):
@@ -3950,10 +3967,11 @@ async def show_error(_: Request, error: Exception) -> JSONResponse:
 
 
 HTTP_ERRORS = {
-    "Invalid multipart data.": "The body is not the form that `curl -F files=@export.zip` sends.",
-    "There was an error parsing the body": "The body is not what /docs describes for this address.",
-    "Not Found": "There is nothing at this address; /docs lists all addresses.",
-    "Method Not Allowed": "This address takes other methods; /docs lists them.",
+    "Invalid multipart data.": "The body is not valid multipart form data; "
+    "send it as `curl -F files=@export.zip` does.",
+    "There was an error parsing the body": "The body could not be parsed; /docs describes it.",
+    "Not Found": "No such path; /docs lists all calls.",
+    "Method Not Allowed": "Method not allowed; /docs lists the methods of each path.",
 }
 
 
@@ -4097,9 +4115,9 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     log.setLevel(settings.log_level)
-    # By default Python looks for garbage cycles after every 700 new objects, and now and then through every
-    # film in memory, which made statistics of 7,000 films take half as long again. Looking less often, but
-    # never at so much that the loop stalls, takes 1 ms for young objects and 5 ms for middle-aged ones.
+    # CPython's default threshold (700) scans every film in memory now and then, which made statistics of
+    # 7,000 films 50 % slower. These thresholds scan less often and keep each pass over young or middle-aged
+    # objects within 1 to 5 ms.
     gc.set_threshold(5_000, 5, 400)
     access, short_ids = logging.getLogger("uvicorn.access"), ShortIds()
     access.addFilter(short_ids)
@@ -4133,7 +4151,7 @@ download the result. [The page](/) does it all for you.
     curl localhost:8000/api/session/SESSION_ID
     curl localhost:8000/api/session/SESSION_ID/movies
 
-Sessions are kept in memory and forgotten an hour after their films have been looked up.
+Sessions are kept in memory and deleted an hour after their films have been looked up.
 This product uses the TMDB API but is not endorsed or certified by TMDB."""
 
 
@@ -4147,13 +4165,13 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
         exception_handlers=dict.fromkeys(
-            (ServiceError, RequestValidationError, HTTPException, Exception), show_error
+            (ServiceError, RequestValidationError, HTTPException, Exception), handle_error
         ),
     )
     app.state.settings = settings
     app.include_router(routes)
     app.include_router(of_session)
-    # add_middleware would put it inside the handler of framework errors.
+    # add_middleware would put Guard inside the handler of unexpected errors, so 500s would lack its headers.
     app.state.guard = app.middleware_stack = Guard(app.build_middleware_stack(), settings)
     return app
 

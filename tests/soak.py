@@ -62,7 +62,7 @@ class Plan:
         self.every = max(min(50, sessions // 8), 1)
         self.readings = sessions // self.every
         self.warm = min(300, sessions // 3) // self.every
-        self.remembered = min(main.REMEMBERED, 2 * self.every * self._new)  # a film is two answers
+        self.remembered = min(main.MAX_CACHED, 2 * self.every * self._new)  # a film is two answers
         self.wide = 1 if sessions >= 1_000 else 50
         self.made_up = self.every * self.readings * self._new + films + self.remembered // 2
         with ProcessPoolExecutor(1) as apart:  # its garbage would be room for this process to grow in
@@ -209,7 +209,7 @@ def row(*cells: str) -> None:
 
 
 async def soak(plan: Plan) -> bool:
-    main.REMEMBERED = plan.remembered
+    main.MAX_CACHED = plan.remembered
     port = free_port()
     tmdb = f"http://127.0.0.1:{port}"
     settings = main.Settings.model_validate(

@@ -245,7 +245,7 @@ async def test_cancelled_session_leaves_its_films_as_they_are(ask: Ask, tmdb: Fa
     await session.stop()
 
     assert task.cancelled()
-    assert (session.status, session.error_message) == ("failed", "The work was stopped.")
+    assert (session.status, session.error_message) == ("failed", "The lookup was stopped.")
     assert 10 <= session.processed_count < 159
     assert adds_up(session)
     await quiet(tmdb)

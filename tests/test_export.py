@@ -127,14 +127,14 @@ def test_two_exports_in_one_zip_are_said_to_be_two() -> None:
     read = main.parse_export([zipped(("a/watched.csv", watched), ("b/watched.csv", watched))])
 
     assert titles(read) == ["Dune"]
-    assert read.warnings == ["letterboxd-me.zip: it has 2 files named watched.csv; all of them count"]
+    assert read.warnings == ["letterboxd-me.zip: contains 2 files named watched.csv; all were read"]
 
 
 def test_damaged_zip_is_a_reason_and_the_rest_counts() -> None:
     read = main.parse_export([("broken.zip", SAMPLE.read_bytes()[:3000]), *files(watched=DUNE)])
 
     assert titles(read) == ["Dune"]
-    assert read.warnings == ["broken.zip: this ZIP has no end: it was not downloaded or sent completely"]
+    assert read.warnings == ["broken.zip: the ZIP is incomplete; download or upload it again"]
 
 
 # --- Loose files
@@ -185,7 +185,7 @@ def test_unusable_upload_says_why_file_by_file() -> None:
 
 
 def test_too_many_films_are_refused() -> None:
-    with pytest.raises(main.UploadTooLarge, match="more films than the 1 of MAX_FILMS"):
+    with pytest.raises(main.UploadTooLarge, match=r"over 1 films \(MAX_FILMS\)"):
         main.parse_export(files(watched=f"{DUNE}\n2024-01-02,Her,2013,https://boxd.it/4O24"), max_films=1)
 
 
@@ -408,7 +408,7 @@ def test_undecidable_date_is_refused_and_the_viewing_counts() -> None:
     read = table(HEADERS["diary"], "2024-01-01,Dune,2021,,4,,,03/04/2024", name="diary.csv")
 
     assert [viewing.watched_date for viewing in read.films[0].viewings] == [None]
-    assert "line 2: watched date '03/04/2024' is not clear" in read.warnings[0]
+    assert "line 2: watched date '03/04/2024' is not unambiguous" in read.warnings[0]
 
 
 def test_diary_of_before_2018_has_no_rewatch_column() -> None:
@@ -443,7 +443,7 @@ def test_warnings_beyond_the_first_fifty_are_counted() -> None:
     read = table(HEADERS["ratings"], *[f"2024-01-02,Film {n},2021,,9" for n in range(60)])
 
     assert len(read.warnings) == 51
-    assert read.warnings[-1] == "ratings.csv: 10 more warnings like these"
+    assert read.warnings[-1] == "ratings.csv: 10 more warnings not shown"
 
 
 # --- Letterboxd's import format

@@ -284,7 +284,7 @@ async def test_session_ends_though_no_search_is_ever_answered(
     assert 600 <= clock.now - start <= 1_000
 
     tmdb.plays = lambda _: None
-    main.retry(session, matcher)
+    main.retry_films(session, matcher)
     assert session.task
     await session.task
 
@@ -401,7 +401,7 @@ async def test_tmdb_that_stays_dead_ends_the_session_and_retry_finishes_it(
     assert sum(request.status != 200 for request in tmdb.requests) < 200
 
     tmdb.plays, tmdb.requests[:] = lambda _: None, []
-    main.retry(session, matcher)
+    main.retry_films(session, matcher)
     assert session.task
     await session.task
 
@@ -453,7 +453,7 @@ async def test_key_that_is_revoked_in_the_middle_keeps_what_was_done(
     assert sum(request.status == 401 for request in tmdb.requests) <= matcher.tmdb.workers + 1
 
     tmdb.plays = lambda _: None
-    main.retry(session, matcher)
+    main.retry_films(session, matcher)
     assert session.task
     await session.task
 
@@ -537,7 +537,9 @@ async def test_numbers_out_of_all_bounds_are_gaps(ask: Ask, tmdb: FakeTMDB, cloc
     assert {
         (film.runtime, film.tmdb_votes, film.tmdb_rating) for film in films if film.tmdb_type == "movie"
     } == {(None, 0, None)}
-    main.STATISTICS.dump_json(main.statistics(session.export.films, session.collections, None, 10))
+    main.STATISTICS_ADAPTER.dump_json(
+        main.compute_statistics(session.export.films, session.collections, None, 10)
+    )
 
 
 async def test_search_result_without_an_id_is_passed_over(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:

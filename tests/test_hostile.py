@@ -67,32 +67,32 @@ ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
     "zeros": (lambda: packed(("watched.csv", bytes(100_000_000))), "unpacks to over 40,000,000 bytes"),
     "bzip2": (
         lambda: packed(("watched.csv", bytes(50_000_000)), method=zipfile.ZIP_BZIP2),
-        "watched.csv uses an unusual compression",
+        "watched.csv uses an unsupported compression method",
     ),
     "LZMA": (
         lambda: packed(("watched.csv", bytes(50_000_000)), method=zipfile.ZIP_LZMA),
-        "watched.csv uses an unusual compression",
+        "watched.csv uses an unsupported compression method",
     ),
-    "members": (lambda: packed(*((f"{n}.csv", b"") for n in range(60_000))), "over 2,000 members"),
+    "members": (lambda: packed(*((f"{n}.csv", b"") for n in range(60_000))), "over 2,000 files"),
     "encrypted": (
         lambda: patched(packed(("watched.csv", WATCHED)), 8, "<H", 1),
-        "watched.csv is encrypted; pack it without a password",
+        "watched.csv is encrypted; re-create the ZIP without a password",
     ),
     "duplicate": (
         lambda: packed(("watched.csv", WATCHED), ("watched.csv", WATCHED)),
-        "2 members called watched.csv",
+        "contains 2 files named watched.csv",
     ),
     "overlapping": (overlapping, "is damaged or not what the ZIP declares"),
-    "truncated": (lambda: SAMPLE.read_bytes()[:-40], "has no end: it was not downloaded or sent completely"),
-    "broken": (lambda: SAMPLE.read_bytes().replace(b"PK\1\2", b"PK\1\3"), "this ZIP is damaged"),
+    "truncated": (lambda: SAMPLE.read_bytes()[:-40], "the ZIP is incomplete; download or upload it again"),
+    "broken": (lambda: SAMPLE.read_bytes().replace(b"PK\1\2", b"PK\1\3"), "the ZIP is damaged"),
     "lying of its size": (lying_small, "watched.csv is damaged or not what the ZIP declares"),
     "lying of its checksum": (lying_checksum, "watched.csv is damaged or not what the ZIP declares"),
     "nested": (
         lambda: packed(("letterboxd-me.zip", SAMPLE.read_bytes())),
-        "letterboxd-me.zip: it is a ZIP inside the ZIP; upload it by itself",
+        "letterboxd-me.zip: is a ZIP inside the ZIP; upload it by itself",
     ),
-    "only others": (lambda: packed(("comments.csv", b"Date,Content")), "no CSV of the member's films"),
-    "empty": (packed, "no CSV of the member's films"),
+    "only others": (lambda: packed(("comments.csv", b"Date,Content")), "contains no CSV that lists films"),
+    "empty": (packed, "contains no CSV that lists films"),
 }  # fmt: skip
 
 
@@ -208,7 +208,9 @@ FILMS = st.builds(
     watchlist=st.booleans(),
     viewings=st.lists(VIEWINGS, max_size=3),
 )
-EXPORTS = st.lists(FILMS, min_size=1, max_size=8, unique_by=lambda film: (main.plain(film.title), film.year))
+EXPORTS = st.lists(
+    FILMS, min_size=1, max_size=8, unique_by=lambda film: (main.normalize_title(film.title), film.year)
+)
 
 
 def uri(number: int) -> str:
@@ -350,7 +352,7 @@ def test_namesakes_and_viewings_of_one_film_are_joined_in_a_moment() -> None:
 
     assert len(namesakes.films) == 5_000
     assert len(viewed.films[0].viewings) == main.MAX_VIEWINGS
-    assert viewed.warnings[0] == "diary.csv, line 5002: 'Dune' has over 5,000 viewings; it was skipped"
+    assert viewed.warnings[0] == "diary.csv, line 5002: 'Dune' has over 5,000 viewings; skipped"
 
 
 def test_warnings_of_all_files_together_are_bounded() -> None:
@@ -358,7 +360,7 @@ def test_warnings_of_all_files_together_are_bounded() -> None:
     read = main.parse_export([(f"{n}.csv", bad) for n in range(20)])
 
     assert len(read.warnings) == main.MAX_WARNINGS + 1
-    assert read.warnings[-1] == "600 more warnings like these"
+    assert read.warnings[-1] == "600 more warnings not shown"
 
 
 ACCENTS = "\u0301\u0323"  # of which a long pile takes quadratic time to normalize
@@ -411,7 +413,7 @@ def test_quotation_mark_that_does_not_end_costs_one_line(broken: str) -> None:
     read = main.parse_export(files(diary="\n".join(rows)))
 
     assert sum(len(film.viewings) for film in read.films) == 1_000
-    assert read.warnings == ["diary.csv, line 502: a quotation mark does not end; it was skipped"]
+    assert read.warnings == ["diary.csv, line 502: a quotation mark is not closed; skipped"]
 
 
 def test_review_whose_quotation_mark_does_not_end_costs_one_line() -> None:
@@ -422,7 +424,7 @@ def test_review_whose_quotation_mark_does_not_end_costs_one_line() -> None:
     read = main.parse_export(given)
 
     assert sorted(film.title for film in read.films) == [f"Film {n}" for n in range(9)]
-    assert read.warnings == ["reviews.csv, line 10: a quotation mark does not end; it was skipped"]
+    assert read.warnings == ["reviews.csv, line 10: a quotation mark is not closed; skipped"]
 
 
 # --- Text stays text
@@ -491,7 +493,7 @@ def test_file_of_nothing_but_nul_bytes_leaves_the_others_alone() -> None:
     read = main.parse_export([("a.zip", packed(("watched.csv", WATCHED), ("ratings.csv", bytes(5_000))))])
 
     assert [film.title for film in read.films] == ["Dune"]
-    assert read.warnings == ["ratings.csv: it contains nothing but NUL bytes"]
+    assert read.warnings == ["ratings.csv: contains nothing but NUL bytes"]
 
 
 @pytest.mark.parametrize("content", [WATCHED, b"nothing"])
@@ -558,7 +560,7 @@ def no_garbage_collection() -> Iterator[None]:
 
 def of_members() -> list[object]:
     """What holds a member's data."""
-    kinds = (main.Film, main.Viewing, main.Session, main.Table, main.Join)
+    kinds = (main.Film, main.Viewing, main.Session, main.Table, main.Joiner)
     return [each for each in gc.get_objects() if isinstance(each, kinds)]
 
 

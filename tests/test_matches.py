@@ -192,7 +192,7 @@ async def test_unknown_film_is_a_404_that_says_which_there_are(path: str, api: A
     response = await api.get(f"{session}/{path}")
 
     assert response.status_code == 404
-    assert "they are 1 to 1" in response.json()["detail"]
+    assert "its films are numbered 1 to 1" in response.json()["detail"]
 
 
 # --- Correcting
@@ -540,7 +540,7 @@ async def test_deleted_session_ends_its_streams(api: Api, tmdb: FakeTMDB) -> Non
         rest = [event async for event in events]
 
     assert rest[-1][0] == "end"
-    assert rest[-1][1]["error_message"] == "The work was stopped."
+    assert rest[-1][1]["error_message"] == "The lookup was stopped."
 
 
 async def test_follower_who_leaves_is_forgotten(

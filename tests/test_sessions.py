@@ -95,7 +95,7 @@ async def test_session_stopped_before_its_first_step_has_ended_too(clock: Clock)
 
     assert task.cancelled()
     assert session.processed_count == 0
-    assert (session.status, session.error_message) == ("failed", "The work was stopped.")
+    assert (session.status, session.error_message) == ("failed", "The lookup was stopped.")
     assert [None async for _ in session.changes()] == [None]
 
 
@@ -277,14 +277,14 @@ class StoreMachine(RuleBasedStateMachine):
             session = self.store.get(known.session_id)
             if known.ended_at is None:
                 with pytest.raises(main.SessionBusy):
-                    main.retry(session, self.tmdb)
+                    main.retry_films(session, self.tmdb)
             else:
                 self.tmdb.open[known.title].clear()
                 self.loop.run_until_complete(self.again(session))
                 known.task, known.ended_at = session.task or known.task, None
 
     async def again(self, session: main.Session) -> None:
-        main.retry(session, self.tmdb)
+        main.retry_films(session, self.tmdb)
 
     @rule(number=st.integers(0, 2))
     def delete(self, number: int) -> None:

@@ -40,7 +40,7 @@ def shown(default: Any) -> str:
 
 def env_example() -> str:
     """What .env.example says, from the settings."""
-    blocks = ["# Copy to .env. Blank settings have the defaults shown. The environment wins over the file.\n"]
+    blocks = ["# Copy to .env. A blank value means the default. Environment variables override this file.\n"]
     for name, field in main.Settings.model_fields.items():
         help_lines = textwrap.wrap(str(field.description), 100, initial_indent="# ", subsequent_indent="# ")
         blocks.append("\n".join([*help_lines, f"{name.upper()}={shown(field.default)}"]))
@@ -112,7 +112,7 @@ def test_wrong_address_is_not_shown_for_it_may_hold_the_key() -> None:
     with pytest.raises(SystemExit) as stopped:
         main.Settings.load({"TMDB_BASE_URL": f"https://api.themoviedb.org/3?api_key={SECRET}"})
 
-    assert str(stopped.value).startswith("TMDB_BASE_URL: it should be an address")
+    assert str(stopped.value).startswith("TMDB_BASE_URL: must be a URL")
     assert SECRET not in str(stopped.value)
 
 

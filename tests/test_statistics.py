@@ -91,18 +91,18 @@ def told(bars: list[main.Bar]) -> list[tuple[str, int]]:
     return [(bar.name, bar.count) for bar in bars]
 
 
-def titles(listed: list[main.Listed]) -> list[tuple[str, float | None]]:
+def titles(listed: list[main.ListedFilm]) -> list[tuple[str, float | None]]:
     return [(one.title, one.value) for one in listed]
 
 
 @pytest.fixture(scope="module")
 def ever() -> main.Statistics:
-    return main.statistics(DIARY, COLLECTIONS)
+    return main.compute_statistics(DIARY, COLLECTIONS)
 
 
 @pytest.fixture(scope="module")
 def in_2024() -> main.Statistics:
-    return main.statistics(DIARY, COLLECTIONS, 2024)
+    return main.compute_statistics(DIARY, COLLECTIONS, 2024)
 
 
 # --- By hand
@@ -151,7 +151,10 @@ def test_every_fiftieth_viewing_is_a_milestone() -> None:
     start = date(2020, 1, 1)
     diary = [film(n, f"Film {n}", 2000, (f"{start + timedelta(n)}",)) for n in range(1, 121)]
 
-    assert titles(main.statistics(diary, {}).totals.milestones) == [("Film 50", 50), ("Film 100", 100)]
+    assert titles(main.compute_statistics(diary, {}).totals.milestones) == [
+        ("Film 50", 50),
+        ("Film 100", 100),
+    ]
 
 
 def test_viewings_through_time(ever: main.Statistics, in_2024: main.Statistics) -> None:
@@ -188,7 +191,7 @@ def test_films_by_release_year_decade_and_age(ever: main.Statistics) -> None:
 
 
 def test_viewing_before_its_films_year_has_no_age() -> None:
-    time = main.statistics([film(1, "x", 2020, ("1401-01-05", "2021-01-01"))], {}).through_time
+    time = main.compute_statistics([film(1, "x", 2020, ("1401-01-05", "2021-01-01"))], {}).through_time
 
     assert [(name, count) for name, count in told(time.ages) if count] == [("1–4", 1)]
     assert time.mean_age == 1
@@ -201,7 +204,7 @@ def test_three_films_of_which_two_are_rated_are_not_ranked() -> None:
         for n, rating in ((1, 5), (2, 5), (3, None))
     ]
 
-    directors = main.statistics(diary, {}).who.directors
+    directors = main.compute_statistics(diary, {}).who.directors
 
     assert (told(directors.most_watched), directors.highest_rated) == ([("A", 3)], [])
 
@@ -215,7 +218,7 @@ def test_best_decades_are_three_with_three_rated_films() -> None:
         for rating in ratings
     ]
 
-    best = main.statistics(diary, {}).through_time.best_decades
+    best = main.compute_statistics(diary, {}).through_time.best_decades
 
     assert [(bar.name, bar.mean_rating) for bar in best] == [("1990s", 4.33), ("1970s", 4), ("1960s", 3)]
 
@@ -246,7 +249,7 @@ def test_films_rated_below_the_crowd_are_listed_lowest_first() -> None:
         for n, rating in ((1, 3), (2, 0.5), (3, 4))
     ]
 
-    assert titles(main.statistics(diary, {}).ratings.below_crowd) == [("2", -3.5), ("1", -1)]
+    assert titles(main.compute_statistics(diary, {}).ratings.below_crowd) == [("2", -3.5), ("1", -1)]
 
 
 def test_genres_countries_languages_themes_studios(ever: main.Statistics) -> None:
@@ -272,7 +275,7 @@ def test_genres_countries_languages_themes_studios(ever: main.Statistics) -> Non
 
 
 def test_collections_say_how_complete_they_are(ever: main.Statistics) -> None:
-    assert ever.what.completeness == [main.CollectionSeen("Alien Collection", 8091, 2, 3, [1, 2])]
+    assert ever.what.completeness == [main.CollectionProgress("Alien Collection", 8091, 2, 3, [1, 2])]
 
 
 def test_people_are_told_apart_by_id_and_count_once_a_film(ever: main.Statistics) -> None:
@@ -322,7 +325,7 @@ def test_watchlist_names_the_directors_that_the_member_rates_highest() -> None:
         for n, who in ((7, bad), (8, good), (9, good))
     ]
 
-    directors = main.statistics(diary, {}).watchlist.directors
+    directors = main.compute_statistics(diary, {}).watchlist.directors
 
     assert [(b.name, b.mean_rating, b.count, b.movie_ids) for b in directors] == [
         ("Good", 5, 2, [8, 9]),
@@ -336,7 +339,7 @@ def test_review_counts_in_the_year_of_its_viewing() -> None:
     for reviewed_film in diary:
         reviewed_film.undated_reviews = [main.Viewing(review="Fine too.")]
 
-    reviewed = [main.statistics(diary, {}, year).totals.reviewed for year in (None, 2020, 2024)]
+    reviewed = [main.compute_statistics(diary, {}, year).totals.reviewed for year in (None, 2020, 2024)]
 
     assert reviewed == [2, 1, 0]
 
@@ -344,11 +347,11 @@ def test_review_counts_in_the_year_of_its_viewing() -> None:
 def test_year_of_release_is_tmdbs_where_the_export_has_none() -> None:
     diary = [film(1, "x", None, movie=movie(1, release_date="1994-05-05"))]
 
-    assert told(main.statistics(diary, {}).through_time.decades) == [("1990s", 1)]
+    assert told(main.compute_statistics(diary, {}).through_time.decades) == [("1990s", 1)]
 
 
 def test_nothing_watched_is_no_error() -> None:
-    empty = main.statistics([film(1, "x", 2000, watched=False, watchlist=True)], {}, 2020)
+    empty = main.compute_statistics([film(1, "x", 2000, watched=False, watchlist=True)], {}, 2020)
 
     assert (empty.films, empty.totals.hours, empty.totals.first, empty.totals.mean_rating) == (
         0,
@@ -395,8 +398,8 @@ def random_diary(seed: int) -> list[main.Film]:
 @pytest.mark.parametrize("seed", range(25))
 def test_parts_sum_to_wholes(seed: int) -> None:
     diary = random_diary(seed)
-    ever = main.statistics(diary, {}, limit=100)
-    years = [main.statistics(diary, {}, year, limit=100) for year in ever.years]
+    ever = main.compute_statistics(diary, {}, limit=100)
+    years = [main.compute_statistics(diary, {}, year, limit=100) for year in ever.years]
 
     time, dated = ever.through_time, ever.totals.viewings - ever.totals.undated
     assert sum(year.totals.viewings for year in years) == dated

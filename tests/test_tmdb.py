@@ -76,7 +76,7 @@ async def test_namesakes_without_a_number_are_guessed_by_votes() -> None:
     assert match.movie
     assert match.movie.tmdb_id == 12
     assert match.status == "guessed"
-    assert "1 more with that title and year exists" in match.reason
+    assert "1 other result has the same title and year" in match.reason
 
 
 @pytest.mark.parametrize(
@@ -279,12 +279,12 @@ async def test_one_who_leaves_does_not_disturb_the_others(matcher: main.Matcher,
 async def test_memory_of_answers_is_bounded(
     tmdb: FakeTMDB, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(main, "REMEMBERED", 2)
+    monkeypatch.setattr(main, "MAX_CACHED", 2)
     async with connected(tmdb, clock) as matcher:
         await matcher.find(INCEPTION)
         await matcher.find(main.Film("Chernobyl", 2019))
 
-        assert len(matcher.tmdb.memory) == 2
+        assert len(matcher.tmdb.cache) == 2
 
 
 # --- TMDB's JSON
