@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 from pydantic import SecretStr
 
 import main
@@ -68,6 +70,25 @@ def test_outline_of_the_file_is_the_order_of_its_sections() -> None:
     sections = re.findall(r"^# === (\w+) ===", (ROOT / "main.py").read_text("utf-8"), re.MULTILINE)
 
     assert re.findall(r"^    ([A-Z]\w+) {2,}", str(main.__doc__), re.MULTILINE) == sections
+
+
+def test_everything_that_is_installed_is_pinned() -> None:
+    lines = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
+    pinned = {Requirement(line).name.lower().replace("_", "-") for line in lines if "==" in line}
+
+    needed = {name for each in pinned for name in brought_by(each)}
+
+    assert needed <= pinned
+
+
+def brought_by(package: str) -> set[str]:
+    """What pip installs for a package here."""
+    required = map(Requirement, importlib.metadata.requires(package) or [])
+    return {
+        each.name.lower().replace("_", "-")
+        for each in required
+        if each.marker is None or each.marker.evaluate({"extra": ""})
+    }
 
 
 def test_every_call_of_the_api_is_in_the_readme() -> None:
