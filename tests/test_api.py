@@ -53,7 +53,7 @@ async def test_upload_poll_read_delete(api: Api, tmdb: FakeTMDB) -> None:
     assert (await api.get(response.headers["Location"])).status_code == 404
 
 
-async def test_films_can_be_read_before_tmdb_has_answered(api: Api, tmdb: FakeTMDB) -> None:
+async def test_films_are_readable_before_tmdb_answers(api: Api, tmdb: FakeTMDB) -> None:
     tmdb.latency_seconds = 1
 
     session_id = (await api.upload(SAMPLE_FILE))["session_id"]
@@ -66,7 +66,7 @@ async def test_films_can_be_read_before_tmdb_has_answered(api: Api, tmdb: FakeTM
     assert (await api.delete(f"/api/session/{session_id}")).status_code == 204
 
 
-async def test_pages_lead_through_all_films_in_one_order(api: Api) -> None:
+async def test_pages_cover_all_films_in_one_order(api: Api) -> None:
     session_id = (await api.upload(SAMPLE_FILE))["session_id"]
     before = [movie["title"] for movie in await api.movies(session_id)]
     await api.ended(session_id)
@@ -81,7 +81,7 @@ async def test_pages_lead_through_all_films_in_one_order(api: Api) -> None:
     assert response.headers["X-Total-Count"] == "159"
 
 
-async def test_same_export_again_costs_no_call(api: Api, tmdb: FakeTMDB) -> None:
+async def test_second_upload_of_an_export_makes_no_tmdb_calls(api: Api, tmdb: FakeTMDB) -> None:
     await api.ended((await api.upload(SAMPLE_FILE))["session_id"])
     calls = tmdb.calls()
 
@@ -90,7 +90,7 @@ async def test_same_export_again_costs_no_call(api: Api, tmdb: FakeTMDB) -> None
     assert tmdb.calls() == calls
 
 
-async def test_ten_uploads_at_once_cost_what_one_does(serve: Serve, tmdb: FakeTMDB) -> None:
+async def test_ten_simultaneous_uploads_make_the_calls_of_one(serve: Serve, tmdb: FakeTMDB) -> None:
     alone = await serve()
     await alone.ended((await alone.upload(SAMPLE_FILE))["session_id"])
     calls = tmdb.calls()
@@ -102,7 +102,7 @@ async def test_ten_uploads_at_once_cost_what_one_does(serve: Serve, tmdb: FakeTM
     assert tmdb.calls() == 2 * calls
 
 
-async def test_import_format_takes_one_call_a_film(api: Api, tmdb: FakeTMDB) -> None:
+async def test_import_format_takes_one_call_per_film(api: Api, tmdb: FakeTMDB) -> None:
     csv = b"tmdbID,Title,Year,Rating\n27205,Inception,2010,4.5\n496243,Parasite,2019,5\n"
 
     session_id = (await api.upload(("import.csv", csv)))["session_id"]
@@ -112,7 +112,7 @@ async def test_import_format_takes_one_call_a_film(api: Api, tmdb: FakeTMDB) -> 
     assert tmdb.calls() == 2
 
 
-async def test_without_a_key_the_export_can_be_read(serve: Serve) -> None:
+async def test_export_is_readable_without_a_key(serve: Serve) -> None:
     api = await serve(tmdb_api_key="")
 
     session_id = (await api.upload(SAMPLE_FILE))["session_id"]
@@ -124,7 +124,7 @@ async def test_without_a_key_the_export_can_be_read(serve: Serve) -> None:
     assert (await api.get("/health")).json()["tmdb_key"] == "missing"
 
 
-async def test_rejected_key_is_said_in_session_and_health(serve: Serve) -> None:
+async def test_session_and_health_report_a_rejected_key(serve: Serve) -> None:
     api = await serve(tmdb_api_key="f" * 32)
 
     status = await api.ended((await api.upload(SAMPLE_FILE))["session_id"])
@@ -134,7 +134,7 @@ async def test_rejected_key_is_said_in_session_and_health(serve: Serve) -> None:
     assert (await api.get("/health")).json()["tmdb_key"] == "rejected"
 
 
-async def test_expired_session_is_gone(serve: Serve) -> None:
+async def test_expired_session_is_a_404(serve: Serve) -> None:
     api = await serve(session_ttl_seconds=0.05)
     session_id = (await api.upload(*files(watched=DUNE)))["session_id"]
 
@@ -169,7 +169,7 @@ async def test_unknown_session_is_a_404(session_id: str, path: str, api: Api) ->
     assert response.json()["detail"].startswith("There is no such session")
 
 
-async def test_too_many_bytes_or_films_are_a_413(serve: Serve) -> None:
+async def test_too_many_bytes_or_films_is_a_413(serve: Serve) -> None:
     small, few = await serve(max_upload_bytes=1000), await serve(max_films=10)
 
     assert await refused(small, ("watched.csv", b"x" * 5000)) == (
@@ -180,7 +180,7 @@ async def test_too_many_bytes_or_films_are_a_413(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("query", ["skip=-1", "limit=0", "limit=1001", "limit=x"])
-async def test_wrong_page_is_a_422_in_a_sentence(query: str, api: Api) -> None:
+async def test_invalid_paging_is_a_422_with_a_sentence(query: str, api: Api) -> None:
     session_id = (await api.upload(*files(watched=DUNE)))["session_id"]
 
     response = await api.get(f"/api/session/{session_id}/movies?{query}")
@@ -206,7 +206,7 @@ async def test_full_store_is_a_503_with_retry_after(serve: Serve) -> None:
     assert 3590 <= int(response.headers["Retry-After"]) <= 3600
 
 
-async def test_nothing_secret_is_in_logs_or_answers(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+async def test_logs_and_responses_contain_no_secrets(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     session_id = (await api.upload(SAMPLE_FILE))["session_id"]
     await api.ended(session_id)
@@ -230,7 +230,7 @@ async def test_page_and_docs_are_served(api: Api) -> None:
     assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
 
 
-async def test_docs_say_what_every_call_does_and_how_it_fails() -> None:
+async def test_docs_describe_every_call_and_its_errors() -> None:
     calls = [call for methods in main.app.openapi()["paths"].values() for call in methods.values()]
 
     assert all(call["summary"] and call["description"] for call in calls)
@@ -249,7 +249,7 @@ async def test_only_configured_origins_may_read(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-async def test_pages_of_a_configured_origin_may_use_every_method(method: str, serve: Serve) -> None:
+async def test_configured_origins_may_use_every_method(method: str, serve: Serve) -> None:
     api = await serve(cors_origins="http://localhost:3000")
     asks = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": method}
 
@@ -262,7 +262,7 @@ async def test_pages_of_a_configured_origin_may_use_every_method(method: str, se
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the real export is not here")
-async def test_real_export_is_read_whole(serve: Serve) -> None:
+async def test_real_export_is_read_completely(serve: Serve) -> None:
     api = await serve(tmdb_api_key="")
     sample = next(SHARED.glob("letterboxd-sample-*.zip"))
 

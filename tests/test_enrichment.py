@@ -59,7 +59,7 @@ async def quiet(tmdb: FakeTMDB) -> None:
 # --- Outcomes and counts
 
 
-async def test_every_film_of_an_export_ends_with_an_outcome_and_a_reason(ask: Ask, clock: Clock) -> None:
+async def test_every_film_gets_an_outcome_and_a_reason(ask: Ask, clock: Clock) -> None:
     session = session_of(clock)
 
     await main.enrich_session_async(session, await ask())
@@ -89,9 +89,7 @@ async def test_progress_adds_up_while_films_are_looked_up(ask: Ask, clock: Clock
 
 
 @pytest.mark.parametrize("connections", [1, 4])
-async def test_films_are_looked_up_in_their_order(
-    connections: int, ask: Ask, tmdb: FakeTMDB, clock: Clock
-) -> None:
+async def test_films_are_looked_up_in_order(connections: int, ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
     session = session_of(clock, last=12)
 
     await main.enrich_session_async(session, await ask(tmdb_connections=connections))
@@ -100,7 +98,7 @@ async def test_films_are_looked_up_in_their_order(
     assert list(dict.fromkeys(queries)) == [film.title for film in session.export.films]
 
 
-async def test_small_session_does_not_wait_behind_a_large_one(clock: Clock) -> None:
+async def test_small_session_does_not_wait_for_a_large_one(clock: Clock) -> None:
     async with FakeTMDB(made_up(330)) as tmdb, AsyncExitStack() as opened:
         client = main.TMDBClient(settings_for(tmdb, tmdb_connections=5), clock, clock.sleep)
         matcher = main.Matcher(await opened.enter_async_context(client))
@@ -122,7 +120,7 @@ async def test_small_session_does_not_wait_behind_a_large_one(clock: Clock) -> N
 @pytest.mark.parametrize(
     ("refusal", "times"), [(400, "three times "), (403, "three times "), (405, "three times "), (422, "")]
 )
-async def test_refusal_of_a_film_is_its_own(
+async def test_refused_film_fails_alone(
     refusal: int, times: str, ask: Ask, tmdb: FakeTMDB, clock: Clock
 ) -> None:
     tmdb.faults.extend([status(refusal)] * (3 if times else 1))
@@ -146,9 +144,7 @@ async def test_stray_refusal_costs_nothing(stray: int, ask: Ask, tmdb: FakeTMDB,
     assert (session.status, session.failed_count) == ("completed", 0)
 
 
-async def test_what_failed_is_asked_again_without_redoing_the_rest(
-    ask: Ask, tmdb: FakeTMDB, clock: Clock
-) -> None:
+async def test_retry_only_repeats_failed_films(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
     tmdb.faults.append(status(422))
     matcher = await ask(tmdb_connections=1)
     await main.enrich_session_async(session_of(clock, last=10), matcher)
@@ -179,9 +175,7 @@ async def test_rejected_key_ends_the_session_at_once(
     assert 1 <= tmdb.calls() <= connections + 1
 
 
-async def test_key_that_is_revoked_ends_the_next_session_and_leaves_the_last(
-    ask: Ask, tmdb: FakeTMDB, clock: Clock
-) -> None:
+async def test_revoked_key_fails_the_next_session_only(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
     matcher = await ask()
     before, after = session_of(clock, last=5), session_of(clock, first=5)
     await main.enrich_session_async(before, matcher)
@@ -195,9 +189,7 @@ async def test_key_that_is_revoked_ends_the_next_session_and_leaves_the_last(
     assert tmdb.calls() <= 21
 
 
-async def test_no_key_completes_from_the_export_alone_and_says_so(
-    ask: Ask, tmdb: FakeTMDB, clock: Clock
-) -> None:
+async def test_session_without_a_key_completes_and_says_why(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
     session = session_of(clock)
     logged = [(film.title, film.rating, film.viewings) for film in session.export.films]
 
@@ -217,7 +209,7 @@ class Buggy(main.Matcher):
         raise ZeroDivisionError("a detail of the inside")
 
 
-async def test_bug_ends_the_session_with_a_sentence_and_a_traceback_in_the_log(
+async def test_bug_fails_the_session_and_logs_a_traceback(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     session = session_of(clock, last=5)
@@ -236,7 +228,7 @@ async def test_bug_ends_the_session_with_a_sentence_and_a_traceback_in_the_log(
 # --- The end of the task
 
 
-async def test_cancelled_session_leaves_its_films_as_they_are(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
+async def test_cancelled_session_leaves_its_films_unchanged(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
     matcher = await ask(tmdb_connections=2)
     session = session_of(clock)
     task = session.task = asyncio.create_task(main.enrich_session_async(session, matcher))
@@ -252,9 +244,7 @@ async def test_cancelled_session_leaves_its_films_as_they_are(ask: Ask, tmdb: Fa
     assert tmdb.calls("search") < 100
 
 
-async def test_session_that_is_cancelled_does_not_disturb_its_twin(
-    ask: Ask, tmdb: FakeTMDB, clock: Clock
-) -> None:
+async def test_cancelling_a_session_does_not_affect_its_twin(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
     matcher = await ask(tmdb_connections=4)
     left, stays = session_of(clock, last=30), session_of(clock, last=30)
     left.task = asyncio.create_task(main.enrich_session_async(left, matcher))
@@ -268,7 +258,7 @@ async def test_session_that_is_cancelled_does_not_disturb_its_twin(
     assert stays.enriched_count + stays.not_found_count == 30
 
 
-async def test_hanging_tmdb_does_not_hold_a_cancelled_session(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
+async def test_cancellation_does_not_wait_for_a_hanging_tmdb(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
     tmdb.faults.extend([hang] * 20)
     session = session_of(clock)
     task = session.task = asyncio.create_task(main.enrich_session_async(session, await ask()))
@@ -279,7 +269,7 @@ async def test_hanging_tmdb_does_not_hold_a_cancelled_session(ask: Ask, tmdb: Fa
     assert task.cancelled()
 
 
-async def test_finished_task_is_dropped_and_the_session_with_it(ask: Ask, clock: Clock) -> None:
+async def test_finished_task_and_its_session_are_freed(ask: Ask, clock: Clock) -> None:
     matcher = await ask()
     session = session_of(clock, last=10)
     session.task = asyncio.create_task(main.enrich_session_async(session, matcher))
@@ -297,7 +287,7 @@ async def test_finished_task_is_dropped_and_the_session_with_it(ask: Ask, clock:
 # --- What it costs
 
 
-async def test_two_sessions_of_one_export_share_their_calls(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
+async def test_two_sessions_of_one_export_share_calls(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
     await main.enrich_session_async(session_of(clock), await ask())
     alone = tmdb.calls()
     matcher, twins = await ask(), [session_of(clock), session_of(clock)]
@@ -318,7 +308,7 @@ async def test_sessions_share_one_record_of_a_film(ask: Ask, clock: Clock) -> No
 
 
 @pytest.mark.long
-async def test_busy_tmdb_loses_no_film_and_refuses_few(tmdb: FakeTMDB) -> None:
+async def test_rate_limited_tmdb_refuses_few_and_no_film_is_lost(tmdb: FakeTMDB) -> None:
     # The limit is TMDB's and on TMDB's clock, so this one takes real seconds.
     tmdb.limit_per_second = 15
     session = session_of(Clock(), last=30)
@@ -340,7 +330,7 @@ def lines_of(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
 
 
 @pytest.mark.parametrize("films", [20, 40, 100])
-async def test_log_tells_start_about_every_tenth_and_end(
+async def test_log_reports_start_progress_and_end(
     films: int, ask: Ask, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "letterboxd")
@@ -357,7 +347,7 @@ async def test_log_tells_start_about_every_tenth_and_end(
     assert re.fullmatch(rf"\[{session.short_id}\] completed after \d+\.\d s: {counts}", end)
 
 
-async def test_log_names_sessions_by_short_id_and_films_not_at_all(
+async def test_log_has_short_session_ids_and_no_titles(
     ask: Ask, tmdb: FakeTMDB, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -384,7 +374,7 @@ async def test_log_names_sessions_by_short_id_and_films_not_at_all(
     ],
     ids=["ill", "busy", "half a body", "slow", "HTML"],
 )
-async def test_log_tells_why_at_debug_when_it_asks_again(
+async def test_debug_log_says_why_a_request_is_repeated(
     fault: Fault, reason: str, tmdb: FakeTMDB, ask: Ask, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "letterboxd")

@@ -63,7 +63,7 @@ def test_real_export_accounts_for_every_row() -> None:
     assert sum(film.liked for film in read.films) == 320
 
 
-def test_members_are_told_apart_by_full_path() -> None:
+def test_zip_files_are_identified_by_full_path() -> None:
     deleted = files(diary="2024-01-02,Cats,2019,https://boxd.it/3nNzH,0.5,,,2024-01-02")[0][1]
     watched = files(watched=DUNE)[0][1]
     list_file = b"Letterboxd list export v7\r\nDate,Name\r\n2024-01-01,Heists"
@@ -89,7 +89,7 @@ def test_members_are_told_apart_by_full_path() -> None:
 
 
 @pytest.mark.parametrize("wrapper", ["letterboxd-me/", "a/b/", "letterboxd-me\\"])
-def test_wrapper_folders_of_a_rezip_do_not_matter(wrapper: str) -> None:
+def test_rezip_may_add_wrapper_folders(wrapper: str) -> None:
     watched = files(watched=DUNE)[0][1]
 
     read = main.parse_export(
@@ -121,7 +121,7 @@ def test_zip_beside_its_own_csvs_changes_nothing() -> None:
     assert both.films == alone.films
 
 
-def test_two_exports_in_one_zip_are_said_to_be_two() -> None:
+def test_two_exports_in_one_zip_are_a_warning() -> None:
     watched = files(watched=DUNE)[0][1]
 
     read = main.parse_export([zipped(("a/watched.csv", watched), ("b/watched.csv", watched))])
@@ -130,7 +130,7 @@ def test_two_exports_in_one_zip_are_said_to_be_two() -> None:
     assert read.warnings == ["letterboxd-me.zip: contains 2 files named watched.csv; all were read"]
 
 
-def test_damaged_zip_is_a_reason_and_the_rest_counts() -> None:
+def test_damaged_zip_is_a_warning_and_other_files_are_read() -> None:
     read = main.parse_export([("broken.zip", SAMPLE.read_bytes()[:3000]), *files(watched=DUNE)])
 
     assert titles(read) == ["Dune"]
@@ -151,7 +151,7 @@ def test_damaged_zip_is_a_reason_and_the_rest_counts() -> None:
         ("my-watchlist.csv", False, False, True),
     ],
 )
-def test_name_decides_where_the_header_is_ambiguous(
+def test_file_name_decides_if_the_header_is_ambiguous(
     name: str, watched: bool, liked: bool, watchlist: bool
 ) -> None:
     film = table(HEADERS["watched"], DUNE, name=name).films[0]
@@ -159,7 +159,7 @@ def test_name_decides_where_the_header_is_ambiguous(
     assert (film.watched, film.liked, film.watchlist) == (watched, liked, watchlist)
 
 
-def test_header_decides_whatever_the_file_is_called() -> None:
+def test_header_decides_whatever_the_file_name() -> None:
     row = "2024-01-03,Dune,2021,https://boxd.it/3nNzH,4.5,Yes,cinema,2024-01-02"
 
     film = table(HEADERS["diary"], row, name="letterboxd-export.csv").films[0]
@@ -192,7 +192,7 @@ def test_too_many_films_are_refused() -> None:
 # --- Joining
 
 
-def test_diary_joins_by_name_and_year_never_by_its_uri() -> None:
+def test_diary_joins_by_name_and_year_not_by_uri() -> None:
     read = export(
         watched=DUNE,
         ratings=f"{DUNE},4.5",
@@ -216,7 +216,7 @@ def test_accents_and_spaces_do_not_split_a_film() -> None:
     assert len(read.films) == 1
 
 
-def test_two_viewings_on_one_day_are_two_viewings() -> None:
+def test_two_viewings_on_one_day_are_both_kept() -> None:
     rows = [f"2024-01-03,Dune,2021,https://boxd.it/{code},4,,,2024-01-02" for code in ("3nNzH", "3nPj7")]
 
     film = export(diary="\n".join(rows)).films[0]
@@ -224,7 +224,7 @@ def test_two_viewings_on_one_day_are_two_viewings() -> None:
     assert len(film.viewings) == 2
 
 
-def test_two_viewings_on_one_day_are_two_without_uris_too() -> None:
+def test_two_viewings_on_one_day_without_uris_are_both_kept() -> None:
     header, row = "Name,Year,Watched Date", "Dune,2021,2024-01-02"
     diary = ("diary.csv", "\n".join([header, row, row]).encode())
 
@@ -234,7 +234,7 @@ def test_two_viewings_on_one_day_are_two_without_uris_too() -> None:
     assert once.films == twice.films
 
 
-def test_review_repeats_its_diary_row() -> None:
+def test_review_merges_with_its_diary_row() -> None:
     row = "2024-01-03,Dune,2021,https://boxd.it/3nNzH,4,"
 
     film = export(diary=f"{row},,2024-01-02", reviews=f'{row},"Two lines,\n\n""quoted""",,2024-01-02').films[
@@ -245,14 +245,14 @@ def test_review_repeats_its_diary_row() -> None:
     assert film.viewings[0].review.split("\n")[-1] == '"quoted"'
 
 
-def test_review_without_a_date_is_no_viewing() -> None:
+def test_undated_review_is_not_a_viewing() -> None:
     film = export(reviews="2024-01-03,Dune,2021,https://boxd.it/3nNzH,4,,Fine.,,").films[0]
 
     assert film.viewings == []
     assert film.undated_reviews[0].review == "Fine."
 
 
-def test_namesakes_with_own_uris_are_two_films() -> None:
+def test_namesakes_with_different_uris_are_two_films() -> None:
     read = export(
         watched="2024-01-02,Cinderella,1922,https://boxd.it/fA7G\n2024-01-02,Cinderella,1922,https://boxd.it/4O24",
         diary="2024-01-02,Cinderella,1922,https://boxd.it/3nNzH,,,,2024-01-02",
@@ -263,13 +263,13 @@ def test_namesakes_with_own_uris_are_two_films() -> None:
     assert "2 films are called 'Cinderella' (1922)" in read.warnings[0]
 
 
-def test_blank_uri_and_blank_year_are_films_too() -> None:
+def test_film_needs_no_uri_or_year() -> None:
     read = export(watched="2020-01-01,Removed,,", ratings="2020-01-01,Removed,,,3.5")
 
     assert [(film.title, film.year, film.rating) for film in read.films] == [("Removed", None, 3.5)]
 
 
-def test_long_uris_name_film_and_entry() -> None:
+def test_long_uris_identify_film_and_entry() -> None:
     read = export(
         watched="2019-01-01,Her,2013,https://letterboxd.com/film/her/",
         diary="2019-01-01,Her (renamed),2013,https://letterboxd.com/me/film/her/1/,4,,,2019-01-01",
@@ -278,7 +278,7 @@ def test_long_uris_name_film_and_entry() -> None:
     assert [len(film.viewings) for film in read.films] == [1]
 
 
-def test_short_uri_tells_letterboxds_number() -> None:
+def test_short_uri_contains_letterboxds_number() -> None:
     assert main.parse_short_uri("https://boxd.it/2a1m") == (51518, True)
     assert main.parse_short_uri("https://boxd.it/hTha") == (426406, True)
     assert main.parse_short_uri("https://letterboxd.com/film/her/") is None
@@ -318,7 +318,7 @@ def test_half_stars_survive(written: str) -> None:
 
 
 @pytest.mark.parametrize("written", ["", "0", '"0,00"', "NA"])
-def test_unrated_is_no_rating_and_no_warning(written: str) -> None:
+def test_blank_rating_is_not_a_warning(written: str) -> None:
     read = table(HEADERS["ratings"], f"{DUNE},{written}")
 
     assert read.films[0].rating is None
@@ -326,7 +326,7 @@ def test_unrated_is_no_rating_and_no_warning(written: str) -> None:
 
 
 @pytest.mark.parametrize("written", ["6", "-1", "4.3", "nan", "９", "1e9", "9" * 500])
-def test_wrong_rating_is_a_warning_and_the_film_counts(written: str) -> None:
+def test_invalid_rating_is_a_warning_and_the_film_is_kept(written: str) -> None:
     read = table(HEADERS["ratings"], f"{DUNE},{written}")
 
     assert titles(read) == ["Dune"]
@@ -355,7 +355,7 @@ def test_wrong_rating_is_a_warning_and_the_film_counts(written: str) -> None:
         "Apollo 10½:  A Space Age Childhood",
     ],
 )
-def test_titles_come_through_as_they_are(title: str) -> None:
+def test_titles_are_kept_exactly(title: str) -> None:
     out = io.StringIO()
     csv.writer(out).writerow(["2024-01-02", title, "2021", "https://boxd.it/fA7G"])
 
@@ -366,7 +366,7 @@ def test_titles_come_through_as_they_are(title: str) -> None:
     ("encoding", "warns"),
     [("utf-8", False), ("utf-8-sig", False), ("utf-16", False), ("cp1252", True), ("mac_roman", True)],
 )
-def test_encodings_of_resaves_are_read(encoding: str, warns: bool) -> None:
+def test_encodings_of_resaved_files_are_read(encoding: str, warns: bool) -> None:
     text = f"{HEADERS['watched']}\r\n2024-01-02,Amélie à l’été,2001,https://boxd.it/2aUc\r\n"
 
     read = main.parse_export([("watched.csv", text.encode(encoding))])
@@ -377,7 +377,7 @@ def test_encodings_of_resaves_are_read(encoding: str, warns: bool) -> None:
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("line_end", ["\r\n", "\n", "\r"])
-def test_delimiters_and_line_ends_of_resaves_are_read(delimiter: str, line_end: str) -> None:
+def test_delimiters_and_line_endings_of_resaved_files_are_read(delimiter: str, line_end: str) -> None:
     text = line_end.join([HEADERS["ratings"], f"{DUNE},4.5"]).replace(",", delimiter)
 
     read = main.parse_export([("ratings.csv", text.encode())])
@@ -396,7 +396,7 @@ def test_columns_are_found_by_name(header: str) -> None:
 @pytest.mark.parametrize(
     ("other", "expected"), [("25/12/2023", date(2024, 4, 3)), ("12/25/2023", date(2024, 3, 4))]
 )
-def test_one_date_decides_day_or_month_first(other: str, expected: date) -> None:
+def test_one_unambiguous_date_decides_day_or_month_first(other: str, expected: date) -> None:
     rows = [f"03/04/2024,Dune,2021,,4,,,{day}" for day in ("03/04/2024", other)]
 
     film = table(HEADERS["diary"], *rows, name="diary.csv").films[0]
@@ -404,14 +404,14 @@ def test_one_date_decides_day_or_month_first(other: str, expected: date) -> None
     assert expected in [viewing.watched_date for viewing in film.viewings]
 
 
-def test_undecidable_date_is_refused_and_the_viewing_counts() -> None:
+def test_ambiguous_date_is_dropped_and_the_viewing_kept() -> None:
     read = table(HEADERS["diary"], "2024-01-01,Dune,2021,,4,,,03/04/2024", name="diary.csv")
 
     assert [viewing.watched_date for viewing in read.films[0].viewings] == [None]
     assert "line 2: watched date '03/04/2024' is not unambiguous" in read.warnings[0]
 
 
-def test_diary_of_before_2018_has_no_rewatch_column() -> None:
+def test_diary_may_lack_the_rewatch_column() -> None:
     header = HEADERS["diary"].replace("Rewatch,", "")
 
     film = table(
@@ -422,7 +422,7 @@ def test_diary_of_before_2018_has_no_rewatch_column() -> None:
     assert film.viewings[0].watched_date == date(2017, 1, 1)
 
 
-def test_what_cannot_be_read_has_file_line_and_reason() -> None:
+def test_unreadable_rows_are_reported_with_file_line_and_reason() -> None:
     read = table(
         HEADERS["watched"],
         "<<<<<<< HEAD",
@@ -439,7 +439,7 @@ def test_what_cannot_be_read_has_file_line_and_reason() -> None:
     assert read.rows == {"watched.csv": 2}
 
 
-def test_warnings_beyond_the_first_fifty_are_counted() -> None:
+def test_warnings_after_fifty_are_counted() -> None:
     read = table(HEADERS["ratings"], *[f"2024-01-02,Film {n},2021,,9" for n in range(60)])
 
     assert len(read.warnings) == 51
@@ -449,7 +449,7 @@ def test_warnings_beyond_the_first_fifty_are_counted() -> None:
 # --- Letterboxd's import format
 
 
-def test_import_format_gives_ids_viewings_and_ratings() -> None:
+def test_import_format_has_ids_viewings_and_ratings() -> None:
     header = "LetterboxdURI,tmdbID,imdbID,Title,Year,Directors,Rating10,WatchedDate,Rewatch,Tags,Review"
     row = "https://boxd.it/1skk,27205,tt1375666,Inception,2010,Nolan,9,2024-01-02 20:15:00,true,cinema,Good"
 
@@ -464,7 +464,7 @@ def test_import_format_gives_ids_viewings_and_ratings() -> None:
     assert film.viewings[0].watched_date == date(2024, 1, 2)
 
 
-def test_import_with_ratings_over_five_is_out_of_ten() -> None:
+def test_import_ratings_over_five_are_out_of_ten() -> None:
     read = table("tmdbID,Title,Rating", "27205,Inception,9", "1,Other,5", name="import.csv")
 
     assert [film.rating for film in read.films] == [4.5, 2.5]

@@ -57,13 +57,11 @@ def now_and_then(faults: list[Fault], share: float = 0.3) -> Callable[[web.Reque
     return play
 
 
-# --- What asking again mends
+# --- What a retry fixes
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
-async def test_fault_that_passes_costs_nothing_but_time(
-    fault: Fault, ask: Ask, tmdb: FakeTMDB, clock: Clock
-) -> None:
+async def test_transient_fault_only_costs_time(fault: Fault, ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
     expected, session = session_of(clock, last=12), session_of(clock, last=12)
     await main.enrich_session_async(expected, await ask())
     tmdb.plays = now_and_then([fault])
@@ -88,7 +86,7 @@ async def test_all_faults_together_lose_no_film(ask: Ask, tmdb: FakeTMDB, clock:
     assert sum(request.status != 200 for request in tmdb.requests[asked:]) > 50
 
 
-async def test_answers_of_an_unlucky_session_have_no_key_in_them(serve: Serve, tmdb: FakeTMDB) -> None:
+async def test_responses_never_contain_the_key(serve: Serve, tmdb: FakeTMDB) -> None:
     tmdb.plays = now_and_then([status(400), status(401), status(404, HTML), status(302, Location=tmdb.url)])
     api = await serve()
     session = f"/api/session/{(await api.upload((SAMPLE.name, SAMPLE.read_bytes())))['session_id']}"
@@ -103,7 +101,7 @@ async def test_answers_of_an_unlucky_session_have_no_key_in_them(serve: Serve, t
     assert not any(secret in "".join(answers) for secret in (V3_KEY, tmdb.url, "Sorry, we are busy"))
 
 
-# --- What it does not mend
+# --- What a retry does not fix
 
 
 @pytest.mark.parametrize("fault", ["500", "hang", "another shape", "reset"])
@@ -139,7 +137,7 @@ def dead(
 
 
 @pytest.mark.parametrize("fault", [reset, status(503, HTML), status(429), body(HTML.encode(), "text/html")])
-async def test_work_goes_on_after_a_minute_without_tmdb(
+async def test_session_resumes_after_a_minute_without_tmdb(
     fault: Fault, ask: Ask, tmdb: FakeTMDB, clock: Clock
 ) -> None:
     session = session_of(clock)
@@ -161,7 +159,7 @@ async def test_dead_tmdb_is_asked_little(ask: Ask, tmdb: FakeTMDB, clock: Clock)
     assert len(failed) <= 20 + main.OUTAGE + 9  # what was under way, and probes at ever longer intervals
 
 
-async def test_what_is_tried_again_waits_ever_longer(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
+async def test_retries_back_off(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
     session, matcher = session_of(clock, last=1), await ask(tmdb_connections=1)
     tmdb.plays = lambda request: status(500) if "search" in request.path else None
     start = clock.now
@@ -172,7 +170,7 @@ async def test_what_is_tried_again_waits_ever_longer(ask: Ask, tmdb: FakeTMDB, c
     assert 15 < clock.now - start < 120
 
 
-async def test_answer_that_is_no_yes_is_not_taken_for_one(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
+async def test_auth_check_without_success_is_not_an_answer(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
     session = session_of(clock, last=30)
     for_good = {"/3/authentication": body(b'{"success": false}')}
     tmdb.plays = lambda request: for_good.get(request.path, status(500))
@@ -184,9 +182,7 @@ async def test_answer_that_is_no_yes_is_not_taken_for_one(ask: Ask, tmdb: FakeTM
 
 
 @pytest.mark.parametrize("code", [403, 404])
-async def test_refusal_to_say_how_it_is_is_an_answer(
-    code: int, ask: Ask, tmdb: FakeTMDB, clock: Clock
-) -> None:
+async def test_4xx_health_check_counts_as_up(code: int, ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
     session, asked = session_of(clock, last=30), 0
 
     def play(request: web.Request) -> Fault | None:
@@ -200,7 +196,7 @@ async def test_refusal_to_say_how_it_is_is_an_answer(
     assert (session.status, session.failed_count) == ("completed", 0)
 
 
-async def test_flickering_tmdb_cannot_hold_a_film_for_ever(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
+async def test_flapping_tmdb_cannot_block_a_film_forever(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
     session, probes = session_of(clock, last=3), 0
 
     def play(request: web.Request) -> Fault | None:
@@ -362,7 +358,7 @@ async def test_redirect_is_not_followed_and_a_long_answer_not_read_to_its_end(
     assert sent < 20_000_000
 
 
-async def test_collections_that_do_not_come_end_no_session(
+async def test_failing_collections_do_not_fail_the_session(
     ask: Ask, tmdb: FakeTMDB, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
     monkeypatch.setattr(main, "COLLECTIONS_SECONDS", 0.2)
@@ -384,7 +380,7 @@ async def test_small_session_waits_for_tmdb_too(ask: Ask, tmdb: FakeTMDB, clock:
 
 
 @pytest.mark.parametrize("fault", [reset, status(500), status(429), status(429, Retry_After="86400")])
-async def test_tmdb_that_stays_dead_ends_the_session_and_retry_finishes_it(
+async def test_lasting_outage_fails_the_session_and_retry_finishes_it(
     fault: Fault, ask: Ask, tmdb: FakeTMDB, clock: Clock
 ) -> None:
     session, matcher = session_of(clock), await ask()
@@ -410,9 +406,7 @@ async def test_tmdb_that_stays_dead_ends_the_session_and_retry_finishes_it(
     assert len(session.export.films) - done <= len(set(asked)) < len(session.export.films)
 
 
-async def test_next_session_waits_as_patiently_as_the_one_that_was_given_up(
-    ask: Ask, tmdb: FakeTMDB, clock: Clock
-) -> None:
+async def test_session_after_an_outage_waits_just_as_long(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
     matcher = await ask()
     tmdb.plays = dead(clock, 0, 1e9)
     await main.enrich_session_async(session_of(clock, last=30), matcher)
@@ -426,7 +420,7 @@ async def test_next_session_waits_as_patiently_as_the_one_that_was_given_up(
 
 
 @pytest.mark.parametrize("address", ["http://tmdb.invalid/3", "http://127.0.0.1:1/3"])
-async def test_no_way_to_tmdb_is_said_and_is_no_traceback(
+async def test_unreachable_tmdb_is_reported_without_a_traceback(
     address: str, ask: Ask, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     session = session_of(clock)
@@ -438,9 +432,7 @@ async def test_no_way_to_tmdb_is_said_and_is_no_traceback(
     assert "Traceback" not in caplog.text
 
 
-async def test_key_that_is_revoked_in_the_middle_keeps_what_was_done(
-    ask: Ask, tmdb: FakeTMDB, clock: Clock
-) -> None:
+async def test_key_revoked_midway_keeps_what_was_found(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
     session, matcher = session_of(clock), await ask()
     tmdb.plays = dead(clock, clock.now + 2, 1e9, status(401))
 
@@ -460,9 +452,7 @@ async def test_key_that_is_revoked_in_the_middle_keeps_what_was_done(
     assert (session.status, session.failed_count, matcher.tmdb.key_state) == ("completed", 0, "accepted")
 
 
-async def test_correction_does_not_wait_for_ever(
-    serve: Serve, tmdb: FakeTMDB, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_correction_times_out(serve: Serve, tmdb: FakeTMDB, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "CORRECTION_SECONDS", 0.1)
     api = await serve()
     given = files(watched="2024-01-02,Inception,2010,https://boxd.it/1skk")
@@ -476,7 +466,7 @@ async def test_correction_does_not_wait_for_ever(
     assert (await api.get(f"{session}/movies/1")).json()["tmdb_id"] == 27205
 
 
-async def test_second_correction_that_times_out_is_no_success(
+async def test_timed_out_second_correction_is_not_a_success(
     serve: Serve, tmdb: FakeTMDB, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api = await serve()
@@ -494,7 +484,7 @@ async def test_second_correction_that_times_out_is_no_success(
     assert (await api.get(f"{session}/movies/1")).json()["tmdb_id"] == 496243
 
 
-async def test_health_does_not_wait_for_a_tmdb_that_hangs(
+async def test_health_does_not_wait_for_a_hanging_tmdb(
     serve: Serve, tmdb: FakeTMDB, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(main, "CHECK_SECONDS", 0.1)
@@ -509,7 +499,7 @@ async def test_health_does_not_wait_for_a_tmdb_that_hangs(
 # --- What TMDB says that cannot be
 
 
-async def test_halves_of_surrogate_pairs_are_question_marks(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
+async def test_lone_surrogates_become_question_marks(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
     films = [film | {"overview": "\ud800"} for film in json.loads(json.dumps(list(tmdb._index.bodies)))]
     for film in films:
         film["genres"] = [{"id": 1, "name": "Dra\ud83dma"}]
@@ -525,7 +515,7 @@ async def test_halves_of_surrogate_pairs_are_question_marks(ask: Ask, tmdb: Fake
         assert main.movie_view(film).model_dump_json()
 
 
-async def test_numbers_out_of_all_bounds_are_gaps(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
+async def test_out_of_range_numbers_count_as_missing(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
     odd = {"runtime": 10**30, "vote_count": -7, "vote_average": 1e300, "popularity": float("inf")}
     tmdb.knows([body | odd for body in tmdb._index.bodies])
     session = session_of(clock)
@@ -542,7 +532,7 @@ async def test_numbers_out_of_all_bounds_are_gaps(ask: Ask, tmdb: FakeTMDB, cloc
     )
 
 
-async def test_search_result_without_an_id_is_passed_over(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
+async def test_search_result_without_an_id_is_skipped(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
     rows = [None, 3, {}, {"id": None}, {"id": "x"}, {"id": -1}, {"id": 10**30}]
     good = {"id": 27205, "title": "Inception", "release_date": "2010-07-15", "vote_count": 30_000}
     tmdb.faults.append(body(json.dumps({"results": [*rows, good]}).encode()))

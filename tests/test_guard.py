@@ -45,7 +45,7 @@ async def upload_from(api: Api, **headers: str) -> httpx.Response:
         ("", 421), ("192.168.1.5:8000", 421), ("0.0.0.0", 421), ("[::2]", 421),
     ],
 )  # fmt: skip
-async def test_only_this_machine_and_allowed_names_are_answered(host: str, status: int, serve: Serve) -> None:
+async def test_only_localhost_and_allowed_hosts_are_served(host: str, status: int, serve: Serve) -> None:
     api = await serve(allowed_hosts="films.example")
 
     answer = await api.get("/health", headers={"Host": host})
@@ -55,7 +55,7 @@ async def test_only_this_machine_and_allowed_names_are_answered(host: str, statu
         assert "ALLOWED_HOSTS" in answer.json()["detail"]
 
 
-async def test_every_host_is_looked_at() -> None:
+async def test_every_host_header_is_checked() -> None:
     said: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -97,7 +97,7 @@ async def test_request_without_a_host_is_refused(api: Api) -> None:
         ({"Origin": PAGE_OF + ".evil.example"}, 403),
     ],
 )
-async def test_pages_of_other_sites_may_change_nothing(
+async def test_other_sites_pages_may_not_change_anything(
     headers: dict[str, str], status: int, serve: Serve
 ) -> None:
     api = await serve(allowed_hosts="films.example")
@@ -122,7 +122,7 @@ async def test_every_call_that_changes_something_is_guarded(call: str, api: Api)
 
 
 @pytest.mark.parametrize("status", [201, 400, 413])
-async def test_page_of_a_configured_origin_can_read_every_answer(status: int, serve: Serve) -> None:
+async def test_configured_origins_can_read_every_response(status: int, serve: Serve) -> None:
     api = await serve(max_upload_bytes=2_000)
     content = {201: WATCHED[1], 400: b"nothing", 413: b"x" * 3_000}[status]
 
@@ -136,7 +136,7 @@ async def test_page_of_a_configured_origin_can_read_every_answer(status: int, se
 @pytest.mark.parametrize(
     "path", ["/", "/docs", "/health", "/openapi.json", "/nothing", "/api/session/x/movies.csv"]
 )
-async def test_every_answer_has_the_headers_that_shut_a_browser_in(path: str, api: Api) -> None:
+async def test_every_response_has_security_headers(path: str, api: Api) -> None:
     session_id = (await api.upload(WATCHED))["session_id"]
 
     answer = await api.get(path.replace("/x", f"/{session_id}"))
@@ -146,7 +146,7 @@ async def test_every_answer_has_the_headers_that_shut_a_browser_in(path: str, ap
     assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
 
 
-async def test_refusals_and_bugs_have_them_too(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_refusals_and_500s_have_security_headers(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     api = await serve(max_upload_bytes=100)
     monkeypatch.setattr(main, "HealthView", None)
 
@@ -197,7 +197,7 @@ def chunk(content: bytes) -> bytes:
     return f"{len(content):x}\r\n".encode() + content + b"\r\n"
 
 
-async def test_upload_of_a_declared_size_over_the_limit_is_refused_unread(serve: Serve) -> None:
+async def test_upload_declared_too_large_is_refused_unread(serve: Serve) -> None:
     api = await serve(max_upload_bytes=1_000)
 
     answer = await raw(api, f"{UPLOAD}Content-Length: 999999999\r\n\r\n")
@@ -206,7 +206,7 @@ async def test_upload_of_a_declared_size_over_the_limit_is_refused_unread(serve:
     assert "The upload is over 1,000 bytes (MAX_UPLOAD_BYTES)." in answer
 
 
-async def test_upload_without_a_declared_size_is_counted_as_it_comes(serve: Serve) -> None:
+async def test_upload_of_undeclared_size_is_counted_as_it_arrives(serve: Serve) -> None:
     api = await serve(max_upload_bytes=3_000_000)
     before = temporary_files()
 
@@ -224,7 +224,7 @@ def temporary_files() -> set[str]:
     return {*map(str, Path(folder).iterdir()), *(path for path in opened if path.startswith(folder))}
 
 
-async def test_other_calls_take_small_bodies_only(api: Api) -> None:
+async def test_other_calls_only_accept_small_bodies(api: Api) -> None:
     session = f"/api/session/{(await api.upload(WATCHED))['session_id']}"
 
     answer = await api.put(f"{session}/movies/1/match", json={"tmdb_url": "x" * 100_000})
@@ -236,7 +236,7 @@ async def test_other_calls_take_small_bodies_only(api: Api) -> None:
 @pytest.mark.parametrize(
     "body", ["[" * 90_000, '{"tmdb_id": ' + "9" * 5_000 + ', "tmdb_type": "movie"}', "\udcff"]
 )
-async def test_json_that_cannot_be_read_is_the_askers_error(body: str, api: Api) -> None:
+async def test_unreadable_json_is_a_client_error(body: str, api: Api) -> None:
     session = f"/api/session/{(await api.upload(WATCHED))['session_id']}"
     content, headers = body.encode("utf-8", "surrogateescape"), {"Content-Type": "application/json"}
 
@@ -246,7 +246,7 @@ async def test_json_that_cannot_be_read_is_the_askers_error(body: str, api: Api)
     assert "parsing" not in answer.json()["detail"]
 
 
-async def test_body_that_does_not_come_is_given_up(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_body_that_never_arrives_times_out(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "MAX_REQUEST_SECONDS", 0.1)
 
     answer = await raw(api, f"{UPLOAD}Content-Length: 5000\r\n\r\n".encode() + PART)
@@ -255,7 +255,7 @@ async def test_body_that_does_not_come_is_given_up(api: Api, monkeypatch: pytest
     assert "connection: close" in answer.lower()
 
 
-async def test_bodies_that_come_in_are_bounded_together(serve: Serve) -> None:
+async def test_request_bodies_have_a_total_limit(serve: Serve) -> None:
     api = await serve(max_upload_bytes=100_000)
     part = PART + b"x" * 90_000
     waiting = [
@@ -275,7 +275,7 @@ async def test_bodies_that_come_in_are_bounded_together(serve: Serve) -> None:
     assert accepted.status_code == 201
 
 
-async def test_full_disk_is_said_and_logged(
+async def test_full_disk_is_reported_and_logged(
     api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(self: Any, data: bytes) -> None:
@@ -291,7 +291,7 @@ async def test_full_disk_is_said_and_logged(
 
 
 @pytest.mark.parametrize("path", ["/api/session/{}/events", "/api/session/{}/movies.csv"])
-async def test_get_with_a_large_body_is_refused_or_answered_whole(path: str, api: Api) -> None:
+async def test_get_with_a_large_body_is_refused_or_answered_in_full(path: str, api: Api) -> None:
     session_id = (await api.upload(WATCHED))["session_id"]
     await api.ended(session_id)
     head = f"GET {path.format(session_id)} HTTP/1.1\r\nHost: localhost\r\n"
@@ -303,7 +303,7 @@ async def test_get_with_a_large_body_is_refused_or_answered_whole(path: str, api
     assert chunked.startswith(("HTTP/1.1 413", "HTTP/1.1 200"))
 
 
-async def test_stalled_upload_hears_that_the_service_stops(serve: Serve) -> None:
+async def test_stalled_upload_is_told_that_the_service_is_stopping(serve: Serve) -> None:
     api = await serve()
     reader, writer = await asyncio.open_connection(api.base_url.host, api.base_url.port)
     writer.write(f"{UPLOAD}Content-Length: 5000\r\n\r\n".encode() + PART)
@@ -317,7 +317,7 @@ async def test_stalled_upload_hears_that_the_service_stops(serve: Serve) -> None
     assert b"The service is stopping." in answer
 
 
-async def test_body_that_trickles_is_given_up_too(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_trickling_body_times_out(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "MAX_REQUEST_SECONDS", 0.2)
     reader, writer = await asyncio.open_connection(api.base_url.host, api.base_url.port)
     writer.write(f"{UPLOAD}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk(PART))
@@ -331,7 +331,7 @@ async def test_body_that_trickles_is_given_up_too(api: Api, monkeypatch: pytest.
     assert b"408" in await answering
 
 
-async def test_time_for_the_body_is_none_for_the_answer(
+async def test_body_timeout_does_not_limit_the_response(
     api: Api, tmdb: FakeTMDB, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(main, "MAX_REQUEST_SECONDS", 0.1)
@@ -345,7 +345,7 @@ async def test_time_for_the_body_is_none_for_the_answer(
 
 
 @pytest.mark.parametrize("q", ["%0d%0aSet-Cookie:%20x=1", "%E2%80%A8", "<script>"])
-async def test_query_stays_one_line_of_a_header(q: str, api: Api) -> None:
+async def test_query_cannot_split_a_header(q: str, api: Api) -> None:
     session_id = (await api.upload(SAMPLE_FILE))["session_id"]
 
     answer = await api.get(f"/api/session/{session_id}/movies?limit=1&q=&x={q}")
@@ -386,7 +386,9 @@ async def open_connection(api: Api, request: bytes) -> asyncio.StreamWriter:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
-async def test_signal_ends_the_service_whatever_is_under_way(number: signal.Signals, tmdb: FakeTMDB) -> None:
+async def test_signal_ends_the_service_whatever_is_in_progress(
+    number: signal.Signals, tmdb: FakeTMDB
+) -> None:
     """Streams, a stalled upload, a stalled header, a download nobody reads, a session and a correction."""
     async with running(tmdb) as (service, api):
         session = f"/api/session/{(await api.upload(SAMPLE_FILE))['session_id']}"
@@ -420,7 +422,7 @@ async def test_signal_ends_the_service_whatever_is_under_way(number: signal.Sign
 
 
 @pytest.mark.long
-async def test_service_starts_and_stops_ten_times_in_a_row_on_one_port(tmdb: FakeTMDB) -> None:
+async def test_service_restarts_ten_times_on_one_port(tmdb: FakeTMDB) -> None:
     port = free_port()
     for _ in range(10):
         service = await process(port, tmdb)
@@ -481,7 +483,7 @@ async def test_second_process_on_one_socket_is_refused() -> None:
     assert health.status_code == 200
 
 
-async def test_headers_that_never_come_are_given_up(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_headers_that_never_arrive_time_out(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "MAX_HEADER_SECONDS", 0.2)
     watching = asyncio.create_task(main.cut_silent_connections(api.server))
     reader, writer = await asyncio.open_connection(api.base_url.host, api.base_url.port)
@@ -493,9 +495,7 @@ async def test_headers_that_never_come_are_given_up(api: Api, monkeypatch: pytes
     await shut(writer)
 
 
-async def test_answer_that_nobody_reads_is_cut(
-    api: Api, tmdb: FakeTMDB, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unread_response_is_cut_off(api: Api, tmdb: FakeTMDB, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "MAX_UNREAD_SECONDS", 0.2)
     review = "x" * 900_000
     rows = "\n".join(f"2024-01-02,Film {n},2001,,4,,{review},,2024-01-02" for n in range(10))
@@ -513,9 +513,7 @@ async def test_answer_that_nobody_reads_is_cut(
     assert len(whole.content) > 9_000_000
 
 
-async def test_answers_that_wait_for_their_readers_are_bounded(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unread_responses_have_a_total_limit(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "MAX_UNREAD_BYTES", 10_000_000)
     review = "x" * 900_000
     rows = "\n".join(f"2024-01-02,Film {n},2001,,4,,{review},,2024-01-02" for n in range(10))

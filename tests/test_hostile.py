@@ -73,7 +73,7 @@ ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: packed(("watched.csv", bytes(50_000_000)), method=zipfile.ZIP_LZMA),
         "watched.csv uses an unsupported compression method",
     ),
-    "members": (lambda: packed(*((f"{n}.csv", b"") for n in range(60_000))), "over 2,000 files"),
+    "many files": (lambda: packed(*((f"{n}.csv", b"") for n in range(60_000))), "over 2,000 files"),
     "encrypted": (
         lambda: patched(packed(("watched.csv", WATCHED)), 8, "<H", 1),
         "watched.csv is encrypted; re-create the ZIP without a password",
@@ -97,7 +97,7 @@ ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
 
 
 @pytest.mark.parametrize(("archive", "said"), ARCHIVES.values(), ids=ARCHIVES.keys())
-def test_archive_is_refused_with_its_own_sentence_and_little_memory(
+def test_archive_is_refused_with_its_own_message_in_little_memory(
     archive: Callable[[], bytes], said: str
 ) -> None:
     data = archive()
@@ -112,7 +112,7 @@ def test_archive_is_refused_with_its_own_sentence_and_little_memory(
     assert most < 60_000_000
 
 
-def test_archive_that_unpacks_to_too_much_in_all_is_refused() -> None:
+def test_archive_with_too_many_unpacked_bytes_is_refused() -> None:
     line = "2024-01-02,Dune {},2021,\r\n"
     rows = "".join(line.format(random.Random(n).random()) for n in range(40_000)).encode()
     archive = packed(*((f"films{n}.csv", rows) for n in range(30)))
@@ -126,7 +126,7 @@ def test_archive_that_unpacks_to_too_much_in_all_is_refused() -> None:
     assert most < 60_000_000
 
 
-def test_archives_that_people_pack_again_are_read() -> None:
+def test_repacked_archives_are_read() -> None:
     members = [
         ("letterboxd-me/", b""), ("letterboxd-me/watched.csv", WATCHED), ("letterboxd-me/.DS_Store", b"\0"),
         ("__MACOSX/letterboxd-me/._watched.csv", b"\0\5"),
@@ -158,7 +158,7 @@ def flip_bytes(data: bytes, flips: int) -> set[str]:
     return statuses
 
 
-def test_flipped_byte_is_a_201_or_a_400() -> None:
+def test_flipped_byte_is_a_201_or_400() -> None:
     assert flip_bytes(SAMPLE.read_bytes(), 500) == {"201", "400"}
 
 
@@ -175,7 +175,7 @@ def test_hundred_thousand_flipped_bytes_of_a_real_export_are_201_or_400() -> Non
 
 @settings(max_examples=3_000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.binary(max_size=3_000), st.sampled_from([*HEADERS, "x"]), st.booleans())
-def test_random_bytes_are_a_201_or_a_400(content: bytes, name: str, headed: bool) -> None:
+def test_random_bytes_are_a_201_or_400(content: bytes, name: str, headed: bool) -> None:
     header = HEADERS.get(name, "tmdbID,Title").encode() + b"\r\n" if headed else b""
 
     assert outcome((f"{name}.csv", header + content))[:3] in ("201", "400")
@@ -265,14 +265,14 @@ def comes_back_equal(films: list[main.Film]) -> None:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(EXPORTS)
-def test_every_valid_export_comes_back_equal(films: list[main.Film]) -> None:
+def test_valid_exports_survive_a_round_trip(films: list[main.Film]) -> None:
     comes_back_equal(films)
 
 
 @pytest.mark.long
 @settings(max_examples=1_500, deadline=None, suppress_health_check=list(HealthCheck))
 @given(EXPORTS)
-def test_each_of_1500_valid_exports_comes_back_equal(films: list[main.Film]) -> None:
+def test_1500_valid_exports_survive_a_round_trip(films: list[main.Film]) -> None:
     comes_back_equal(films)
 
 
@@ -297,7 +297,7 @@ BIG = {
 
 
 @pytest.mark.parametrize("content", BIG.values(), ids=BIG.keys())
-def test_what_no_export_has_is_told_and_costs_little(content: bytes) -> None:
+def test_impossible_exports_are_reported_cheaply(content: bytes) -> None:
     tracemalloc.start()
     status = outcome(("films.csv", content))
     _, most = tracemalloc.get_traced_memory()
@@ -307,7 +307,7 @@ def test_what_no_export_has_is_told_and_costs_little(content: bytes) -> None:
     assert most < 50_000_000
 
 
-def test_rest_of_a_file_counts_whatever_one_row_is() -> None:
+def test_one_bad_row_does_not_lose_the_rest_of_the_file() -> None:
     for name in ("field of a megabyte", "a million cells", "lone surrogates", "a title of a megabyte"):
         read = main.parse_export([("watched.csv", BIG[name])])
         assert read.films[0].title == "Dune" or read.films[1].title == "Dune", name
@@ -320,7 +320,7 @@ def films_of(name: str, count: int) -> list[tuple[str, bytes]]:
 
 @pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("bound", ["rows", "cells"])
-def test_rows_and_cells_of_all_files_together_are_bounded(bound: str, count: int) -> None:
+def test_rows_and_cells_have_a_limit_across_files(bound: str, count: int) -> None:
     used = count * (3 if bound == "rows" else 6)
     enough, too_little = main.Allowance(**{bound: used}), main.Allowance(**{bound: used - 1})
 
@@ -331,7 +331,7 @@ def test_rows_and_cells_of_all_files_together_are_bounded(bound: str, count: int
         main.parse_export([("a.zip", packed(*films_of(".csv", count)))], allowance=too_little)
 
 
-def test_bytes_of_all_archives_together_are_bounded() -> None:
+def test_unpacked_bytes_have_a_limit_across_archives() -> None:
     archives = [(f"{n}.zip", packed(*films_of("watched.csv", 1))) for n in range(3)]
     used = 3 * len(films_of("", 1)[0][1])
 
@@ -342,7 +342,7 @@ def test_bytes_of_all_archives_together_are_bounded() -> None:
         main.parse_export(archives, allowance=main.Allowance(unpacked_bytes=used - 1))
 
 
-def test_namesakes_and_viewings_of_one_film_are_joined_in_a_moment() -> None:
+def test_many_namesakes_or_viewings_are_joined_quickly() -> None:
     """Each with each other would take a minute."""
     films = "\r\n".join(f"Dune,2021,{uri((n + 1) * 10)}" for n in range(5_000))
     days = "\r\n".join(["Dune,2021,2024-01-02"] * 30_000)
@@ -355,7 +355,7 @@ def test_namesakes_and_viewings_of_one_film_are_joined_in_a_moment() -> None:
     assert viewed.warnings[0] == "diary.csv, line 5002: 'Dune' has over 5,000 viewings; skipped"
 
 
-def test_warnings_of_all_files_together_are_bounded() -> None:
+def test_warnings_have_a_limit_across_files() -> None:
     bad = b"Name,Year\r\nDune,2021\r\n" + b"Alien,x\r\n" * 40
     read = main.parse_export([(f"{n}.csv", bad) for n in range(20)])
 
@@ -367,7 +367,7 @@ ACCENTS = "\u0301\u0323"  # of which a long pile takes quadratic time to normali
 
 
 @pytest.mark.parametrize("length", [120, 490, 494_000])
-def test_pile_of_accents_names_no_film(length: int) -> None:
+def test_title_of_stacked_accents_is_skipped(length: int) -> None:
     rows = f"{ACCENTS * (length // 2)},2001\r\nDune,2021\r\nAme\u0301lie,2001\r\n"
 
     read = main.parse_export([("watched.csv", f"Name,Year\r\n{rows}".encode())])
@@ -377,7 +377,7 @@ def test_pile_of_accents_names_no_film(length: int) -> None:
 
 
 @pytest.mark.parametrize("column", ["Year", "Date", "Rating", "Tags", "Letterboxd URI", "tmdbURL", "imdbID"])
-def test_cell_of_absurd_length_is_left_out(column: str) -> None:
+def test_overlong_cell_is_ignored(column: str) -> None:
     content = f"Name,{column}\r\nDune,{'9' * 21_000}\r\n".encode()
 
     read = main.parse_export([("watched.csv", content)])
@@ -386,7 +386,7 @@ def test_cell_of_absurd_length_is_left_out(column: str) -> None:
     assert "21,000 characters" in read.warnings[0]
 
 
-def test_flipped_byte_changes_one_line_of_a_file() -> None:
+def test_flipped_byte_affects_one_line() -> None:
     titles = [f"Amélie {n}" for n in range(1_000)]
     content = bytearray(csv_of("Name,Year", [[title, 2001] for title in titles]))
     content[content.index(b"Am\xc3\xa9lie 500") + 2] ^= 0x80
@@ -406,7 +406,7 @@ def test_flipped_byte_changes_one_line_of_a_file() -> None:
         '2024-01-01,Dune,2021,https://boxd.it/hTha,,,"tag,2024-01-01',
     ],
 )
-def test_quotation_mark_that_does_not_end_costs_one_line(broken: str) -> None:
+def test_unclosed_quotation_mark_costs_one_line(broken: str) -> None:
     rows = [f'2024-01-02,Film {n},2001,,,,"a, b",2024-01-02' for n in range(1_000)]
     rows.insert(500, broken)
 
@@ -416,7 +416,7 @@ def test_quotation_mark_that_does_not_end_costs_one_line(broken: str) -> None:
     assert read.warnings == ["diary.csv, line 502: a quotation mark is not closed; skipped"]
 
 
-def test_review_whose_quotation_mark_does_not_end_costs_one_line() -> None:
+def test_unclosed_quotation_mark_in_a_review_costs_one_line() -> None:
     rows = [f'2024-01-02,Film {n},2001,{uri(n * 10 + 11)},,,"Two\nlines",,2024-01-02' for n in range(9)]
     rows.insert(4, '2024-01-01,Dune,2021,https://boxd.it/hTha,,,"Great,,2024-01-01')
     given = [(name, content) for name, content in files(reviews="\n".join(rows))]
@@ -430,7 +430,7 @@ def test_review_whose_quotation_mark_does_not_end_costs_one_line() -> None:
 # --- Text stays text
 
 
-async def test_what_is_logged_and_answered_stays_text(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+async def test_user_text_stays_text_in_logs_and_responses(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     nasty = [
         "<script>alert(1)</script>",
@@ -467,7 +467,7 @@ async def test_what_is_logged_and_answered_stays_text(api: Api, caplog: pytest.L
     assert "\x1b" not in caplog.text
 
 
-def test_of_ten_thousand_ids_none_is_there_twice_and_none_in_full_in_a_log(
+def test_ten_thousand_ids_are_unique_and_never_logged_in_full(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     film = main.Export([main.Film("Dune", 2021)], {}, [])
@@ -489,7 +489,7 @@ def test_of_ten_thousand_ids_none_is_there_twice_and_none_in_full_in_a_log(
     assert all(session.short_id in caplog.text for session in sessions[:100])
 
 
-def test_file_of_nothing_but_nul_bytes_leaves_the_others_alone() -> None:
+def test_file_of_nul_bytes_does_not_affect_other_files() -> None:
     read = main.parse_export([("a.zip", packed(("watched.csv", WATCHED), ("ratings.csv", bytes(5_000))))])
 
     assert [film.title for film in read.films] == ["Dune"]
@@ -497,7 +497,7 @@ def test_file_of_nothing_but_nul_bytes_leaves_the_others_alone() -> None:
 
 
 @pytest.mark.parametrize("content", [WATCHED, b"nothing"])
-async def test_name_of_a_file_cannot_break_the_answer(content: bytes, api: Api) -> None:
+async def test_file_name_cannot_break_the_response(content: bytes, api: Api) -> None:
     head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="+2AA-' + b"n" * 3_000
     body = head + b'.csv"\r\n\r\n' + content + b"\r\n--x--\r\n"
     headers = {"Content-Type": "multipart/form-data; boundary=x; charset=utf-7"}
@@ -512,7 +512,7 @@ async def test_name_of_a_file_cannot_break_the_answer(content: bytes, api: Api) 
 # --- Room
 
 
-async def test_memory_of_all_sessions_is_bounded(serve: Serve) -> None:
+async def test_sessions_have_a_total_memory_limit(serve: Serve) -> None:
     api = await serve(max_memory_bytes=1_600_000)
     sample = (SAMPLE.name, SAMPLE.read_bytes())
     first = await api.upload(sample)
@@ -534,7 +534,7 @@ async def test_memory_of_all_sessions_is_bounded(serve: Serve) -> None:
 @pytest.mark.parametrize(
     "row", ["{n},2021,4,{tags}", "Dune {n},2021,4,", "Dune,2021,4,{tags}", "Dune 😀{n},2021,4,x"]
 )
-def test_estimate_of_memory_is_not_too_low(row: str) -> None:
+def test_memory_estimate_is_not_too_low(row: str) -> None:
     """What a parsed export takes, before TMDB's records, is at most its estimate."""
     tags = '"' + ",".join("tag{n}-" + str(k) for k in range(20)) + '"'
     rows = [row.replace("{tags}", tags).replace("{n}", str(n)) for n in range(5_000)]
@@ -565,7 +565,7 @@ def of_members() -> list[object]:
 
 
 @pytest.mark.parametrize("end", ["delete", "expire", "refuse"])
-async def test_nothing_of_a_session_is_left_without_the_garbage_collector(end: str, serve: Serve) -> None:
+async def test_sessions_are_freed_without_the_garbage_collector(end: str, serve: Serve) -> None:
     api = await serve(
         session_ttl_seconds=0.05 if end == "expire" else 100, max_films=158 if end == "refuse" else 159
     )
@@ -588,7 +588,7 @@ async def test_nothing_of_a_session_is_left_without_the_garbage_collector(end: s
         assert [each for each in of_members() if id(each) not in before] == []
 
 
-async def test_upload_that_would_never_fit_is_a_413(serve: Serve) -> None:
+async def test_upload_that_can_never_fit_is_a_413(serve: Serve) -> None:
     api = await serve(max_memory_bytes=100_000)
 
     answer = await api.post("/api/upload", files={"files": (SAMPLE.name, SAMPLE.read_bytes())})

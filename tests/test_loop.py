@@ -29,13 +29,13 @@ async def journey(api: Api, content: bytes, name: str) -> None:
     assert {answer.status_code for answer in answers} <= {200, 202, 204, 404}
 
 
-async def test_no_call_of_the_service_blocks(api: Api) -> None:
+async def test_service_makes_no_blocking_calls(api: Api) -> None:
     with blockbuster_ctx(main):
         await journey(api, SAMPLE.read_bytes(), SAMPLE.name)
 
 
 @pytest.mark.long
-async def test_no_step_takes_longer_than_a_twentieth_of_a_second(
+async def test_no_step_takes_over_50_ms(
     serve: Serve, tmdb: FakeTMDB, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With 2,000 films; tried three times, for a machine may be busy with something else."""

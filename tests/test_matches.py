@@ -73,7 +73,7 @@ FILTERS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-async def test_filters_choose_among_the_films(api: Api) -> None:
+async def test_filters_select_films(api: Api) -> None:
     session = await done(api, SAMPLE_FILE)
     every = await get(api, f"{session}/movies?limit=1000")
 
@@ -86,7 +86,7 @@ async def test_filters_choose_among_the_films(api: Api) -> None:
         assert response.headers["X-Total-Count"] == str(len(chosen)), query
 
 
-async def test_sorting_leaves_films_without_a_value_at_the_end(api: Api) -> None:
+async def test_sorting_puts_films_without_a_value_last(api: Api) -> None:
     session = await done(api, SAMPLE_FILE)
 
     for field in ("rating", "year", "watched_date", "runtime"):
@@ -122,7 +122,7 @@ async def test_pages_keep_filter_and_order(api: Api) -> None:
         ("sort=votes", "'rating', 'year', 'watched_date', 'runtime', '-rating'"),
     ],
 )
-async def test_unknown_value_is_a_422_that_lists_the_known(query: str, known: str, api: Api) -> None:
+async def test_unknown_value_is_a_422_that_lists_valid_ones(query: str, known: str, api: Api) -> None:
     session = await done(api, *files(watched=INCEPTION))
 
     response = await api.get(f"{session}/movies?{query}")
@@ -135,7 +135,7 @@ async def test_unknown_value_is_a_422_that_lists_the_known(query: str, known: st
 # --- One film
 
 
-async def test_movie_ids_do_not_change_and_lead_to_the_film(api: Api, tmdb: FakeTMDB) -> None:
+async def test_movie_ids_are_stable(api: Api, tmdb: FakeTMDB) -> None:
     tmdb.latency_seconds = 0.02
     session_id = (await api.upload(SAMPLE_FILE))["session_id"]
     early = {movie["movie_id"]: movie["title"] for movie in await api.movies(session_id)}
@@ -149,7 +149,7 @@ async def test_movie_ids_do_not_change_and_lead_to_the_film(api: Api, tmdb: Fake
     assert {key: one[key] for key in late[0]} == late[0]
 
 
-async def test_film_shows_all_its_viewings(api: Api) -> None:
+async def test_film_has_all_its_viewings(api: Api) -> None:
     session = await done(api, SAMPLE_FILE)
 
     persona = await get(api, f"{session}/movies/{await movie_id(api, session, 'Persona')}")
@@ -161,7 +161,7 @@ async def test_film_shows_all_its_viewings(api: Api) -> None:
     assert persona["viewings"][1]["review"].startswith("No diary date")
 
 
-async def test_film_shows_the_ten_best_that_were_considered(serve: Serve) -> None:
+async def test_film_has_the_ten_best_candidates(serve: Serve) -> None:
     same = {"title": "Dune", "original_title": "Wüste", "release_date": "2021-05-05"}
     bodies = [body | same | {"vote_count": 10 * n} for n, body in enumerate(made_up(15))]
     async with FakeTMDB(bodies) as tmdb:
@@ -186,7 +186,7 @@ async def test_film_shows_the_ten_best_that_were_considered(serve: Serve) -> Non
 
 
 @pytest.mark.parametrize("path", ["movies/0", "movies/2", "movies/99999999999999999999"])
-async def test_unknown_film_is_a_404_that_says_which_there_are(path: str, api: Api) -> None:
+async def test_unknown_film_is_a_404_that_gives_the_valid_range(path: str, api: Api) -> None:
     session = await done(api, *files(watched=INCEPTION))
 
     response = await api.get(f"{session}/{path}")
@@ -206,7 +206,7 @@ async def test_unknown_film_is_a_404_that_says_which_there_are(path: str, api: A
         {"tmdb_url": f" TheMovieDB.org/movie/{PARASITE_ID}-gisaengchung?language=ko#x"},
     ],
 )
-async def test_correction_replaces_the_match_and_the_counts_follow(choice: Any, api: Api) -> None:
+async def test_correction_replaces_the_match_and_updates_the_counts(choice: Any, api: Api) -> None:
     session = await done(api, *files(watched=f"{INCEPTION}\n{NOWHERE}"))
     url = await match_url(api, session, "Our Summer on Super 8")
     before = await get(api, session)
@@ -227,7 +227,7 @@ async def test_correction_replaces_the_match_and_the_counts_follow(choice: Any, 
     assert after["revision"] > before["revision"]
 
 
-async def test_series_is_never_mixed_up_with_the_film_of_its_number(serve: Serve) -> None:
+async def test_series_is_not_confused_with_the_film_of_the_same_id(serve: Serve) -> None:
     (film,) = made_up(1)
     series = {"media": "tv", "id": 7, "name": "Series", "first_air_date": "2000-01-01"}
     bodies = [film | {"id": 7}, series]
@@ -245,7 +245,7 @@ async def test_series_is_never_mixed_up_with_the_film_of_its_number(serve: Serve
     assert b["tmdb_url"] == "https://www.themoviedb.org/tv/7"
 
 
-async def test_id_that_tmdb_does_not_know_is_a_404_and_nothing_changes(api: Api) -> None:
+async def test_unknown_tmdb_id_is_a_404_and_changes_nothing(api: Api) -> None:
     session = await done(api, *files(watched=INCEPTION))
     before = await get(api, f"{session}/movies/1"), await get(api, session)
 
@@ -271,7 +271,7 @@ HALF_CHOICES: list[Any] = [
 ]
 
 
-async def test_half_a_choice_is_a_422_and_costs_no_call(api: Api, tmdb: FakeTMDB) -> None:
+async def test_incomplete_choice_is_a_422_and_makes_no_call(api: Api, tmdb: FakeTMDB) -> None:
     session = await done(api, *files(watched=NOWHERE))
     calls = tmdb.calls()
 
@@ -283,9 +283,7 @@ async def test_half_a_choice_is_a_422_and_costs_no_call(api: Api, tmdb: FakeTMDB
     assert tmdb.calls() == calls
 
 
-async def test_correction_that_tmdb_cannot_serve_is_a_502_and_nothing_changes(
-    serve: Serve, tmdb: FakeTMDB
-) -> None:
+async def test_failed_correction_is_a_502_and_changes_nothing(serve: Serve, tmdb: FakeTMDB) -> None:
     api, keyless = await serve(), await serve(tmdb_api_key="")
     choice = {"tmdb_id": PARASITE_ID, "tmdb_type": "movie"}
     for client, said in ((api, "status 400"), (keyless, "TMDB_API_KEY")):
@@ -300,7 +298,7 @@ async def test_correction_that_tmdb_cannot_serve_is_a_502_and_nothing_changes(
         assert await get(client, f"{session}/movies/1") == before
 
 
-async def test_correction_of_a_film_that_waits_survives_its_lookup(api: Api, tmdb: FakeTMDB) -> None:
+async def test_correction_of_a_pending_film_survives_its_lookup(api: Api, tmdb: FakeTMDB) -> None:
     tmdb.latency_seconds = 0.05
     session_id = (await api.upload(SAMPLE_FILE))["session_id"]
     session = f"/api/session/{session_id}"
@@ -320,7 +318,7 @@ async def test_correction_of_a_film_that_waits_survives_its_lookup(api: Api, tmd
     assert len(await get(api, f"{session}/movies?match=corrected")) == 2
 
 
-async def test_correction_is_remembered_for_the_next_upload(api: Api, tmdb: FakeTMDB) -> None:
+async def test_correction_applies_to_the_next_upload(api: Api, tmdb: FakeTMDB) -> None:
     session = await done(api, SAMPLE_FILE)
     corrected = await match_url(api, session, "Glass Onion")
     await api.put(corrected, json={"tmdb_id": 27205, "tmdb_type": "movie"})
@@ -337,7 +335,7 @@ async def test_correction_is_remembered_for_the_next_upload(api: Api, tmdb: Fake
     assert tmdb.calls() == calls
 
 
-async def test_cleared_match_is_gone_for_good(api: Api, tmdb: FakeTMDB) -> None:
+async def test_cleared_match_stays_cleared(api: Api, tmdb: FakeTMDB) -> None:
     session = await done(api, *files(watched=f"{INCEPTION}\n{PARASITE}"))
     url = await match_url(api, session, "Inception")
 
@@ -356,7 +354,7 @@ async def test_cleared_match_is_gone_for_good(api: Api, tmdb: FakeTMDB) -> None:
     assert tmdb.calls() == calls
 
 
-async def test_cleared_match_stays_cleared_when_decisions_are_forgotten(
+async def test_cleared_match_stays_cleared_after_corrections_are_dropped(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(main, "MAX_CORRECTIONS", 0)
@@ -369,7 +367,7 @@ async def test_cleared_match_stays_cleared_when_decisions_are_forgotten(
     assert (await get(api, f"{session}/movies/1"))["match"]["status"] == "not_found"
 
 
-async def test_latest_decisions_are_remembered(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_latest_corrections_are_kept(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "MAX_CORRECTIONS", 2)
     session = await done(api, *files(watched=f"{INCEPTION}\n{PARASITE}\n{CHERNOBYL}"))
     for number in (1, 2, 1, 3):
@@ -384,7 +382,7 @@ async def test_latest_decisions_are_remembered(api: Api, monkeypatch: pytest.Mon
 # --- Retrying
 
 
-async def test_retry_asks_for_failed_and_not_found_films_alone(api: Api, tmdb: FakeTMDB) -> None:
+async def test_retry_looks_up_failed_and_not_found_films_only(api: Api, tmdb: FakeTMDB) -> None:
     tmdb.faults.extend([status(422)] * 2)
     session = await done(api, *files(watched=f"{INCEPTION}\n{PARASITE}\n{CHERNOBYL}\n{NOWHERE}"))
     before = await get(api, session)
@@ -403,7 +401,7 @@ async def test_retry_asks_for_failed_and_not_found_films_alone(api: Api, tmdb: F
     assert kept not in queries
 
 
-async def test_retry_finds_what_tmdb_has_learnt_since(serve: Serve) -> None:
+async def test_retry_finds_films_added_to_tmdb_since(serve: Serve) -> None:
     async with FakeTMDB(made_up(1)) as tmdb:
         api = await serve(tmdb_base_url=tmdb.url)
         session = await done(api, *files(watched="2024-01-02,Reel1,1931,"))
@@ -430,7 +428,7 @@ async def test_retry_is_a_409_while_films_are_looked_up(api: Api, tmdb: FakeTMDB
     assert [response.status_code for response in twice] == [202, 409]
 
 
-async def test_retry_finishes_what_a_rejected_key_left(api: Api, tmdb: FakeTMDB) -> None:
+async def test_retry_finishes_after_a_rejected_key(api: Api, tmdb: FakeTMDB) -> None:
     tmdb.key = "another"
     session = await done(api, SAMPLE_FILE)
     assert (await get(api, session))["status"] == "failed"
@@ -470,7 +468,7 @@ async def followed(api: Api, session: str) -> list[Event]:
         return [event async for event in events]
 
 
-async def test_two_browsers_hear_of_a_third_clients_correction(api: Api, tmdb: FakeTMDB) -> None:
+async def test_followers_see_another_clients_correction(api: Api, tmdb: FakeTMDB) -> None:
     tmdb.latency_seconds = 0.08
     session_id = (await api.upload(SAMPLE_FILE))["session_id"]
     session = f"/api/session/{session_id}"
@@ -498,9 +496,7 @@ async def test_two_browsers_hear_of_a_third_clients_correction(api: Api, tmdb: F
     assert final["revision"] - heard[0][0][1]["revision"] <= 160
 
 
-async def test_first_event_comes_at_once_and_a_browser_that_reconnects_goes_on(
-    api: Api, tmdb: FakeTMDB
-) -> None:
+async def test_first_event_is_immediate_and_reconnecting_continues(api: Api, tmdb: FakeTMDB) -> None:
     tmdb.latency_seconds = 30
     session = f"/api/session/{(await api.upload(SAMPLE_FILE))['session_id']}"
 
@@ -510,7 +506,7 @@ async def test_first_event_comes_at_once_and_a_browser_that_reconnects_goes_on(
             assert (name, state["processed_count"]) == ("progress", 0)
 
 
-async def test_ended_session_is_told_once(api: Api) -> None:
+async def test_ended_session_sends_one_progress_and_end(api: Api) -> None:
     session = await done(api, *files(watched=INCEPTION))
 
     events = await followed(api, session)
@@ -519,7 +515,7 @@ async def test_ended_session_is_told_once(api: Api) -> None:
     assert events[1][1]["status"] == "completed"
 
 
-async def test_retry_can_be_followed_again(api: Api, tmdb: FakeTMDB) -> None:
+async def test_retry_can_be_followed(api: Api, tmdb: FakeTMDB) -> None:
     session = await done(api, *files(watched=NOWHERE))
     tmdb.latency_seconds = 0.05
     await api.post(f"{session}/retry")
@@ -543,7 +539,7 @@ async def test_deleted_session_ends_its_streams(api: Api, tmdb: FakeTMDB) -> Non
     assert rest[-1][1]["error_message"] == "The lookup was stopped."
 
 
-async def test_follower_who_leaves_is_forgotten(
+async def test_disconnected_follower_is_dropped(
     api: Api, tmdb: FakeTMDB, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sessions: list[main.Session] = []
@@ -568,7 +564,7 @@ def _seen(sessions: list[main.Session]) -> Callable[[main.Session], None]:
     return seen
 
 
-async def test_unknown_session_is_a_404_and_no_stream(api: Api) -> None:
+async def test_events_of_an_unknown_session_are_a_404(api: Api) -> None:
     response = await api.get("/api/session/Wm9XbK3vS4mZ0uH2aQ7c1w/events")
 
     assert response.status_code == 404
@@ -593,7 +589,7 @@ async def test_signal_ends_streams_and_the_service(number: signal.Signals, tmdb:
     assert b"Finished server process" in said
 
 
-async def test_handlers_of_signals_are_called_and_put_back() -> None:
+async def test_signal_handlers_are_called_and_restored() -> None:
     heard: list[str] = []
     before = signal.signal(signal.SIGTERM, lambda *_: heard.append("its own"))
     own = signal.getsignal(signal.SIGTERM)
@@ -625,7 +621,7 @@ def logged(film: main.Film) -> Any:
     return film.title, film.year, film.film_uri, film.rating, film.liked, entries, reviews
 
 
-async def test_movies_csv_has_the_films_with_the_columns_of_the_json(api: Api) -> None:
+async def test_movies_csv_has_the_fields_of_the_json(api: Api) -> None:
     session = await done(api, SAMPLE_FILE)
     movies = await get(api, f"{session}/movies?limit=1000")
 
@@ -649,7 +645,7 @@ async def test_movies_csv_has_the_films_with_the_columns_of_the_json(api: Api) -
         assert row["match_status"] == movie["match"]["status"]
 
 
-async def test_match_report_tells_film_status_choice_and_candidates(api: Api) -> None:
+async def test_match_report_lists_status_choice_and_candidates(api: Api) -> None:
     session = await done(api, SAMPLE_FILE)
     await api.put(await match_url(api, session, "Glass Onion"), json={"tmdb_url": INCEPTION_URL})
 
@@ -671,7 +667,7 @@ async def test_match_report_tells_film_status_choice_and_candidates(api: Api) ->
     assert missing["reason"].startswith("TMDB")
 
 
-async def test_round_trip_gives_the_same_films_at_one_call_each(serve: Serve, tmdb: FakeTMDB) -> None:
+async def test_round_trip_gives_the_same_films_with_one_call_each(serve: Serve, tmdb: FakeTMDB) -> None:
     first = await serve()
     session = await done(first, SAMPLE_FILE)
     downloads = [
@@ -701,7 +697,7 @@ async def test_round_trip_gives_the_same_films_at_one_call_each(serve: Serve, tm
     assert len(detailed) == sum(tmdb_id is not None for _, _, tmdb_id in after)
 
 
-async def test_only_watched_films_are_imported_as_watched(api: Api) -> None:
+async def test_letterboxd_csv_contains_watched_films_only(api: Api) -> None:
     session = await done(
         api, *files(watched=INCEPTION, likes=CHERNOBYL, watchlist=f"{PARASITE}\n{INCEPTION}")
     )
@@ -713,7 +709,7 @@ async def test_only_watched_films_are_imported_as_watched(api: Api) -> None:
     assert [row["Title"] for row in watchlist] == ["Inception", "Parasite"]
 
 
-async def test_line_a_viewing_and_the_own_rating_apart(api: Api) -> None:
+async def test_one_line_per_viewing_plus_own_rating(api: Api) -> None:
     diary = "\n".join(
         f"{INCEPTION},{rating},,,{day}" for rating, day in ((3, "2024-01-05"), ("", "2024-02-06"))
     )
@@ -730,7 +726,7 @@ async def test_line_a_viewing_and_the_own_rating_apart(api: Api) -> None:
     assert {row["tmdbID"] for row in rows} == {"27205", "496243"}
 
 
-async def test_rating_that_was_taken_back_stays_taken_back(api: Api) -> None:
+async def test_removed_rating_stays_removed(api: Api) -> None:
     session = await done(api, *files(ratings=f"{PARASITE},2", diary=f"{INCEPTION},3,,,2024-01-05"))
     csv_file = (await api.get(f"{session}/letterboxd.csv")).content
 
@@ -740,7 +736,7 @@ async def test_rating_that_was_taken_back_stays_taken_back(api: Api) -> None:
     assert films["Inception"].viewings[0].rating == 3
 
 
-async def test_guess_stays_a_guess_and_a_correction_a_correction(serve: Serve) -> None:
+async def test_guesses_and_corrections_survive_a_round_trip(serve: Serve) -> None:
     first = await serve()
     session = await done(first, SAMPLE_FILE)
     await first.put(await match_url(first, session, "Inception"), json={"tmdb_url": INCEPTION_URL})
@@ -767,7 +763,7 @@ async def test_cleared_film_is_exported_without_an_id(api: Api) -> None:
     ]
 
 
-async def test_cleared_film_that_only_its_id_names_is_not_lost(api: Api) -> None:
+async def test_cleared_film_with_only_an_id_is_not_lost(api: Api) -> None:
     session = await done(api, ("import.csv", b"tmdbID,Rating\n27205,2\n"))
     await api.delete(f"{session}/movies/1/match")
 
@@ -776,7 +772,7 @@ async def test_cleared_film_that_only_its_id_names_is_not_lost(api: Api) -> None
     assert [(film.tmdb_ref, film.rating) for film in back.films] == [(("movie", 27205), 2)]
 
 
-async def test_rating_of_an_empty_review_does_not_become_the_films(api: Api) -> None:
+async def test_rating_of_an_empty_review_is_not_the_films(api: Api) -> None:
     session = await done(api, *files(ratings=f"{INCEPTION},4", reviews=f"{INCEPTION},3,,,,"))
 
     back = main.parse_export([("letterboxd.csv", (await api.get(f"{session}/letterboxd.csv")).content)])
@@ -784,7 +780,7 @@ async def test_rating_of_an_empty_review_does_not_become_the_films(api: Api) -> 
     assert [film.rating for film in back.films] == [4]
 
 
-async def test_correction_within_a_download_counts_for_the_export_too(api: Api) -> None:
+async def test_correction_in_a_download_applies_to_the_export(api: Api) -> None:
     session = await done(api, *files(watched=INCEPTION))
     await api.delete(f"{session}/movies/1/match")
     download = (await api.get(f"{session}/letterboxd.csv")).content
@@ -798,7 +794,7 @@ async def test_correction_within_a_download_counts_for_the_export_too(api: Api) 
 
 
 @pytest.mark.parametrize("header", ["tmdbID", "Title,tmdbID"])
-async def test_films_that_only_their_ids_tell_apart_stay_two(header: str, api: Api) -> None:
+async def test_films_that_differ_only_by_id_stay_separate(header: str, api: Api) -> None:
     title = "Dune," if "Title" in header else ""
     session = await done(api, ("import.csv", f"{header}\n{title}438631\n{title}841\n".encode()))
 
@@ -808,7 +804,7 @@ async def test_films_that_only_their_ids_tell_apart_stay_two(header: str, api: A
         assert [film.tmdb_ref for film in back.films] == [("movie", 438631), ("movie", 841)], name
 
 
-async def test_series_has_no_number_that_letterboxd_takes_for_a_film(api: Api) -> None:
+async def test_series_is_exported_without_a_tmdb_id(api: Api) -> None:
     session = await done(api, *files(watched=CHERNOBYL))
 
     (row,) = table(await api.get(f"{session}/letterboxd.csv"))
@@ -816,7 +812,7 @@ async def test_series_has_no_number_that_letterboxd_takes_for_a_film(api: Api) -
     assert (row["tmdbID"], row["tmdbURL"]) == ("", "https://www.themoviedb.org/tv/87108")
 
 
-async def test_two_films_with_one_match_stay_two(api: Api) -> None:
+async def test_two_films_with_one_match_stay_separate(api: Api) -> None:
     session = await done(api, *files(watched=f"{INCEPTION}\n{PARASITE}\n2024-01-02,Other,2001,\n{NOWHERE}"))
     for number in range(1, 5):
         await api.put(f"{session}/movies/{number}/match", json={"tmdb_url": INCEPTION_URL})
@@ -838,7 +834,7 @@ HARMFUL = [
 ]
 
 
-async def test_formulas_do_no_harm_and_survive(api: Api) -> None:
+async def test_formulas_are_escaped_and_survive_a_round_trip(api: Api) -> None:
     def quoted(*cells: str) -> str:
         out = io.StringIO()
         csv.writer(out).writerow(cells)
@@ -863,7 +859,7 @@ async def test_formulas_do_no_harm_and_survive(api: Api) -> None:
 
 
 @pytest.mark.parametrize("name", ["movies", "matches"])
-async def test_other_downloads_can_be_uploaded_too(name: str, api: Api) -> None:
+async def test_other_downloads_can_be_uploaded(name: str, api: Api) -> None:
     session = await done(api, SAMPLE_FILE)
 
     back = main.parse_export([(f"{name}.csv", (await api.get(f"{session}/{name}.csv")).content)])
@@ -877,7 +873,7 @@ async def test_other_downloads_can_be_uploaded_too(name: str, api: Api) -> None:
     assert next(film.tmdb_ref for film in back.films if film.title == "Chernobyl") == ("tv", 87108)
 
 
-async def test_what_letterboxd_would_not_take_comes_in_parts(api: Api) -> None:
+async def test_large_import_is_split_into_parts(api: Api) -> None:
     review = "x" * 9_000
     rows = [
         f"2024-01-02,Film {n},2010,,4,,{review} {day},,2024-01-0{day}"
@@ -900,7 +896,7 @@ async def test_what_letterboxd_would_not_take_comes_in_parts(api: Api) -> None:
 
 
 @pytest.mark.parametrize("name", ["movies", "matches", "letterboxd"])
-async def test_csvs_can_be_had_before_tmdb_has_answered(name: str, api: Api, tmdb: FakeTMDB) -> None:
+async def test_csvs_are_available_before_tmdb_answers(name: str, api: Api, tmdb: FakeTMDB) -> None:
     tmdb.latency_seconds = 30
     session = f"/api/session/{(await api.upload(*files(watched=INCEPTION)))['session_id']}"
 
@@ -946,7 +942,7 @@ async def test_csvs_of_the_real_export_open_in_pandas(serve: Serve) -> None:
     assert letterboxd["Rating"].dtype == float
 
 
-async def test_readme_example_finds_the_guessed_fixes_one_and_downloads(serve: Serve) -> None:
+async def test_readme_example_lists_corrects_and_downloads(serve: Serve) -> None:
     readme = (ROOT / "README.md").read_text("utf-8").replace("\\\n", " ")
     example = readme.partition("### Correct matches and download")[2].partition("\n## ")[0]
     calls = re.findall(r"^curl (.*?)'?localhost:8000(/[^\s']+)'?$", example, re.MULTILINE)

@@ -110,9 +110,7 @@ async def tile(page: Page, name: str) -> str:
 # --- From the export to the report
 
 
-async def test_file_button_leads_over_progress_to_every_section(
-    browse: Browse, api: Api, tmdb: FakeTMDB
-) -> None:
+async def test_file_button_uploads_and_shows_every_section(browse: Browse, api: Api, tmdb: FakeTMDB) -> None:
     tmdb.latency_seconds = 0.1
     page = await browse(api)
     async with page.expect_file_chooser() as chooser:
@@ -154,7 +152,7 @@ async def test_dropped_file_is_uploaded(browse: Browse, api: Api) -> None:
     assert await tile(page, "films") == "1"
 
 
-async def test_unusable_file_is_told_in_the_services_words(browse: Browse, api: Api) -> None:
+async def test_unusable_file_shows_the_services_message(browse: Browse, api: Api) -> None:
     page = await browse(api)
 
     payload: Any = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"hello"}
@@ -162,11 +160,11 @@ async def test_unusable_file_is_told_in_the_services_words(browse: Browse, api: 
 
     alert = page.get_by_role("alert")
     await alert.wait_for()
-    assert "notes.txt: its first line 'hello'" in await alert.inner_text()
+    assert "notes.txt: the header 'hello'" in await alert.inner_text()
     forget_errors(browse)
 
 
-async def test_reload_and_second_tab_go_on_where_it_was(browse: Browse, api: Api, tmdb: FakeTMDB) -> None:
+async def test_reload_and_second_tab_resume_the_session(browse: Browse, api: Api, tmdb: FakeTMDB) -> None:
     tmdb.latency_seconds = 0.1
     page = await browse(api)
     await uploaded(page)
@@ -180,7 +178,7 @@ async def test_reload_and_second_tab_go_on_where_it_was(browse: Browse, api: Api
     assert await tile(page, "films") == await tile(second, "films") == "133"
 
 
-async def test_polling_does_where_events_cannot_come(browse: Browse, api: Api, tmdb: FakeTMDB) -> None:
+async def test_polls_if_events_fail(browse: Browse, api: Api, tmdb: FakeTMDB) -> None:
     tmdb.latency_seconds = 0.05
     page = await browse(api)
     await page.route("**/events", lambda route: route.abort())
@@ -192,7 +190,7 @@ async def test_polling_does_where_events_cannot_come(browse: Browse, api: Api, t
     forget_errors(browse)
 
 
-async def test_without_a_key_the_page_says_so_and_shows_the_export(browse: Browse, serve: Serve) -> None:
+async def test_page_without_a_key_says_so_and_shows_the_export(browse: Browse, serve: Serve) -> None:
     page = await browse(await serve(tmdb_api_key=""))
     await page.get_by_text("No TMDB key is set").wait_for()
 
@@ -204,7 +202,7 @@ async def test_without_a_key_the_page_says_so_and_shows_the_export(browse: Brows
     assert await tile(page, "rated") != ""
 
 
-async def test_service_that_goes_away_is_said_until_it_is_back(browse: Browse, tmdb: FakeTMDB) -> None:
+async def test_page_reports_an_outage_until_the_service_is_back(browse: Browse, tmdb: FakeTMDB) -> None:
     tmdb.latency_seconds, port = 0.5, free_port()
     service = await process(port, tmdb)
     async with Api(base_url=f"http://127.0.0.1:{port}") as api:
@@ -224,7 +222,7 @@ async def test_service_that_goes_away_is_said_until_it_is_back(browse: Browse, t
     forget_errors(browse)
 
 
-async def test_connection_that_breaks_is_made_again(browse: Browse, api: Api, tmdb: FakeTMDB) -> None:
+async def test_broken_connection_is_reopened(browse: Browse, api: Api, tmdb: FakeTMDB) -> None:
     tmdb.latency_seconds = 0.1
     page = await browse(api)
     await uploaded(page)
@@ -240,7 +238,7 @@ async def test_connection_that_breaks_is_made_again(browse: Browse, api: Api, tm
     forget_errors(browse)
 
 
-async def test_expired_session_leads_back_to_the_start(browse: Browse, api: Api) -> None:
+async def test_expired_session_returns_to_the_start(browse: Browse, api: Api) -> None:
     page = await browse(api, "/#Wm9XbK3vS4mZ0uH2aQ7c1w")
 
     await page.get_by_text("There is no such session").wait_for()
@@ -290,7 +288,7 @@ async def test_click_on_a_bar_shows_the_films_behind_it(browse: Browse, api: Api
     )
 
 
-async def test_charts_tell_their_numbers_to_the_keyboard(browse: Browse, api: Api) -> None:
+async def test_chart_values_are_reachable_by_keyboard(browse: Browse, api: Api) -> None:
     page = await report(browse, api)
     chart = page.locator("[data-chart]").first
 
@@ -307,7 +305,7 @@ async def test_charts_tell_their_numbers_to_the_keyboard(browse: Browse, api: Ap
     assert await page.get_by_role("dialog").count() == 0
 
 
-async def test_match_is_fixed_by_a_candidate_or_a_link(browse: Browse, api: Api) -> None:
+async def test_match_is_corrected_by_candidate_or_link(browse: Browse, api: Api) -> None:
     page = await report(browse, api)
     matches = page.locator("#matches")
 
@@ -331,7 +329,7 @@ async def test_match_is_fixed_by_a_candidate_or_a_link(browse: Browse, api: Api)
     forget_errors(browse)
 
 
-async def test_what_is_typed_stays_when_the_report_is_drawn_again(browse: Browse, api: Api) -> None:
+async def test_typed_text_survives_a_redraw(browse: Browse, api: Api) -> None:
     page = await report(browse, api)
     await page.locator("#matches").get_by_text("Our Summer on Super 8").click()
     link = page.get_by_label("TMDB link for Our Summer on Super 8")
@@ -343,7 +341,7 @@ async def test_what_is_typed_stays_when_the_report_is_drawn_again(browse: Browse
     assert await link.input_value() == "https://www.themoviedb.org/movie/27205"
 
 
-async def test_answer_that_comes_late_does_not_replace_a_later_one(browse: Browse, api: Api) -> None:
+async def test_late_response_does_not_replace_a_newer_one(browse: Browse, api: Api) -> None:
     page = await report(browse, api)
     late = asyncio.Event()
 
@@ -373,7 +371,7 @@ async def test_missing_films_are_looked_up_again(browse: Browse, api: Api, tmdb:
     assert "8 films to check" in await page.locator("#matches").inner_text()
 
 
-async def test_everything_is_forgotten_at_once(browse: Browse, api: Api) -> None:
+async def test_session_can_be_deleted(browse: Browse, api: Api) -> None:
     page = await browse(api)
     await uploaded(page)
     session = page.url.partition("#")[2]
@@ -396,7 +394,7 @@ async def test_downloads_are_files(browse: Browse, api: Api) -> None:
 # --- For everybody, and against attacks
 
 
-async def test_markup_is_text_and_only_letterboxd_is_a_link(browse: Browse, api: Api) -> None:
+async def test_markup_stays_text_and_only_letterboxd_is_linked(browse: Browse, api: Api) -> None:
     title = "<img src=x onerror=alert(1)>"
     page = await browse(api)
     page.on("dialog", lambda dialog: pytest.fail(dialog.message))
@@ -419,7 +417,7 @@ async def test_markup_is_text_and_only_letterboxd_is_a_link(browse: Browse, api:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_axe_finds_nothing(scheme: str, browse: Browse, api: Api) -> None:
+async def test_axe_finds_no_violations(scheme: str, browse: Browse, api: Api) -> None:
     axe = pytest.importorskip("axe_playwright_python.async_playwright", reason="axe is not installed").Axe()
     page = await browse(api, color_scheme=scheme)
 
@@ -446,7 +444,7 @@ async def test_nothing_overflows_at_any_width(width: int, browse: Browse, api: A
     assert await page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-async def test_posters_move_nothing_when_they_arrive(browse: Browse, api: Api) -> None:
+async def test_posters_do_not_shift_the_layout(browse: Browse, api: Api) -> None:
     page = await browse(api)
     arrive = asyncio.Event()
 

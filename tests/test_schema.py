@@ -37,7 +37,7 @@ if "SCHEMATHESIS_HOOKS" in os.environ:
 @pytest.mark.skipif(
     not find_spec("schemathesis") and not os.environ.get("CI"), reason="pip install schemathesis"
 )
-async def test_api_keeps_to_its_description(serve: Serve, tmp_path: Path) -> None:
+async def test_api_conforms_to_its_schema(serve: Serve, tmp_path: Path) -> None:
     api = await serve(max_sessions=100_000, max_memory_bytes=10**12)
     schemathesis = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()"),

@@ -37,7 +37,7 @@ def test_ids_are_distinct_and_long(clock: Clock) -> None:
     assert min(map(len, ids)) >= 22
 
 
-def test_progress_adds_up_at_every_moment(clock: Clock) -> None:
+def test_progress_always_adds_up(clock: Clock) -> None:
     session = main.Session(export(watched=FILMS), HOUR, clock)
     assert session.eta_seconds is None
 
@@ -55,7 +55,7 @@ def test_progress_adds_up_at_every_moment(clock: Clock) -> None:
     assert session.progress_percent == 100
 
 
-def test_time_left_after_a_retry_is_told_at_the_pace_of_the_retry(clock: Clock) -> None:
+def test_eta_after_a_retry_uses_the_pace_of_the_retry(clock: Clock) -> None:
     session = main.Session(export(watched=FILMS), HOUR, clock)
     session.begin()
     for film in session.export.films:
@@ -87,7 +87,7 @@ class Gated(main.Matcher):
         return main.Match("not_found", "")
 
 
-async def test_session_stopped_before_its_first_step_has_ended_too(clock: Clock) -> None:
+async def test_session_stopped_before_its_first_step_ends(clock: Clock) -> None:
     session = main.Session(export(watched=FILMS), HOUR, clock)
     task = session.task = asyncio.create_task(main.enrich_session_async(session, Gated()))
 
@@ -102,7 +102,7 @@ async def test_session_stopped_before_its_first_step_has_ended_too(clock: Clock)
 # --- What followers hear of
 
 
-def test_every_change_that_followers_hear_of_has_a_revision(clock: Clock) -> None:
+def test_every_change_increases_the_revision(clock: Clock) -> None:
     session = main.Session(export(watched=FILMS), HOUR, clock)
     seen = [session.revision]
 
@@ -117,7 +117,7 @@ def test_every_change_that_followers_hear_of_has_a_revision(clock: Clock) -> Non
     assert seen == sorted(set(seen))
 
 
-def test_followers_are_told_four_times_a_second_at_most_and_all_at_once() -> None:
+def test_followers_share_at_most_four_updates_a_second() -> None:
     moments = [random.Random(1).uniform(0, 1e6) for _ in range(1000)]
 
     for followers in (1, 2, 4, 10, 200):
@@ -131,7 +131,7 @@ def test_followers_are_told_four_times_a_second_at_most_and_all_at_once() -> Non
 # --- The store
 
 
-def test_session_is_forgotten_an_hour_after_its_work_ended(clock: Clock) -> None:
+def test_session_expires_an_hour_after_it_ends(clock: Clock) -> None:
     sessions = store(clock)
     session = sessions.create(export(watched=FILMS))
     clock.now += 10 * HOUR
@@ -146,7 +146,7 @@ def test_session_is_forgotten_an_hour_after_its_work_ended(clock: Clock) -> None
         sessions.get(session.session_id)
 
 
-def test_retried_session_lives_an_hour_from_the_end_of_the_retry(clock: Clock) -> None:
+def test_retried_session_expires_an_hour_after_the_retry(clock: Clock) -> None:
     sessions = store(clock)
     session = sessions.create(export(watched=FILMS))
     session.end("completed", None)
@@ -164,7 +164,7 @@ def test_retried_session_lives_an_hour_from_the_end_of_the_retry(clock: Clock) -
         sessions.get(session.session_id)
 
 
-def test_full_store_says_when_to_come_back(clock: Clock) -> None:
+def test_full_store_says_when_to_try_again(clock: Clock) -> None:
     sessions = store(clock, max_sessions=1)
     sessions.create(export(watched=FILMS)).ended_at = clock.now
     clock.now += 1000
@@ -190,7 +190,7 @@ async def test_deleted_session_is_stopped_and_freed(clock: Clock) -> None:
     assert len(sessions) == 0
 
 
-async def test_closing_stops_every_session_though_one_has_expired(clock: Clock) -> None:
+async def test_closing_stops_every_session_even_if_one_expired(clock: Clock) -> None:
     async with store(clock) as sessions:
         sessions.create(export(watched=FILMS)).end("completed", None)
         running = sessions.create(export(watched=FILMS))

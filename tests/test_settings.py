@@ -56,7 +56,7 @@ def readme_table() -> str:
     return "\n".join(rows)
 
 
-def test_env_example_and_readme_say_what_the_settings_say() -> None:
+def test_env_example_and_readme_match_the_settings() -> None:
     example = (ROOT / ".env.example").read_text("utf-8")
 
     given = dict(re.findall(r"^([A-Z_]+)=(.*)$", example, re.MULTILINE))
@@ -66,7 +66,7 @@ def test_env_example_and_readme_say_what_the_settings_say() -> None:
     assert readme_table() in (ROOT / "README.md").read_text("utf-8")
 
 
-def test_outline_of_the_file_is_the_order_of_its_sections() -> None:
+def test_module_docstring_lists_the_sections_in_order() -> None:
     sections = re.findall(r"^# === (\w+) ===", (ROOT / "main.py").read_text("utf-8"), re.MULTILINE)
 
     assert re.findall(r"^    ([A-Z]\w+) {2,}", str(main.__doc__), re.MULTILINE) == sections
@@ -110,7 +110,7 @@ def test_every_call_of_the_api_is_in_the_readme() -> None:
         ("LOG_LEVEL", "LOUD", "'INFO'"),
     ],
 )
-def test_wrong_value_is_a_sentence_that_names_the_variable(name: str, value: str, said: str) -> None:
+def test_invalid_value_is_reported_with_its_variable(name: str, value: str, said: str) -> None:
     with pytest.raises(SystemExit) as stopped:
         main.Settings.load({name: value})
 
@@ -120,7 +120,7 @@ def test_wrong_value_is_a_sentence_that_names_the_variable(name: str, value: str
     assert "\n" not in sentence
 
 
-def test_key_shows_in_no_text() -> None:
+def test_key_is_never_shown() -> None:
     settings = main.Settings.load({"TMDB_API_KEY": SECRET})
 
     with pytest.raises(SystemExit) as stopped:
@@ -129,7 +129,7 @@ def test_key_shows_in_no_text() -> None:
     assert SECRET not in f"{settings!r} {settings} {stopped.value}"
 
 
-def test_wrong_address_is_not_shown_for_it_may_hold_the_key() -> None:
+def test_invalid_base_url_is_not_shown() -> None:
     with pytest.raises(SystemExit) as stopped:
         main.Settings.load({"TMDB_BASE_URL": f"https://api.themoviedb.org/3?api_key={SECRET}"})
 
@@ -137,7 +137,7 @@ def test_wrong_address_is_not_shown_for_it_may_hold_the_key() -> None:
     assert SECRET not in str(stopped.value)
 
 
-def test_wrong_value_at_start_is_no_traceback() -> None:
+def test_invalid_value_at_startup_has_no_traceback() -> None:
     environment = os.environ | {"TMDB_CONNECTIONS": "many", "TMDB_API_KEY": SECRET}
     command = [sys.executable, "-c", "import main"]
 

@@ -108,7 +108,7 @@ def in_2024() -> main.Statistics:
 # --- By hand
 
 
-def test_basis_says_how_many_films_it_rests_on(ever: main.Statistics, in_2024: main.Statistics) -> None:
+def test_statistics_say_how_many_films_they_cover(ever: main.Statistics, in_2024: main.Statistics) -> None:
     assert (ever.year, ever.years, ever.films, ever.matched, ever.pending) == (None, [2024, 2023], 6, 5, 0)
     assert (in_2024.year, in_2024.films, in_2024.matched) == (2024, 5, 5)
 
@@ -190,14 +190,14 @@ def test_films_by_release_year_decade_and_age(ever: main.Statistics) -> None:
     assert time.mean_age == round((44 + 45 + 38 + 42 + 0 + 1) / 6, 2)
 
 
-def test_viewing_before_its_films_year_has_no_age() -> None:
+def test_viewing_before_the_release_year_has_no_age() -> None:
     time = main.compute_statistics([film(1, "x", 2020, ("1401-01-05", "2021-01-01"))], {}).through_time
 
     assert [(name, count) for name, count in told(time.ages) if count] == [("1–4", 1)]
     assert time.mean_age == 1
 
 
-def test_three_films_of_which_two_are_rated_are_not_ranked() -> None:
+def test_ranking_needs_three_rated_films() -> None:
     who = labels(("A", 1))
     diary = [
         film(n, str(n), 2000, rating=rating, movie=movie(n, directors=who))
@@ -209,7 +209,7 @@ def test_three_films_of_which_two_are_rated_are_not_ranked() -> None:
     assert (told(directors.most_watched), directors.highest_rated) == ([("A", 3)], [])
 
 
-def test_best_decades_are_three_with_three_rated_films() -> None:
+def test_best_decades_have_three_rated_films_each() -> None:
     rated = {1950: (5, 5), 1960: (3, 3, 3), 1970: (4, 4, 4), 1980: (2, 2, 2), 1990: (4, 4, 5, None)}
     numbers = iter(range(1, 99))
     diary = [
@@ -274,11 +274,11 @@ def test_genres_countries_languages_themes_studios(ever: main.Statistics) -> Non
     assert told(what.collections.most_watched) == [("Alien Collection", 2)]
 
 
-def test_collections_say_how_complete_they_are(ever: main.Statistics) -> None:
+def test_collections_show_progress(ever: main.Statistics) -> None:
     assert ever.what.completeness == [main.CollectionProgress("Alien Collection", 8091, 2, 3, [1, 2])]
 
 
-def test_people_are_told_apart_by_id_and_count_once_a_film(ever: main.Statistics) -> None:
+def test_people_are_identified_by_id_and_count_once_per_film(ever: main.Statistics) -> None:
     who = ever.who
 
     assert [(b.name, b.tmdb_id, b.count, b.mean_rating) for b in who.directors.most_watched] == [
@@ -316,7 +316,7 @@ def test_watchlist(ever: main.Statistics, in_2024: main.Statistics) -> None:
     assert in_2024.watchlist == listed
 
 
-def test_watchlist_names_the_directors_that_the_member_rates_highest() -> None:
+def test_watchlist_lists_the_highest_rated_directors() -> None:
     good, bad = labels(("Good", 1)), labels(("Bad", 2))
     diary = [film(n, str(n), 2000, rating=5, movie=movie(n, directors=good)) for n in range(1, 4)]
     diary += [film(n, str(n), 2000, rating=1, movie=movie(n, directors=bad)) for n in range(4, 7)]
@@ -344,13 +344,13 @@ def test_review_counts_in_the_year_of_its_viewing() -> None:
     assert reviewed == [2, 1, 0]
 
 
-def test_year_of_release_is_tmdbs_where_the_export_has_none() -> None:
+def test_release_year_falls_back_to_tmdb() -> None:
     diary = [film(1, "x", None, movie=movie(1, release_date="1994-05-05"))]
 
     assert told(main.compute_statistics(diary, {}).through_time.decades) == [("1990s", 1)]
 
 
-def test_nothing_watched_is_no_error() -> None:
+def test_no_watched_films_is_not_an_error() -> None:
     empty = main.compute_statistics([film(1, "x", 2000, watched=False, watchlist=True)], {}, 2020)
 
     assert (empty.films, empty.totals.hours, empty.totals.first, empty.totals.mean_rating) == (
@@ -440,7 +440,7 @@ async def test_statistics_of_the_sample_by_year_and_limit(api: Api) -> None:
     assert len(long["who"]["directors"]["most_watched"]) == min(directors["total"], 100)
 
 
-async def test_statistics_can_be_had_while_films_are_looked_up(api: Api, tmdb: FakeTMDB) -> None:
+async def test_statistics_are_available_during_lookup(api: Api, tmdb: FakeTMDB) -> None:
     tmdb.latency_seconds = 30
     upload = await api.upload((SAMPLE.name, SAMPLE.read_bytes()))
 
@@ -461,7 +461,7 @@ async def test_wrong_year_or_limit_is_a_422(query: str, api: Api) -> None:
     assert response.json()["detail"].startswith(query.partition("=")[0])
 
 
-async def test_upload_of_the_same_twice_changes_no_number(api: Api) -> None:
+async def test_duplicate_files_do_not_change_statistics(api: Api) -> None:
     sample = (SAMPLE.name, SAMPLE.read_bytes())
     once, twice = await api.upload(sample), await api.upload(sample, sample)
     for upload in (once, twice):
@@ -472,7 +472,7 @@ async def test_upload_of_the_same_twice_changes_no_number(api: Api) -> None:
     assert one == other
 
 
-async def test_released_films_of_a_collection_are_asked_for_once(serve: Serve) -> None:
+async def test_collections_are_requested_once(serve: Serve) -> None:
     collection = {"id": 77, "name": "Reels"}
     bodies = [body | {"belongs_to_collection": collection} for body in made_up(6)]
     bodies[3]["release_date"], bodies[4]["release_date"] = "2999-01-01", ""
@@ -493,7 +493,7 @@ async def test_released_films_of_a_collection_are_asked_for_once(serve: Serve) -
         assert tmdb.calls("collection/") == 1
 
 
-async def test_film_corrected_into_a_collection_brings_it_along(serve: Serve) -> None:
+async def test_correction_into_a_collection_loads_it(serve: Serve) -> None:
     bodies = [body | {"belongs_to_collection": {"id": 77, "name": "Reels"}} for body in made_up(2)]
     async with FakeTMDB(bodies) as tmdb:
         api = await serve(tmdb_base_url=tmdb.url)
@@ -507,7 +507,7 @@ async def test_film_corrected_into_a_collection_brings_it_along(serve: Serve) ->
         assert (await api.get(f"{session}/stats")).json()["what"]["completeness"][0]["watched"] == 2
 
 
-async def test_collection_that_tmdb_cannot_tell_is_left_out(serve: Serve) -> None:
+async def test_unavailable_collection_is_left_out(serve: Serve) -> None:
     bodies = [body | {"belongs_to_collection": {"id": 404, "name": "Gone"}} for body in made_up(2)]
     async with FakeTMDB(bodies) as tmdb:
         api = await serve(tmdb_base_url=tmdb.url)
@@ -524,7 +524,7 @@ async def test_collection_that_tmdb_cannot_tell_is_left_out(serve: Serve) -> Non
 # --- Computed once
 
 
-async def test_who_asks_at_once_shares_one_computation(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_simultaneous_requests_share_one_computation(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     computed: list[int | None] = []
 
     def counting(session: main.Session, year: int | None, limit: int) -> bytes:
@@ -546,7 +546,7 @@ async def test_who_asks_at_once_shares_one_computation(api: Api, monkeypatch: py
     assert computed == [None, None]
 
 
-async def test_last_few_statistics_are_kept() -> None:
+async def test_latest_statistics_are_cached() -> None:
     session = main.Session(export(watched="2024-01-02,Dune,2021,"), 1, lambda: 0)
 
     async def compute() -> bytes:

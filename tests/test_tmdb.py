@@ -47,7 +47,7 @@ NUMBERED = 320_000  # a Letterboxd number, and the TMDB id it predicts
 PREDICTED = round(main.expected_tmdb_id(NUMBERED))
 
 
-async def test_title_year_and_number_make_it_exact_in_two_calls(
+async def test_title_year_and_number_give_an_exact_match_in_two_calls(
     matcher: main.Matcher, tmdb: FakeTMDB
 ) -> None:
     match = await matcher.find(main.Film("Inception", 2010, letterboxd_number=34722))
@@ -58,7 +58,7 @@ async def test_title_year_and_number_make_it_exact_in_two_calls(
     assert [asked.path for asked in tmdb.requests] == ["search/movie", "movie/27205"]
 
 
-async def test_number_decides_among_namesakes_against_the_votes() -> None:
+async def test_number_outweighs_votes_among_namesakes() -> None:
     film = main.Film("Dune", 2021, letterboxd_number=NUMBERED)
 
     match = await found(film, body(11, "Dune", "2021-01-01", 9000), body(PREDICTED, "Dune", "2021-02-02", 3))
@@ -82,25 +82,25 @@ async def test_namesakes_without_a_number_are_guessed_by_votes() -> None:
 @pytest.mark.parametrize(
     ("day", "status"), [("2022-01-01", "exact"), ("2020-12-01", "exact"), ("2026-01-01", "guessed")]
 )
-async def test_number_makes_another_year_believable(day: str, status: str) -> None:
+async def test_number_supports_a_different_year(day: str, status: str) -> None:
     match = await found(main.Film("Dune", 2021, letterboxd_number=NUMBERED), body(PREDICTED, "Dune", day))
 
     assert match.status == status
 
 
-async def test_number_that_disagrees_leaves_a_doubt() -> None:
+async def test_conflicting_number_makes_it_a_guess() -> None:
     match = await found(main.Film("Dune", 2021, letterboxd_number=NUMBERED), body(11, "Dune", "2021-01-01"))
 
     assert match.status == "guessed"
     assert "number points to another film" in match.reason
 
 
-async def test_only_film_of_title_and_year_is_exact_without_a_number() -> None:
+async def test_only_result_with_title_and_year_is_exact() -> None:
     assert (await found(main.Film("Dune", 2021), body(11, "Dune", "2021-01-01"))).status == "exact"
 
 
 @pytest.mark.parametrize("title", ["Godzilla x Kong: The New Empire", "GODZILLA × KONG  The New Empire"])
-async def test_punctuation_and_case_do_not_count(title: str) -> None:
+async def test_punctuation_and_case_are_ignored(title: str) -> None:
     film = main.Film("Godzilla × Kong: The New Empire", 2024)
 
     match = await found(film, body(11, "Other", "2024-01-01", original_title=title))
@@ -108,7 +108,7 @@ async def test_punctuation_and_case_do_not_count(title: str) -> None:
     assert match.movie
 
 
-async def test_another_title_is_a_doubt(matcher: main.Matcher) -> None:
+async def test_different_title_makes_it_a_guess(matcher: main.Matcher) -> None:
     match = await matcher.find(main.Film("Glass Onion", 2022, letterboxd_number=586723))
 
     assert match.movie
@@ -117,7 +117,7 @@ async def test_another_title_is_a_doubt(matcher: main.Matcher) -> None:
     assert "its title differs" in match.reason
 
 
-async def test_first_result_is_not_taken_when_it_is_another_film(
+async def test_first_result_is_not_chosen_if_it_is_another_film(
     tmdb: FakeTMDB, matcher: main.Matcher
 ) -> None:
     match = await matcher.find(main.Film("Our Summer on Super 8", 2019, letterboxd_number=612345))
@@ -129,7 +129,7 @@ async def test_first_result_is_not_taken_when_it_is_another_film(
     assert tmdb.calls("movie/") == 0
 
 
-async def test_undated_stub_beside_the_film_is_left() -> None:
+async def test_undated_stub_is_not_chosen() -> None:
     match = await found(main.Film("Dune", 2021), body(11, "Dune", "", 0), body(12, "Dune", "2021-01-01"))
 
     assert match.movie
@@ -152,14 +152,14 @@ async def test_film_without_a_year_is_guessed() -> None:
     assert "the upload gives no year" in match.reason
 
 
-async def test_given_tmdb_id_needs_no_search(matcher: main.Matcher, tmdb: FakeTMDB) -> None:
+async def test_tmdb_id_needs_no_search(matcher: main.Matcher, tmdb: FakeTMDB) -> None:
     match = await matcher.find(main.Film("Whatever", 1999, tmdb_ref=("movie", 27205)))
 
     assert match.status == "exact"
     assert [asked.path for asked in tmdb.requests] == ["movie/27205"]
 
 
-async def test_given_id_that_tmdb_does_not_know_falls_back(matcher: main.Matcher) -> None:
+async def test_unknown_id_falls_back_to_search(matcher: main.Matcher) -> None:
     by_title = await matcher.find(main.Film("Inception", 2010, tmdb_ref=("movie", 999999999)))
     by_imdb_id = await matcher.find(main.Film("", None, imdb_id="tt1375666"))
     unknown = await matcher.find(main.Film("", None, tmdb_ref=("movie", 999999999)))
@@ -169,7 +169,7 @@ async def test_given_id_that_tmdb_does_not_know_falls_back(matcher: main.Matcher
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the films whose TMDB id is known are not here")
-async def test_films_whose_id_is_known_are_found() -> None:
+async def test_films_with_known_ids_are_found() -> None:
     def rows(name: str) -> list[dict[str, str]]:
         with gzip.open(SHARED / name, "rt", encoding="utf-8") as file:
             return list(csv.DictReader(file))
@@ -241,7 +241,7 @@ async def test_v4_token_goes_into_the_header(tmdb: FakeTMDB, clock: Clock) -> No
     assert "api_key" not in tmdb.requests[0].query
 
 
-async def test_rejected_key_is_told_at_once(tmdb: FakeTMDB, clock: Clock) -> None:
+async def test_rejected_key_fails_immediately(tmdb: FakeTMDB, clock: Clock) -> None:
     async with connected(tmdb, clock, tmdb_api_key="f" * 32) as matcher:
         with pytest.raises(main.TMDBKeyRejected, match="TMDB_API_KEY"):
             await matcher.find(INCEPTION)
@@ -249,7 +249,7 @@ async def test_rejected_key_is_told_at_once(tmdb: FakeTMDB, clock: Clock) -> Non
     assert [asked.path for asked in tmdb.requests] == ["search/movie", "authentication"]
 
 
-async def test_other_refusals_are_not_repeated(matcher: main.Matcher, tmdb: FakeTMDB) -> None:
+async def test_other_refusals_are_not_retried(matcher: main.Matcher, tmdb: FakeTMDB) -> None:
     tmdb.faults.append(fake_tmdb.status(422))
 
     with pytest.raises(main.TMDBUnavailable, match="422"):
@@ -258,7 +258,7 @@ async def test_other_refusals_are_not_repeated(matcher: main.Matcher, tmdb: Fake
     assert tmdb.calls() == 1
 
 
-async def test_what_ten_want_at_once_is_asked_once(matcher: main.Matcher, tmdb: FakeTMDB) -> None:
+async def test_ten_simultaneous_lookups_make_one_request(matcher: main.Matcher, tmdb: FakeTMDB) -> None:
     matches = await asyncio.gather(*(matcher.find(INCEPTION) for _ in range(10)))
     again = await matcher.find(INCEPTION)
 
@@ -266,7 +266,7 @@ async def test_what_ten_want_at_once_is_asked_once(matcher: main.Matcher, tmdb: 
     assert all(match is again for match in matches)
 
 
-async def test_one_who_leaves_does_not_disturb_the_others(matcher: main.Matcher, tmdb: FakeTMDB) -> None:
+async def test_cancelled_waiter_does_not_affect_the_others(matcher: main.Matcher, tmdb: FakeTMDB) -> None:
     tmdb.latency_seconds = 0.01
     leaving, staying = [asyncio.create_task(matcher.find(INCEPTION)) for _ in range(2)]
     await asyncio.sleep(0)
@@ -276,9 +276,7 @@ async def test_one_who_leaves_does_not_disturb_the_others(matcher: main.Matcher,
     assert (await staying).status == "exact"
 
 
-async def test_memory_of_answers_is_bounded(
-    tmdb: FakeTMDB, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_cache_size_is_limited(tmdb: FakeTMDB, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "MAX_CACHED", 2)
     async with connected(tmdb, clock) as matcher:
         await matcher.find(INCEPTION)
@@ -290,7 +288,7 @@ async def test_memory_of_answers_is_bounded(
 # --- TMDB's JSON
 
 
-async def test_gaps_and_wrong_types_are_gaps() -> None:
+async def test_wrong_types_count_as_missing() -> None:
     holes: dict[str, Any] = {
         "runtime": "two hours",
         "genres": None,
@@ -308,7 +306,7 @@ async def test_gaps_and_wrong_types_are_gaps() -> None:
     assert (movie.imdb_id, movie.poster_url, movie.collection) == (None, None, None)
 
 
-async def test_people_are_named_once_in_billing_order() -> None:
+async def test_people_are_listed_once_in_billing_order() -> None:
     cast = [{"name": f"Actor {n}", "order": n} for n in reversed(range(30))]
     crew = [{"name": "D", "job": job} for job in ("Director", "Writer", "Screenplay", "Editor", None)]
 
@@ -321,5 +319,5 @@ async def test_people_are_named_once_in_billing_order() -> None:
     assert (match.movie.directors, match.movie.writers) == (("D",), ("D",))
 
 
-def test_query_words_are_found_without_accents() -> None:
+def test_search_words_ignore_accents() -> None:
     assert words("Amélie À") == ("amelie", "a")
