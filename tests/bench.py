@@ -244,6 +244,43 @@ async def upload() -> None:
                 )
 
 
+WORST_UPLOADS: dict[str, Callable[[], tuple[str, str]]] = {
+    "90,000 viewings of 19,000 films": lambda: (
+        "diary.csv",
+        "\r\n".join(
+            [
+                "Name,Year,Watched Date,Rating,Tags",
+                *(f"Dune {n % 19_000},2021,2024-01-02,4,a b" for n in range(90_000)),
+            ]
+        ),
+    ),
+    "90,000 rows with three wrong cells each": lambda: (
+        "diary.csv",
+        "\r\n".join(
+            ["Name,Year,Watched Date,Rating", *(f"Dune {n % 19_000},x{n},y{n},z{n}" for n in range(90_000))]
+        ),
+    ),
+    "19,000 titles of accents": lambda: (
+        "watched.csv",
+        "\r\n".join(["Name,Year", *("\u0301\u0323" * 245 + f"{n},2001" for n in range(19_000))]),
+    ),
+}
+
+
+async def worst() -> None:
+    """The uploads within the limits that take longest, and what a poll waits meanwhile."""
+    async with bench(FAST) as b:
+        polled = (await b.upload(ratings(1)))[0]
+        for name, made in WORST_UPLOADS.items():
+            file, text = made()
+            polling = asyncio.create_task(_poll_for(b, polled, 6))
+            started = time.perf_counter()
+            await b.client.post("/api/upload", files={"files": (file, text.encode())})
+            seconds = time.perf_counter() - started
+            row(f"upload: {name}", f"{seconds:.2f} s", "3 s")
+            row("    poll meanwhile: p50 / p99", _percentiles(await polling), "p99 250 ms")
+
+
 async def stats() -> None:
     """Statistics of a large diary, over HTTP, and what a poll waits meanwhile."""
     async with bench(FAST) as b:
@@ -262,6 +299,12 @@ async def stats() -> None:
         while not polling.done():
             await b.client.get(f"/api/session/{session_id}/stats")
         row("poll, statistics being computed all the time: p50 / p99", _percentiles(await polling), "-")
+        polling = asyncio.create_task(_poll_for(b, session_id, 3))
+        while not polling.done():
+            years = range(2015, 2025)
+            urls = [f"/api/session/{session_id}/stats?year={year}" for year in years] * 4
+            await asyncio.gather(*map(b.client.get, urls))
+        row("poll, 40 requests for statistics at once: p50 / p99", _percentiles(await polling), "p99 250 ms")
         for name in ("movies", "matches", "letterboxd"):
             started = time.perf_counter()
             await b.client.get(f"/api/session/{session_id}/{name}.csv")
@@ -339,6 +382,19 @@ async def load() -> None:
         right = [await b.status(session_id) for session_id in ids]
         enriched = sum(status["enriched_count"] for status in right)
         row("    films enriched, streams told of the end", f"{enriched:,}, {ended}", "25,000, 300")
+    async with bench(films=25_000) as b:
+        await b.told(latency_seconds=0.15)
+        ids = [(await b.upload(ratings(500, 500 * n)))[0] for n in range(49)]
+        await asyncio.sleep(2)
+        times = []
+        for n in range(10):
+            started = time.perf_counter()
+            choice = {"tmdb_id": made_up(24_990 + n)[-1]["id"], "tmdb_type": "movie"}
+            url = f"/api/session/{ids[0]}/movies/400/match"
+            assert (await b.client.put(url, json=choice)).status_code == 200
+            times.append(time.perf_counter() - started)
+        figure = f"{sorted(times)[5]:.2f} s, at worst {max(times):.2f}"
+        row("a correction, 49 sessions at work at 40/s", figure, "0.5 s")
     async with bench() as b:
         await b.told(latency_seconds=0.15)
         alone = await _timed(b, ratings(100))
@@ -422,6 +478,26 @@ async def faults() -> None:
             figure = f"{seconds:.0f} s, {status['enriched_count']} films"
             row(name, figure, f"{2 * films / limit:.0f} s, {films} films")
             row("    refused", f"{told['statuses'].get('429', 0) / told['calls']:.1%}", f"at most {bar} %")
+    clean = 0.0
+    troubles: list[tuple[str, float, dict[str, float]]] = [
+        ("nothing", 1.0, {}),
+        ("refuses 1 in 100", 1.1, {"refused_share": 0.01}),
+        ("refuses 1 in 30", 1.4, {"refused_share": 1 / 30}),
+        ("refuses 1 in 10", 2.5, {"refused_share": 0.1}),
+        ("has a bucket of one token at 40/s", 1.3, {"bucket_per_second": 40}),
+        ("answers half with 500", 6.0, {"failed_share": 0.5}),
+    ]
+    for trouble, most, given in troubles:
+        async with bench() as b:
+            await b.told(latency_seconds=0.05, **given)
+            started = time.perf_counter()
+            status = await b.ended((await b.upload(ratings(300)))[0])
+            seconds, told = time.perf_counter() - started, await b.told()
+            clean = clean or seconds
+            figure = f"{seconds:.0f} s, {seconds / clean:.2f} times, {status['failed_count']} lost"
+            row(f"300 films, TMDB {trouble}", figure, f"at most {most} times, 0 lost")
+            refused = told["statuses"].get("429", 0) / told["calls"]
+            row("    refused, requests a film", f"{refused:.1%}, {told['calls'] / 300:.2f}", "-")
     async with bench({"TMDB_API_KEY": "f" * 32}) as b:
         await b.told(latency_seconds=0.15)
         started = time.perf_counter()
@@ -433,7 +509,7 @@ async def faults() -> None:
     for name, (archive, _) in ARCHIVES.items():
         data = archive()
         started = time.perf_counter()
-        with contextlib.suppress(main.UnusableUpload):
+        with contextlib.suppress(main.UnusableUpload, main.UploadTooLarge):
             main.parse_export([("export.zip", data)])
         row(f"archive refused: {name}", f"{(time.perf_counter() - started) * 1000:.1f} ms", "at most 100 ms")
 
@@ -463,7 +539,7 @@ async def stopping() -> None:
 
 GROUPS: dict[str, Callable[[], Awaitable[None]]] = {
     group.__name__: group
-    for group in (rate, calls, upload, stats, polls, listeners, load, memory, faults, stopping)
+    for group in (rate, calls, upload, worst, stats, polls, listeners, load, memory, faults, stopping)
 }
 
 

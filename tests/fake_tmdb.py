@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import re
 import socket
 import time
@@ -147,6 +148,31 @@ FAULTS: dict[str, Fault] = {
 }
 
 
+def at_random(refused_share: float, failed_share: float) -> Callable[[web.Request], Fault | None]:
+    chance = random.Random(1)
+
+    def play(_: web.Request) -> Fault | None:
+        drawn = chance.random()
+        return status(429) if drawn < refused_share else status(500) if drawn > 1 - failed_share else None
+
+    return play
+
+
+@dataclass
+class Bucket:
+    """A token bucket that holds a single token."""
+
+    per_second: float
+    tokens: float = 1
+    at: float = 0
+
+    def takes(self, now: float) -> bool:
+        self.tokens, self.at = min(1, self.tokens + (now - self.at) * self.per_second), now
+        if taken := self.tokens >= 1:
+            self.tokens -= 1
+        return taken
+
+
 class FakeTMDB:
     def __init__(self, bodies: Iterable[Body] | None = None, key: str = V3_KEY) -> None:
         self.latency_seconds = 0.0
@@ -156,6 +182,7 @@ class FakeTMDB:
         self.requests: list[Asked] = []
         self.key = key
         self._accepted_at: deque[float] = deque()
+        self._bucket: Bucket | None = None
         self.knows(catalogue() if bodies is None else bodies)
 
     def knows(self, bodies: Iterable[Body]) -> None:
@@ -217,6 +244,8 @@ class FakeTMDB:
     def _refusal(self, request: web.Request, now: float) -> web.Response | None:
         while self._accepted_at and self._accepted_at[0] <= now - 1:
             self._accepted_at.popleft()
+        if self._bucket and not self._bucket.takes(now):
+            return _error(429, 25, "Your request count is over the allowed limit.")
         if self.limit_per_second is not None and len(self._accepted_at) >= self.limit_per_second:
             return _error(429, 25, "Your request count is over the allowed limit.")
         self._accepted_at.append(now)
@@ -266,6 +295,10 @@ class FakeTMDB:
             self.latency_seconds = float(query["latency_seconds"])
         if "limit_per_second" in query:
             self.limit_per_second = int(query["limit_per_second"]) or None
+        if "refused_share" in query or "failed_share" in query:
+            self.plays = at_random(float(query.get("refused_share", 0)), float(query.get("failed_share", 0)))
+        if "bucket_per_second" in query:
+            self._bucket = Bucket(float(query["bucket_per_second"]))
         told = {
             "statuses": Counter(str(asked.status) for asked in self.requests),
             "most_in_a_second": self.most_in_a_second(),
