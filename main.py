@@ -4093,19 +4093,27 @@ def is_listener(descriptor: int) -> bool:
         return False
 
 
-async def cut_silent_connections(server: uvicorn.Server) -> None:
+# By connection: the id() of its last request, if there was one, and since when it has waited for the next.
+Waiting = weakref.WeakKeyDictionary[Any, tuple[int, float]]
+
+
+async def watch_connections(server: uvicorn.Server) -> None:
     """uvicorn waits forever for the headers of a request; this gives them MAX_HEADER_SECONDS."""
-    waiting: dict[Any, tuple[object, float]] = {}
+    waiting: Waiting = weakref.WeakKeyDictionary()
     while True:
         await asyncio.sleep(MAX_HEADER_SECONDS / 10)
-        now, before, waiting = time.monotonic(), waiting, {}
-        for connection in list(server.server_state.connections):
-            cycle = getattr(connection, "cycle", None)  # the last request, if there was one
-            if cycle is None or cycle.response_complete:
-                same = before.get(connection, (cycle, now))
-                waiting[connection] = same if same[0] is cycle else (cycle, now)
-                if now - waiting[connection][1] > MAX_HEADER_SECONDS:
-                    connection.transport.abort()
+        cut_silent_connections(server, waiting)
+
+
+def cut_silent_connections(server: uvicorn.Server, waiting: Waiting) -> None:
+    now = time.monotonic()
+    for connection in list(server.server_state.connections):
+        request = getattr(connection, "cycle", None)
+        if request is None or request.response_complete:
+            last, since = waiting.get(connection, (0, now))
+            waiting[connection] = id(request), since if last == id(request) else now
+            if now - waiting[connection][1] > MAX_HEADER_SECONDS:
+                connection.transport.abort()
 
 
 @contextlib.asynccontextmanager
@@ -4133,7 +4141,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             store.end_streams()
             app.state.guard.stop()
 
-        watch = asyncio.create_task(cut_silent_connections(server)) if server else None
+        watch = asyncio.create_task(watch_connections(server)) if server else None
         with on_signals(stop):
             yield
         if watch:

@@ -485,7 +485,7 @@ async def test_second_process_on_one_socket_is_refused() -> None:
 
 async def test_headers_that_never_arrive_time_out(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "MAX_HEADER_SECONDS", 0.2)
-    watching = asyncio.create_task(main.cut_silent_connections(api.server))
+    watching = asyncio.create_task(main.watch_connections(api.server))
     reader, writer = await asyncio.open_connection(api.base_url.host, api.base_url.port)
     writer.write(b"GET /health HTTP/1.1\r\nHost: local")
 
