@@ -4,8 +4,9 @@ import asyncio
 import csv
 import gzip
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import main
 from tests import fake_tmdb
 from tests.conftest import SHARED, Clock
 from tests.fake_tmdb import V3_KEY, V4_TOKEN, FakeTMDB, Index, words
+from tests.known_films import packed
 
 # --- Choosing the right film
 
@@ -25,10 +27,12 @@ async def matcher(tmdb: FakeTMDB, clock: Clock) -> AsyncIterator[main.Matcher]:
 
 
 @asynccontextmanager
-async def connected(tmdb: FakeTMDB, clock: Clock, **settings: Any) -> AsyncIterator[main.Matcher]:
+async def connected(
+    tmdb: FakeTMDB, clock: Clock, known_films: main.KnownFilms | None = None, **settings: Any
+) -> AsyncIterator[main.Matcher]:
     given = {"tmdb_api_key": V3_KEY, "tmdb_base_url": tmdb.url} | settings
     async with main.TMDBClient(main.Settings.model_validate(given), clock, clock.sleep) as client:
-        yield main.Matcher(client)
+        yield main.Matcher(client, known_films)
 
 
 def body(tmdb_id: int, title: str, day: str, votes: int = 100, **more: Any) -> dict[str, Any]:
@@ -168,12 +172,142 @@ async def test_unknown_id_falls_back_to_search(matcher: main.Matcher) -> None:
     assert unknown.status == "not_found"
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the films whose TMDB id is known are not here")
-async def test_films_with_known_ids_are_found() -> None:
-    def rows(name: str) -> list[dict[str, str]]:
-        with gzip.open(SHARED / name, "rt", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+# --- Known films
 
+
+def listed(*films: tuple[str, int, int]) -> main.KnownFilms:
+    return main.KnownFilms(packed(films))
+
+
+async def known(
+    film: main.Film, listed: main.KnownFilms, *bodies: dict[str, Any]
+) -> tuple[main.Match, list[str]]:
+    """The match of `film` where TMDB knows these bodies, and what TMDB was asked for it."""
+    clock = Clock()
+    async with FakeTMDB(bodies) as tmdb, connected(tmdb, clock, listed) as matcher:
+        return await matcher.find(film), [asked.path for asked in tmdb.requests]
+
+
+DUNE = main.Film("Dune", 2021, letterboxd_number=NUMBERED)
+DUNE_LINE = ("Dune", 2021, PREDICTED)
+
+
+@pytest.mark.parametrize("title", ["Dune", "DUNE ", "dune"])
+@pytest.mark.parametrize("year", [2020, 2021, 2022])
+async def test_known_film_takes_one_call(title: str, year: int) -> None:
+    film = main.Film(title, year, letterboxd_number=NUMBERED)
+
+    match, asked = await known(film, listed(DUNE_LINE), body(PREDICTED, "Dune", "2021-01-01"))
+
+    assert (match.status, match.reason) == ("exact", "Title, year and Letterboxd's own number agree.")
+    assert match.movie
+    assert match.movie.tmdb_id == PREDICTED
+    assert asked == [f"movie/{PREDICTED}"]
+
+
+NOT_TAKEN = {
+    "no number": (main.Film("Dune", 2021), [DUNE_LINE]),
+    "no year": (main.Film("Dune", None, letterboxd_number=NUMBERED), [DUNE_LINE]),
+    "two years off": (main.Film("Dune", 2023, letterboxd_number=NUMBERED), [DUNE_LINE]),
+    "another number": (main.Film("Dune", 2021, letterboxd_number=34722), [DUNE_LINE]),
+    "another title": (main.Film("Dune Part", 2021, letterboxd_number=NUMBERED), [DUNE_LINE]),
+    "half a title": (main.Film("Dun", 2021, letterboxd_number=NUMBERED), [DUNE_LINE]),
+    "two of them": (DUNE, [DUNE_LINE, ("Dune", 2022, PREDICTED + 9)]),
+    "an empty list": (DUNE, []),
+}
+
+
+@pytest.mark.parametrize("case", NOT_TAKEN)
+def test_known_film_needs_title_year_and_number(case: str) -> None:
+    film, films = NOT_TAKEN[case]
+
+    assert listed(*films).find(film) is None
+
+
+def test_number_distinguishes_listed_namesakes() -> None:
+    films = [
+        DUNE_LINE,
+        ("Dune", 2021, 11),
+        ("Dune", 1984, PREDICTED + 1),
+        ("Dune Drifter", 2021, PREDICTED + 2),
+    ]
+
+    assert listed(*films).find(DUNE) == PREDICTED
+
+
+GONE = {
+    "a 404": [],
+    "another title": [body(PREDICTED, "Wüste", "2021-01-01")],
+    "another year": [body(PREDICTED, "Dune", "1999-01-01")],
+    "no date": [body(PREDICTED, "Dune", "")],
+}
+
+
+@pytest.mark.parametrize("case", GONE)
+async def test_known_film_that_changed_in_tmdb_is_searched_for(case: str) -> None:
+    new = body(PREDICTED + 1, "Dune", "2021-02-02")
+
+    match, asked = await known(DUNE, listed(DUNE_LINE), new, *GONE[case])
+
+    assert match.movie
+    assert match.movie.tmdb_id == PREDICTED + 1
+    assert asked[:2] == [f"movie/{PREDICTED}", "search/movie"]
+    assert match.candidates
+
+
+@pytest.mark.parametrize("content", [None, b"", b"title\tyear\tid", packed([DUNE_LINE])[:-9]])
+def test_without_a_readable_list_every_film_is_searched_for(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "known_films.tsv.gz"
+    if content is not None:
+        path.write_bytes(content)
+
+    assert main.KnownFilms.read(path).find(DUNE) is None
+
+
+def test_list_is_sorted_and_as_the_command_writes_it() -> None:
+    lines = gzip.decompress(main.KNOWN_FILMS.read_bytes()).decode().splitlines()
+    films = [
+        (title, int(year), int(tmdb_id)) for title, year, tmdb_id in (line.split("\t") for line in lines)
+    ]
+
+    assert len(films) > 30_000
+    assert len({tmdb_id for _, _, tmdb_id in films}) == len(films)
+    assert main.KNOWN_FILMS.stat().st_size < 450_000
+    assert gzip.decompress(packed(films)).decode().splitlines() == lines
+    assert main.KnownFilms.read(main.KNOWN_FILMS).find(INCEPTION) == 27205
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    with gzip.open(SHARED / name, "rt", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def truth() -> Iterator[tuple[main.Film, Any]]:
+    """Films whose TMDB id is known, but for the rows that have the number of a namesake."""
+    for row in rows("truth.csv.gz"):
+        number = int(row["letterboxd_id"]) if row["letterboxd_id"] else None
+        if number not in NAMESAKES_NUMBERS:
+            film = main.Film(row["title"], int(row["year"]), letterboxd_number=number)
+            yield film, (row["tmdb_type"], int(row["tmdb_id"]))
+
+
+NAMESAKES_NUMBERS = {264336, 764843}  # of Sing (2016) and The Damned (2024)
+with_truth = pytest.mark.skipif(not SHARED.exists(), reason="the films whose TMDB id is known are not here")
+
+
+@with_truth
+def test_list_gives_no_wrong_film_for_known_ids() -> None:
+    known_films = main.KnownFilms.read(main.KNOWN_FILMS)
+
+    found = [(known_films.find(film), right) for film, right in truth()]
+
+    taken = [(("movie", tmdb_id), right) for tmdb_id, right in found if tmdb_id]
+    assert len(taken) > 3_900
+    assert [pair for pair in taken if pair[0] != pair[1]] == []
+
+
+@with_truth
+async def test_films_with_known_ids_are_found() -> None:
     catalogue = Index(
         [
             body(int(r["id"]), r["title"], r["release_date"], int(r["vote_count"]), media=r["media"])
@@ -199,13 +333,9 @@ async def test_films_with_known_ids_are_found() -> None:
             return tmdb_type, tmdb_id
 
     client, counts = Offline(main.Settings()), defaultdict[bool, Counter[str]](Counter)
-    for row in rows("truth.csv.gz"):
-        number = int(row["letterboxd_id"]) if row["letterboxd_id"] else None
-        before, count = client.calls, counts[number is not None]
-        match = await main.Matcher(client)._find(
-            main.Film(row["title"], int(row["year"]), letterboxd_number=number)
-        )
-        right: Any = (row["tmdb_type"], int(row["tmdb_id"]))
+    for film, right in truth():
+        before, count = client.calls, counts[film.letterboxd_number is not None]
+        match = await main.Matcher(client)._find(film)
         outcome = "missing" if match.movie is None else "right" if match.movie == right else "wrong"
         count.update([outcome, match.status, f"{outcome} {match.status}", "films"])
         count["calls"] += client.calls - before
