@@ -1989,8 +1989,12 @@ class TMDBClient:
         return await self.cache.get_or_fetch((tmdb_type, tmdb_id), ask)
 
     async def collection(self, tmdb_id: int) -> Collection:
+        """Without a name and films if TMDB does not know it. That is an answer to remember, too."""
+
         async def ask() -> Collection:
-            body = await self._get(f"collection/{tmdb_id}", CollectionBody, {})
+            body = CollectionBody()
+            with contextlib.suppress(TMDBNotFound):
+                body = await self._get(f"collection/{tmdb_id}", CollectionBody, {})
             today = datetime.now(UTC).date().isoformat()
             released = (part.id for part in body.parts if "" < part.release_date <= today)
             return Collection(body.name, tuple(released))

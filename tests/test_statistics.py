@@ -507,6 +507,17 @@ async def test_correction_into_a_collection_loads_it(serve: Serve) -> None:
         assert (await api.get(f"{session}/stats")).json()["what"]["completeness"][0]["watched"] == 2
 
 
+async def test_collection_that_tmdb_does_not_know_is_asked_for_once(serve: Serve) -> None:
+    bodies = [body | {"belongs_to_collection": {"id": 404, "name": "Gone"}} for body in made_up(2)]
+    async with FakeTMDB(bodies) as tmdb:
+        api = await serve(tmdb_base_url=tmdb.url)
+        given = files(watched="2024-01-02,Reel0,1930,\n2024-01-02,Reel1,1931,")
+        for _ in range(2):
+            await api.ended((await api.upload(*given))["session_id"])
+
+        assert tmdb.calls("collection/") == 1
+
+
 async def test_unavailable_collection_is_left_out(serve: Serve) -> None:
     bodies = [body | {"belongs_to_collection": {"id": 404, "name": "Gone"}} for body in made_up(2)]
     async with FakeTMDB(bodies) as tmdb:
