@@ -2692,8 +2692,9 @@ def compute_statistics(
 
 
 def _viewings(counted: FilmSnapshot) -> Iterator[FilmViewing]:
-    """Oldest first."""
-    for number, viewing in enumerate(reversed(counted.film.viewings)):
+    """Oldest first. Those of one day stay in the order of the diary, so that the first row is no rewatch."""
+    ordered = sorted(counted.film.viewings, key=lambda viewing: viewing.watched_date or date.min)
+    for number, viewing in enumerate(ordered):
         yield FilmViewing(viewing.watched_date, counted, viewing.rewatch or number > 0, bool(viewing.review))
 
 

@@ -472,6 +472,16 @@ async def test_duplicate_files_do_not_change_statistics(api: Api) -> None:
     assert one == other
 
 
+def test_film_logged_twice_on_one_day_is_rewatched_once() -> None:
+    diary = """2024-01-03,Dune,2021,https://boxd.it/a1,,,,2024-01-02
+        2024-01-03,Dune,2021,https://boxd.it/a2,,Yes,,2024-01-02"""
+    (dune,) = export(diary="\n".join(map(str.strip, diary.splitlines()))).films
+
+    totals = main.compute_statistics([dune], {}).totals
+
+    assert (totals.viewings, totals.rewatches) == (2, 1)
+
+
 async def test_collections_are_requested_once(serve: Serve) -> None:
     collection = {"id": 77, "name": "Reels"}
     bodies = [body | {"belongs_to_collection": collection} for body in made_up(6)]
