@@ -358,6 +358,7 @@ class Movie:
     tmdb_rating: float | None
     tmdb_votes: int
     collections: tuple[TMDBName, ...]  # at most one
+    other_titles: tuple[str, ...] = ()  # alternative and translated ones, if they were asked for
 
     @property
     def collection(self) -> TMDBName | None:
@@ -1200,7 +1201,8 @@ YEAR_SCORES = {0: 0.0, 1: -1.3, -1: -2.5, 2: -2.8, -2: -2.8, 3: -3.2, -3: -3.2}
 ON_THE_LINE = 0.005  # the largest deviation that counts as none
 MIN_EVIDENCE = -3.3  # a candidate whose evidence, without votes, is below this is no match
 UNRELATED_TITLE = -5.0  # the score of an altogether different title
-STOP_SCORE = 0.6  # searching stops at this score
+STOP_SCORE = 0.6  # searching stops at this score, unless the number or the year disagrees
+SAFE_LEAD = 2.0  # without a number, a match is exact if it scores this much more than its namesakes
 SAME_TITLE = -1.0  # a title that scores more than this is the same
 SIMILAR_TITLE = -2.5
 MIN_LIKENESS = 0.6  # of two titles that are compared letter by letter
@@ -1225,9 +1227,13 @@ class ScoredCandidate:
         return self.evidence + self.votes
 
     @property
+    def has_title(self) -> bool:
+        """Whether its title, or one of its other titles, is the film's."""
+        return self.title > SAME_TITLE
+
+    @property
     def has_title_and_year(self) -> bool:
-        """Whether its title and year are the film's."""
-        return self.title > SAME_TITLE and self.year == 0
+        return self.has_title and self.year == 0
 
 
 def expected_tmdb_id(letterboxd_number: int) -> float:
@@ -1237,22 +1243,26 @@ def expected_tmdb_id(letterboxd_number: int) -> float:
     return y0 + (y1 - y0) * (letterboxd_number - x0) / (x1 - x0)
 
 
-def score_candidate(film: Film, candidate: Candidate) -> ScoredCandidate:
+def score_candidate(film: Film, candidate: Candidate, other_titles: Iterable[str] = ()) -> ScoredCandidate:
     return ScoredCandidate(
         candidate,
-        title=_title_score(film.title, candidate),
+        title=_title_score(film.title, candidate, other_titles),
         year=_year_score(film.year, candidate.year),
         number=_number_score(film.letterboxd_number, candidate),
         votes=0.6 * math.log10(1 + min(candidate.votes, 10_000)),
     )
 
 
-def _title_score(title: str, candidate: Candidate) -> float:
+def _title_score(title: str, candidate: Candidate, other_titles: Iterable[str]) -> float:
+    """Of the other titles, only equal ones count: there are so many that some will always be similar."""
     if normalize_title(title) == normalize_title(candidate.title):
         return 0
     wanted, names = fold_title(title), (candidate.title, candidate.original_title)
-    if wanted in map(fold_title, names):
+    all_names = (*names, *other_titles)
+    if wanted in map(fold_title, all_names):
         return -0.8
+    if _sorted_parts(title) in map(_sorted_parts, all_names):
+        return -0.9
     if any(fold_title(name) in _parts(title) or wanted in _parts(name) for name in names):
         return SIMILAR_TITLE
     # Comparing takes up to cubic time in the length.
@@ -1263,7 +1273,15 @@ def _title_score(title: str, candidate: Candidate) -> float:
 
 def _parts(title: str) -> set[str]:
     """Title and subtitle, each of which may stand alone: 'Wallace & Gromit: A Close Shave'."""
-    return {fold_title(part) for part in re.split(r"[:–—|]| - ", title) if len(part) > 3}
+    return {fold_title(part) for part in PART_BREAK.split(title) if len(part) > 3}
+
+
+def _sorted_parts(title: str) -> list[str]:
+    """Equal for 'Jason Lives - Friday the 13th Part VI' and 'Friday the 13th Part VI: Jason Lives'."""
+    return sorted(map(fold_title, PART_BREAK.split(title)))
+
+
+PART_BREAK = re.compile(r"[:–—|]| - ")
 
 
 def _year_score(year: int | None, candidate_year: int | None) -> float:
@@ -1285,62 +1303,91 @@ def _deviation(number: int, tmdb_id: int) -> float:
     return (abs(tmdb_id - expected) - 20) / max(expected, 20)
 
 
-def best_first(scored: ScoredCandidate) -> tuple[float, float, int]:
+def is_contradicted(film: Film, scored: ScoredCandidate) -> bool:
+    """Whether Letterboxd's number points to another film. It says nothing about a series."""
+    numbered = film.letterboxd_number is not None and scored.candidate.tmdb_type == "movie"
+    return numbered and scored.number <= 0
+
+
+def is_settled(film: Film, best: ScoredCandidate) -> bool:
+    """Whether no further search is worth a call."""
+    confirmed = best.number > 0 or best.year == 0
+    return best.score >= STOP_SCORE and confirmed and not is_contradicted(film, best)
+
+
+def is_promising(film: Film, best: ScoredCandidate) -> bool:
+    """Whether it is a match, or would be one if another of its titles were the film's."""
+    return best.evidence >= MIN_EVIDENCE or (best.year == 0 and not is_contradicted(film, best))
+
+
+def best_first(film: Film, scored: ScoredCandidate) -> tuple[bool, float, float, int]:
     """A sort key. Of equal scores, the more popular movie comes first, then the older record."""
-    return -scored.score, -scored.candidate.popularity, scored.candidate.tmdb_id
+    candidate = scored.candidate
+    return not is_settled(film, scored), -scored.score, -candidate.popularity, candidate.tmdb_id
 
 
 def judge(film: Film, ranked: list[ScoredCandidate]) -> tuple[Candidate | None, MatchStatus, str]:
     """The candidate to take, if any, how sure that is, and why. `ranked` is best first."""
     if not ranked:
         return None, "not_found", "TMDB's search returned nothing for that title."
-    best, rivals = ranked[0], [other for other in ranked[1:] if other.has_title_and_year]
+    best, others = ranked[0], ranked[1:]
     found = best.candidate
     shown = f"'{found.title}' ({found.year or 'no year'})"
     if best.evidence < MIN_EVIDENCE:
         return None, "not_found", f"TMDB has nothing with that title and year; the nearest is {shown}."
-    doubts = list(_doubts(film, best, rivals))
-    if not doubts and best.number > 0:
+    if doubts := list(_doubts(film, best, others)):
+        return found, "guessed", f"{shown} is the best candidate, but {', and '.join(doubts)}."
+    if best.number > 0:
         return found, "exact", "Title, year and Letterboxd's own number agree."
-    if not doubts:
-        return found, "exact", "It is the only result with that title and year."
-    return found, "guessed", f"{shown} is the best candidate, but {', and '.join(doubts)}."
+    if any(other.has_title_and_year for other in others):
+        return found, "exact", "It is by far the likeliest result with that title and year."
+    return found, "exact", "It is the only result with that title and year."
 
 
-def _doubts(film: Film, best: ScoredCandidate, rivals: list[ScoredCandidate]) -> Iterator[str]:
+def _doubts(film: Film, best: ScoredCandidate, others: list[ScoredCandidate]) -> Iterator[str]:
     found, numbered = best.candidate, best.number > 0
-    if best.title <= SAME_TITLE:
+    if not best.has_title:
         yield "its title differs"
+    elif best.title < 0 and not numbered:
+        yield "its main title differs"
     if film.year is None:
         yield "the upload gives no year"
     elif found.year is None:
         yield "TMDB has no year for it"
     elif found.year != film.year and not (numbered and abs(found.year - film.year) == 1):
         yield f"its year is not {film.year}"
-    if best.number < 0 or (best.number == 0 and film.letterboxd_number and found.tmdb_type == "movie"):
+    if is_contradicted(film, best):
         yield "Letterboxd's own number points to another film"
-    if rivals and not (numbered and best.year == 0):
-        yield f"{len(rivals)} other result{'s have' if len(rivals) > 1 else ' has'} the same title and year"
+    if rivals := [other for other in others if _is_rival(best, other)]:
+        alike = "title and year" if all(rival.has_title_and_year for rival in rivals) else "title"
+        yield f"{len(rivals)} other result{'s have' if len(rivals) > 1 else ' has'} the same {alike}"
+
+
+def _is_rival(best: ScoredCandidate, other: ScoredCandidate) -> bool:
+    """A number decides among films of the same year. Without one, only a large lead does."""
+    if best.number > 0:
+        return other.has_title_and_year and other.number >= best.number
+    return other.has_title and best.score - other.score < SAFE_LEAD
 
 
 def search_queries(film: Film) -> Iterator[tuple[MediaType, str, int | None, bool]]:
     """`(type, query, year, reworded)` in the order in which they are worth a call.
 
-    Reworded queries are for what the others miss: the words that carry the title, then its longest words one
-    by one.
+    With a number, a search within the year finds the film among many namesakes. Without one, all namesakes
+    must be known, so the search without a year comes first. Reworded queries, one for each of the title's two
+    longest words, are for what the others miss.
     """
     title, year = film.title, film.year
     if year is None:
         yield from (("movie", title, None, False), ("tv", title, None, False))
         return
-    yield from (("movie", title, year + later, False) for later in (0, 1, -1))
-    yield from (("tv", title, year, False), ("movie", title, None, False))
-    words = re.findall(r"\w+", title)
-    telling = [word for word in words if len(word) > 1 and word.casefold() not in SMALL_WORDS]
-    if telling != words:
-        yield "movie", " ".join(telling), year, True
-    if len(telling) > 1:
-        yield from (("movie", word, year, True) for word in sorted(telling, key=len, reverse=True)[:2])
+    years = (year, None, year + 1) if film.letterboxd_number else (None, year, year + 1)
+    yield from (("movie", title, each, False) for each in years)
+    yield "tv", title, year, False
+    words = (word for word in re.findall(r"\w+", title) if len(word) > 1)
+    telling = [word for word in words if word.casefold() not in SMALL_WORDS]
+    longest = sorted(telling, key=len, reverse=True)[:2]
+    yield from (("movie", word, year, True) for word in longest if word != title)
 
 
 SMALL_WORDS = set("a an and at by de der die el en for from in la le les of on or the to und with".split())
@@ -1461,6 +1508,14 @@ class FindBody(LenientModel):
     tv_results: Results = []
 
 
+class TitleBody(LenientModel):
+    title: Text = Field("", validation_alias=AliasChoices("title", "name"))
+
+
+class TranslationBody(LenientModel):
+    data: TitleBody | None = None
+
+
 class MovieBody(ResultBody):
     """`movie/{id}` or `tv/{id}`, with what is appended."""
 
@@ -1480,10 +1535,18 @@ class MovieBody(ResultBody):
     )
     vote_average: Annotated[float, Field(ge=0, le=10)] = 0
     belongs_to_collection: NamedItem | None = None
+    alternative_titles: dict[str, list[TitleBody]] = {}
+    translations: dict[str, list[TranslationBody]] = {}
+
+    @property
+    def other_titles(self) -> Iterator[str]:
+        alternative = itertools.chain(*self.alternative_titles.values())
+        translated = (translation.data for translation in itertools.chain(*self.translations.values()))
+        return (body.title for body in itertools.chain(alternative, translated) if body and body.title)
 
 
 MAX_CAST = 15
-MAX_NAMES = 500  # in any other role, and of keywords
+MAX_NAMES = 500  # in any other role, and of keywords and other titles
 MAX_TEXTS = 50_000  # genres, countries, languages and keywords that are shared
 JOBS = {
     "writers": {"Writer", "Screenplay", "Story", "Novel", "Author", "Teleplay", "Original Story", "Book"},
@@ -1592,6 +1655,7 @@ def movie_of(tmdb_type: MediaType, body: MovieBody, names: NameFactory) -> Movie
         tmdb_rating=body.vote_average if body.vote_count else None,
         tmdb_votes=body.vote_count,
         collections=names(TMDBName, filter(None, [body.belongs_to_collection])),
+        other_titles=tuple(dict.fromkeys(body.other_titles))[:MAX_NAMES],
     )
 
 
@@ -1912,6 +1976,8 @@ PATIENCE_SECONDS = 300  # for one request, whatever TMDB does
 CHECK_SECONDS = 1  # how long /health waits to learn whether the key is accepted
 MAX_ANSWER_BYTES = 1_000_000  # the largest answer seen has 281 KB
 APPENDED = {"movie": "credits,keywords", "tv": "aggregate_credits,keywords,external_ids"}
+MORE_TITLES = ",alternative_titles,translations"
+PAGE_SIZE = 20  # results of a search
 KEY_REJECTED = "TMDB rejects the key; check TMDB_API_KEY, restart and upload again."
 STRAY = {400, 401, 403, 405}  # statuses that the CDN also sends by mistake
 
@@ -1972,24 +2038,27 @@ class TMDBClient:
         await self._http.close()
 
     async def search(self, tmdb_type: MediaType, query: str, year: int | None) -> list[Candidate]:
-        """The first page, up to 20 candidates. TMDB also searches translated and alternative titles."""
+        """The first page of candidates. TMDB also searches translated and alternative titles."""
         year_name = "primary_release_year" if tmdb_type == "movie" else "first_air_date_year"
         params = {"query": query, "include_adult": "false"} | ({year_name: str(year)} if year else {})
         body = await self._get(f"search/{tmdb_type}", SearchBody, params)
-        return [candidate_of(tmdb_type, result) for result in body.results[:20]]
+        return [candidate_of(tmdb_type, result) for result in body.results[:PAGE_SIZE]]
 
-    async def movie(self, tmdb_type: MediaType, tmdb_id: int) -> Movie:
-        """With credits and keywords. Raises TMDBNotFound if TMDB has no such record."""
+    async def movie(self, tmdb_type: MediaType, tmdb_id: int, with_titles: bool = False) -> Movie:
+        """With credits and keywords, and if asked for with its other titles, which take up to 100 KB.
+
+        Raises TMDBNotFound if TMDB has no such record.
+        """
 
         async def ask() -> Movie:
-            params = {"append_to_response": APPENDED[tmdb_type]}
+            params = {"append_to_response": APPENDED[tmdb_type] + (MORE_TITLES if with_titles else "")}
             body = await self._get(f"{tmdb_type}/{tmdb_id}", MovieBody, params)
             return movie_of(tmdb_type, body, self._names)
 
-        return await self.cache.get_or_fetch((tmdb_type, tmdb_id), ask)
+        return await self.cache.get_or_fetch((tmdb_type, tmdb_id, with_titles), ask)
 
     async def collection(self, tmdb_id: int) -> Collection:
-        """Without a name and films if TMDB does not know it. That is an answer to remember, too."""
+        """Without a name and films if TMDB does not know it. That is an answer to cache, too."""
 
         async def ask() -> Collection:
             body = CollectionBody()
@@ -3026,25 +3095,36 @@ class Matcher:
         return match.candidates or ()
 
     async def _search(self, film: Film) -> Match:
-        ranked = await self.rank(film)
+        ranked, movie = await self.rank(film), None
+        if ranked and is_promising(film, ranked[0]):
+            movie, ranked[0] = await self._look_at(film, ranked[0])
         candidate, status, reason = judge(film, ranked)
-        chosen = await self.tmdb.movie(candidate.tmdb_type, candidate.tmdb_id) if candidate else None
         candidates = (replace(s.candidate, score=round(s.score, 2)) for s in ranked[:MAX_CANDIDATES])
-        return Match(status, reason, chosen, tuple(candidates))
+        return Match(status, reason, movie if candidate else None, tuple(candidates))
+
+    async def _look_at(self, film: Film, best: ScoredCandidate) -> tuple[Movie, ScoredCandidate]:
+        """TMDB's record of the candidate. If the title differs, the other titles decide its score."""
+        candidate = best.candidate
+        movie = await self.tmdb.movie(candidate.tmdb_type, candidate.tmdb_id, with_titles=not best.has_title)
+        return movie, best if best.has_title else score_candidate(film, candidate, movie.other_titles)
 
     async def rank(self, film: Film) -> list[ScoredCandidate]:
-        """The candidates, best first. Searches until one is sure enough."""
+        """The candidates, best first. Searches until the match is settled."""
         found: dict[TMDBRef, ScoredCandidate] = {}
         ranked: list[ScoredCandidate] = []
+        complete = False  # every film with the title has been seen, so searches within a year add nothing
         for tmdb_type, query, year, reworded in search_queries(film):
-            if reworded and ranked and ranked[0].evidence >= MIN_EVIDENCE:
+            if reworded and (not complete or (ranked and is_promising(film, ranked[0]))):
                 break
-            for candidate in await self.tmdb.search(tmdb_type, query, year):
-                scored = score_candidate(film, candidate)
+            if complete and tmdb_type == "movie" and not reworded:
+                continue
+            results = await self.tmdb.search(tmdb_type, query, year)
+            complete |= year is None and len(results) < PAGE_SIZE
+            for scored in (score_candidate(film, candidate) for candidate in results):
                 if scored.title > UNRELATED_TITLE or not reworded:
-                    found[candidate.tmdb_type, candidate.tmdb_id] = scored
-            ranked = sorted(found.values(), key=best_first)
-            if ranked and ranked[0].score >= STOP_SCORE:
+                    found[scored.candidate.tmdb_type, scored.candidate.tmdb_id] = scored
+            ranked = sorted(found.values(), key=partial(best_first, film))
+            if ranked and is_settled(film, ranked[0]) and (year or complete or ranked[0].number > 0):
                 break
         return ranked
 

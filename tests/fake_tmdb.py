@@ -34,6 +34,7 @@ V4_TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJhdWQiOiJmYWtlIn0.c2lnbmF0dXJl"
 CATALOGUE = Path(__file__).with_name("catalogue.jsonl")
 PAGE = 20
 MADE_UP = 320_000
+OPTIONAL = {"credits", "aggregate_credits", "keywords", "external_ids", "alternative_titles", "translations"}
 
 Body = dict[str, Any]
 Fault = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -277,8 +278,8 @@ class FakeTMDB:
         if body is None:
             return _error(404, 34, "The resource you requested could not be found.")
         appended = request.query.get("append_to_response", "").split(",")
-        optional = {"credits", "aggregate_credits", "keywords", "external_ids"} - set(appended)
-        return _gzipped({key: value for key, value in body.items() if key not in optional | {"media"}})
+        left_out = OPTIONAL - set(appended) | {"media"}
+        return _gzipped({key: value for key, value in body.items() if key not in left_out})
 
     async def _collection(self, request: web.Request) -> web.Response:
         tmdb_id = int(request.match_info["id"])
@@ -309,7 +310,7 @@ class FakeTMDB:
 
 @dataclass
 class Index:
-    """Bodies to search among: every word of the query must be in the title, or in the original one."""
+    """Bodies to search among: every word of the query must be in one of its titles."""
 
     given: Iterable[Body]
     bodies: list[Body] = field(init=False)
@@ -343,10 +344,12 @@ class Index:
         return body["media"] == media and titled and _date(body).startswith(year)
 
 
-def _titles(body: Body) -> tuple[str, str]:
-    return body.get("title") or body.get("name") or "", body.get("original_title") or body.get(
-        "original_name"
-    ) or ""
+def _titles(body: Body) -> list[str]:
+    """All that TMDB searches: its own, the original, alternative and translated ones."""
+    names = [body.get(name) or "" for name in ("title", "name", "original_title", "original_name")]
+    names += [other["title"] for others in body.get("alternative_titles", {}).values() for other in others]
+    translated = (each["data"] for each in body.get("translations", {}).get("translations", []))
+    return names + [data.get("title") or data.get("name") or "" for data in translated]
 
 
 def _date(body: Body) -> str:

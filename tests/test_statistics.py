@@ -517,7 +517,7 @@ async def test_correction_into_a_collection_loads_it(serve: Serve) -> None:
         assert (await api.get(f"{session}/stats")).json()["what"]["completeness"][0]["watched"] == 2
 
 
-async def test_collection_that_tmdb_does_not_know_is_asked_for_once(serve: Serve) -> None:
+async def test_unknown_collection_is_requested_once(serve: Serve) -> None:
     bodies = [body | {"belongs_to_collection": {"id": 404, "name": "Gone"}} for body in made_up(2)]
     async with FakeTMDB(bodies) as tmdb:
         api = await serve(tmdb_base_url=tmdb.url)

@@ -47,6 +47,15 @@ async def found(film: main.Film, *bodies: dict[str, Any]) -> main.Match:
         return await matcher.find(film)
 
 
+async def found_and_asked(
+    film: main.Film, known_films: main.KnownFilms | None, *bodies: dict[str, Any]
+) -> tuple[main.Match, list[str]]:
+    """The match of `film` where TMDB knows these bodies, and what TMDB was asked for it."""
+    clock = Clock()
+    async with FakeTMDB(bodies) as tmdb, connected(tmdb, clock, known_films) as matcher:
+        return await matcher.find(film), [asked.path for asked in tmdb.requests]
+
+
 NUMBERED = 320_000  # a Letterboxd number, and the TMDB id it predicts
 PREDICTED = round(main.expected_tmdb_id(NUMBERED))
 
@@ -74,7 +83,7 @@ async def test_number_outweighs_votes_among_namesakes() -> None:
 
 async def test_namesakes_without_a_number_are_guessed_by_votes() -> None:
     match = await found(
-        main.Film("Dune", 2021), body(11, "Dune", "2021-01-01", 3), body(12, "Dune", "2021-02-02", 9000)
+        main.Film("Dune", 2021), body(11, "Dune", "2021-01-01", 30), body(12, "Dune", "2021-02-02", 9000)
     )
 
     assert match.movie
@@ -100,7 +109,148 @@ async def test_conflicting_number_makes_it_a_guess() -> None:
 
 
 async def test_only_result_with_title_and_year_is_exact() -> None:
-    assert (await found(main.Film("Dune", 2021), body(11, "Dune", "2021-01-01"))).status == "exact"
+    match = await found(main.Film("Dune", 2021), body(11, "Dune", "2021-01-01"))
+
+    assert (match.status, match.reason) == ("exact", "It is the only result with that title and year.")
+
+
+@pytest.mark.parametrize(
+    ("votes", "day", "status", "reason"),
+    [
+        (9000, "2021-02-02", "exact", "It is by far the likeliest result with that title and year."),
+        (900, "2021-02-02", "guessed", "1 other result has the same title and year"),
+        (900, "2019-02-02", "exact", "It is the only result with that title and year."),
+        (900, "2022-02-02", "guessed", "1 other result has the same title"),
+    ],
+)
+async def test_namesake_makes_it_a_guess_unless_it_scores_far_less(
+    votes: int, day: str, status: str, reason: str
+) -> None:
+    namesake = body(12, "Dune", day, 1 if day[:4] == "2021" else 900)
+
+    match = await found(main.Film("Dune", 2021), body(11, "Dune", "2021-01-01", votes), namesake)
+
+    assert match.movie
+    assert match.movie.tmdb_id == 11
+    assert (match.status, reason in match.reason) == (status, True)
+
+
+async def test_namesake_is_a_doubt_only_if_its_number_agrees() -> None:
+    film = main.Film("Dune", 2021, letterboxd_number=NUMBERED)
+    right = body(PREDICTED, "Dune", "2021-01-01")
+
+    near = await found(film, right, body(PREDICTED + 9, "Dune", "2021-02-02", 50))
+    far = await found(film, right, body(11, "Dune", "2021-02-02", 50))
+
+    assert (near.status, far.status) == ("guessed", "exact")
+    assert "1 other result has the same title and year" in near.reason
+
+
+@pytest.mark.parametrize("other", [11, round(PREDICTED * 1.03)])
+async def test_search_continues_while_the_number_disagrees(other: int) -> None:
+    film = main.Film("Dune", 2021, letterboxd_number=NUMBERED)
+
+    match = await found(
+        film, body(other, "Dune", "2021-01-01", 10_000), body(PREDICTED, "Dune", "2022-02-02", 3)
+    )
+
+    assert match.movie
+    assert (match.movie.tmdb_id, match.status) == (PREDICTED, "exact")
+
+
+async def test_same_year_outweighs_the_votes_of_the_next() -> None:
+    match = await found(
+        main.Film("Prey", 2021), body(11, "Prey", "2021-01-01", 20), body(12, "Prey", "2022-02-02", 10_000)
+    )
+
+    assert match.movie
+    assert (match.movie.tmdb_id, match.status) == (11, "guessed")
+
+
+@pytest.mark.parametrize("number", [None, NUMBERED])
+async def test_parts_of_a_title_may_be_in_another_order(number: int | None) -> None:
+    film = main.Film("Jason Lives - Friday the 13th Part VI", 1986, letterboxd_number=number)
+
+    match = await found(film, body(PREDICTED, "Friday the 13th Part VI: Jason Lives", "1986-08-01"))
+
+    assert match.movie
+    assert match.status == ("exact" if number else "guessed")
+
+
+APU: dict[str, Any] = {"original_title": "অপুর সংসার"}
+OTHER_TITLES: dict[str, dict[str, Any]] = {
+    "alternative": {"alternative_titles": {"titles": [{"iso_3166_1": "IN", "title": "Apur Sansar"}]}},
+    "translated": {
+        "translations": {"translations": [{"data": {"title": ""}}, {"data": {"title": "Apur Sansar"}}]}
+    },
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_TITLES)
+async def test_other_title_with_a_number_is_exact(kind: str) -> None:
+    apu = body(PREDICTED, "The World of Apu", "1959-05-01", **APU, **OTHER_TITLES[kind])
+    film = main.Film("Apur Sansar", 1959, letterboxd_number=NUMBERED)
+
+    match, asked = await found_and_asked(film, None, apu)
+
+    assert (match.status, match.reason) == ("exact", "Title, year and Letterboxd's own number agree.")
+    assert asked.count(f"movie/{PREDICTED}") == 1
+
+
+@pytest.mark.parametrize("kind", OTHER_TITLES)
+async def test_other_title_without_a_number_is_a_guess(kind: str) -> None:
+    apu = body(896, "The World of Apu", "1959-05-01", **APU, **OTHER_TITLES[kind])
+
+    match = await found(main.Film("Apur Sansar", 1959), apu)
+
+    assert match.status == "guessed"
+    assert "its main title differs" in match.reason
+
+
+async def test_film_without_such_a_title_is_not_chosen() -> None:
+    match = await found(
+        main.Film("Dune", 2021), body(11, "Dune Drifter", "2021-01-01", **OTHER_TITLES["translated"])
+    )
+
+    assert (match.status, match.movie) == ("not_found", None)
+
+
+async def test_other_titles_are_requested_only_if_the_title_differs(
+    matcher: main.Matcher, tmdb: FakeTMDB
+) -> None:
+    await matcher.find(INCEPTION)
+
+    assert "translations" not in tmdb.requests[-1].query["append_to_response"]
+
+
+@pytest.mark.parametrize("number", [None, NUMBERED])
+@pytest.mark.parametrize("title", ["The Seventh Continent of Utopia", "Love"])
+async def test_film_missing_from_tmdb_takes_at_most_five_calls(title: str, number: int | None) -> None:
+    namesakes = [body(n, title, f"{1950 + n}-01-01") for n in range(1, 30)]
+    film = main.Film(title, 2021, letterboxd_number=number)
+
+    for bodies in ([], namesakes):
+        match, asked = await found_and_asked(film, None, *bodies)
+
+        assert match.status == "not_found"
+        assert len(asked) <= 5, asked
+
+
+async def test_full_page_of_namesakes_is_followed_by_a_search_within_the_year() -> None:
+    others = [body(n, "Dune", f"{1990 + n}-01-01", 500, popularity=9) for n in range(1, 25)]
+    right = body(100, "Dune", "2021-01-01", 900, popularity=9)
+    namesake = body(101, "Dune", "2021-02-02", 800, popularity=0.1)
+
+    match, asked = await found_and_asked(main.Film("Dune", 2021), None, *others[:19], right, namesake)
+
+    assert asked == ["search/movie", "search/movie", "movie/100"]
+    assert (match.status, "2021" in match.reason) == ("guessed", True)
+
+
+async def test_searches_within_a_year_are_skipped_if_all_namesakes_were_returned() -> None:
+    _, asked = await found_and_asked(main.Film("Dune", 2021), None, body(11, "Dune", "2022-01-01"))
+
+    assert asked == ["search/movie", "search/tv", "movie/11"]
 
 
 @pytest.mark.parametrize("title", ["Godzilla x Kong: The New Empire", "GODZILLA × KONG  The New Empire"])
@@ -179,15 +329,6 @@ def listed(*films: tuple[str, int, int]) -> main.KnownFilms:
     return main.KnownFilms(packed(films))
 
 
-async def known(
-    film: main.Film, listed: main.KnownFilms, *bodies: dict[str, Any]
-) -> tuple[main.Match, list[str]]:
-    """The match of `film` where TMDB knows these bodies, and what TMDB was asked for it."""
-    clock = Clock()
-    async with FakeTMDB(bodies) as tmdb, connected(tmdb, clock, listed) as matcher:
-        return await matcher.find(film), [asked.path for asked in tmdb.requests]
-
-
 DUNE = main.Film("Dune", 2021, letterboxd_number=NUMBERED)
 DUNE_LINE = ("Dune", 2021, PREDICTED)
 
@@ -197,7 +338,7 @@ DUNE_LINE = ("Dune", 2021, PREDICTED)
 async def test_known_film_takes_one_call(title: str, year: int) -> None:
     film = main.Film(title, year, letterboxd_number=NUMBERED)
 
-    match, asked = await known(film, listed(DUNE_LINE), body(PREDICTED, "Dune", "2021-01-01"))
+    match, asked = await found_and_asked(film, listed(DUNE_LINE), body(PREDICTED, "Dune", "2021-01-01"))
 
     assert (match.status, match.reason) == ("exact", "Title, year and Letterboxd's own number agree.")
     assert match.movie
@@ -247,7 +388,7 @@ GONE = {
 async def test_known_film_that_changed_in_tmdb_is_searched_for(case: str) -> None:
     new = body(PREDICTED + 1, "Dune", "2021-02-02")
 
-    match, asked = await known(DUNE, listed(DUNE_LINE), new, *GONE[case])
+    match, asked = await found_and_asked(DUNE, listed(DUNE_LINE), new, *GONE[case])
 
     assert match.movie
     assert match.movie.tmdb_id == PREDICTED + 1
@@ -310,7 +451,7 @@ def test_list_gives_no_wrong_film_for_known_ids() -> None:
 async def test_films_with_known_ids_are_found() -> None:
     catalogue = Index(
         [
-            body(int(r["id"]), r["title"], r["release_date"], int(r["vote_count"]), media=r["media"])
+            body(int(r["id"]), r["title"], day_of(r), int(r["vote_count"]), media=r["media"])
             | {"original_title": r["original_title"], "popularity": float(r["popularity"])}
             for r in rows("titles.csv.gz")
         ]
@@ -328,25 +469,50 @@ async def test_films_with_known_ids_are_found() -> None:
                 main.candidate_of(tmdb_type, main.ResultBody.model_validate(result)) for result in results
             ]
 
-        async def movie(self, tmdb_type: main.MediaType, tmdb_id: int) -> Any:
+        async def movie(
+            self, tmdb_type: main.MediaType, tmdb_id: int, with_titles: bool = False
+        ) -> main.Movie:
             self.calls += 1
-            return tmdb_type, tmdb_id
+            found = main.MovieBody.model_validate(catalogue.by_id[tmdb_type, tmdb_id])
+            return main.movie_of(tmdb_type, found, self._names)
 
     client, counts = Offline(main.Settings()), defaultdict[bool, Counter[str]](Counter)
     for film, right in truth():
         before, count = client.calls, counts[film.letterboxd_number is not None]
         match = await main.Matcher(client)._find(film)
-        outcome = "missing" if match.movie is None else "right" if match.movie == right else "wrong"
+        outcome = _outcome(match.movie, right)
         count.update([outcome, match.status, f"{outcome} {match.status}", "films"])
         count["calls"] += client.calls - before
 
-    numbered, other = counts[True], counts[False]
-    assert numbered["right"] >= 0.997 * numbered["films"]
-    assert numbered["wrong"] <= 0.001 * numbered["films"]
-    assert numbered["wrong exact"] <= 0.0005 * numbered["films"]
-    assert numbered["exact"] >= 0.97 * numbered["films"]
-    assert numbered["calls"] <= 2.15 * numbered["films"]
-    assert other["right"] >= 0.994 * other["films"]
+    numbered, bare = counts[True], counts[False]
+    assert numbered["right"] >= 0.999 * (numbered["films"] - len(NOT_FOUND_BY_WORDS))
+    assert numbered["wrong"] <= 1
+    assert numbered["wrong exact"] == 0
+    assert numbered["exact"] >= 0.99 * numbered["films"]
+    assert numbered["calls"] <= 2.08 * numbered["films"]
+    assert bare["right"] >= 0.998 * bare["films"] - 1
+    assert bare["wrong exact"] == 0
+    assert bare["exact"] >= 0.895 * bare["films"]
+    assert bare["calls"] <= 2.25 * bare["films"]
+
+
+NOT_FOUND_BY_WORDS = {
+    "Adoration",
+    "Apur Sansar",
+    "Ever After",
+    "The Quince Tree Sun",
+}  # titles.csv has no others
+
+
+def day_of(row: dict[str, str]) -> str:
+    """Some have a year only."""
+    return row["release_date"] + ("-06-15" if len(row["release_date"]) == 4 else "")
+
+
+def _outcome(movie: main.Movie | None, right: main.TMDBRef) -> str:
+    if movie is None:
+        return "missing"
+    return "right" if (movie.tmdb_type, movie.tmdb_id) == right else "wrong"
 
 
 # --- The client
