@@ -196,6 +196,7 @@ class FakeTMDB:
         app = web.Application()
         app.router.add_get("/3/authentication", self._authentication)
         app.router.add_get("/3/search/{media:movie|tv}", self._search)
+        app.router.add_get("/3/discover/movie", self._discover)
         app.router.add_get("/3/find/{imdb_id}", self._find)
         app.router.add_get(r"/3/{media:movie|tv}/{id:\d+}", self._detail)
         app.router.add_get(r"/3/collection/{id:\d+}", self._collection)
@@ -262,8 +263,18 @@ class FakeTMDB:
         media, query = request.match_info["media"], request.query
         year = query.get("primary_release_year") or query.get("first_air_date_year") or ""
         found = self._index.search(media, query.get("query", ""), year)
-        page = {"page": 1, "results": list(map(_result, found[:PAGE])), "total_results": len(found)}
-        return _gzipped(page | {"total_pages": -(-len(found) // PAGE)})
+        return _gzipped(_page(found, 1))
+
+    async def _discover(self, request: web.Request) -> web.Response:
+        query, page = request.query, int(request.query.get("page", "1"))
+        if page > 500:
+            return _error(400, 22, "Invalid page: Pages start at 1 and max at 500.")
+        found = self._index.discover(
+            query.get("primary_release_year", ""),
+            int(query.get("vote_count.gte", "0")),
+            "vote_count" if query.get("sort_by") == "vote_count.desc" else "popularity",
+        )
+        return _gzipped(_page(found, page))
 
     async def _find(self, request: web.Request) -> web.Response:
         found = [b for b in self._index.bodies if _imdb_id(b) == request.match_info["imdb_id"]]
@@ -339,6 +350,12 @@ class Index:
             found, key=lambda b: (wanted not in map(words, _titles(b)), -b.get("popularity", 0), b["id"])
         )
 
+    def discover(self, year: str, least_votes: int, order: str) -> list[Body]:
+        """Films of that year of release, those with the most votes or the highest popularity first."""
+        of_year = (body for body in self.bodies if body["media"] == "movie" and _date(body).startswith(year))
+        found = [body for body in of_year if body.get("vote_count", 0) >= least_votes]
+        return sorted(found, key=lambda body: (-body.get(order, 0), body["id"]))
+
     def _hit(self, body: Body, media: str, wanted: tuple[str, ...], year: str) -> bool:
         titled = any(set(wanted) <= set(words(title)) for title in _titles(body))
         return body["media"] == media and titled and _date(body).startswith(year)
@@ -364,6 +381,12 @@ def _result(body: Body) -> Body:
     shown = {"id", "title", "original_title", "release_date", "name", "original_name", "first_air_date"}
     shown |= {"popularity", "vote_count", "vote_average", "poster_path"}
     return {key: value for key, value in body.items() if key in shown} | {"adult": False, "genre_ids": []}
+
+
+def _page(found: list[Body], page: int) -> Body:
+    shown = list(map(_result, found[PAGE * (page - 1) : PAGE * page]))
+    total = {"total_results": len(found), "total_pages": -(-len(found) // PAGE)}
+    return {"page": page, "results": shown} | total
 
 
 def _gzipped(content: Body) -> web.Response:
