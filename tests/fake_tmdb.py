@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gzip
 import json
 import random
 import re
@@ -22,6 +23,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -441,14 +443,38 @@ def made_up(count: int) -> list[Body]:
     ]
 
 
+def known(count: int) -> list[tuple[int, Body]]:
+    """Up to that many films of the list of known films, each with the Letterboxd number that predicts its id.
+
+    All are from the second half of the longest segment between TMDB_ID_KNOTS, where no made-up film is.
+    """
+    (x0, y0), (x1, y1) = max(pairwise(main.TMDB_ID_KNOTS), key=lambda ends: ends[1][0] - ends[0][0])
+    lines = gzip.decompress(main.KNOWN_FILMS.read_bytes()).decode().splitlines()
+    listed = ((title, year, int(tmdb_id)) for title, year, tmdb_id in (line.split("\t") for line in lines))
+    films = [film for film in listed if (y0 + y1) / 2 < film[2] < y1]
+    return [
+        (
+            round(x0 + (tmdb_id - y0) * (x1 - x0) / (y1 - y0)),
+            body | {"id": tmdb_id, "title": title, "original_title": title, "release_date": f"{year}-05-05"},
+        )
+        for body, (title, year, tmdb_id) in zip(made_up(count), films, strict=False)
+    ]
+
+
+KNOWN = 1_000
+
+
 async def serve(port: int, films: int) -> None:
-    await FakeTMDB(made_up(films) if films else None).start(port)
+    bodies = made_up(films) + [body for _, body in known(KNOWN)] if films else None
+    await FakeTMDB(bodies).start(port)
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A stand-in for TMDB on loopback.")
     parser.add_argument("--port", type=int, default=8901)
-    parser.add_argument("--films", type=int, default=0, help="make up as many films; 0 is the catalogue")
+    parser.add_argument(
+        "--films", type=int, default=0, help="how many to make up, besides known ones; 0 is the catalogue"
+    )
     options = parser.parse_args()
     asyncio.run(serve(options.port, options.films))
