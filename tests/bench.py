@@ -16,7 +16,7 @@ import os
 import string
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import date, timedelta
 from functools import partial
@@ -26,7 +26,7 @@ from typing import Any
 import httpx
 
 import main
-from tests.fake_tmdb import MADE_UP, V3_KEY, free_port, made_up
+from tests.fake_tmdb import KNOWN, MADE_UP, V3_KEY, free_port, known, made_up
 from tests.test_hostile import ARCHIVES
 
 FILMS = 10_000
@@ -49,9 +49,15 @@ def _code(value: int) -> str:
 
 def ratings(count: int, first: int = 0) -> bytes:
     """A ratings.csv of made-up films."""
+    return ratings_of(enumerate(made_up(first + count)[first:], MADE_UP + first))
+
+
+def ratings_of(films: Iterable[tuple[int, dict[str, Any]]]) -> bytes:
+    """A ratings.csv of these films, each given with Letterboxd's number for it."""
     lines = ["Date,Name,Year,Letterboxd URI,Rating"]
-    for number, body in enumerate(made_up(first + count)[first:], MADE_UP + first):
-        film = f"{body['title']},{body['release_date'][:4]},https://boxd.it/{_code(number * 10)}"
+    for number, body in films:
+        title = body["title"].replace('"', '""')
+        film = f'"{title}",{body["release_date"][:4]},https://boxd.it/{_code(number * 10)}'
         lines.append(f"2024-01-02,{film},{number % 10 / 2 + 0.5:g}")
     return "\r\n".join(lines).encode()
 
@@ -177,6 +183,15 @@ async def rate() -> None:
             name = f"{count} films, 40 requests/s, {latency * 1000:.0f} ms latency"
             row(name, f"{seconds:.2f} s, {floor / seconds:.1%} of the rate", f"{floor:.2f} s")
             row("    the most requests in any second", str(told["most_in_a_second"]), "40, and a burst of 4")
+    async with bench() as b:
+        films = known(KNOWN)
+        await b.told(latency_seconds=0.15)
+        for count, bar in ((100, 3.1), (500, 13.5)):
+            films, some = films[count:], films[:count]
+            seconds = await _timed(b, ratings_of(some))
+            calls = (await b.told())["calls"] / count
+            name = f"{count} known films, 40 requests/s, 150 ms latency"
+            row(name, f"{seconds:.2f} s, {calls:.3f} calls a film", f"{count / 40:.2f} s, bar {bar}")
     async with bench(FAST) as b:
         first = 0
         for latency in (0.05, 0.15, 0.4):

@@ -23,7 +23,7 @@ from tests.fake_tmdb import V3_KEY, FakeTMDB
 SAMPLE = Path(__file__).with_name("letterboxd-demo-2026-01-01-00-00-utc.zip")
 
 
-async def show(url: str) -> None:
+async def show(url: str, tmdb: FakeTMDB) -> None:
     """Uploads the sample to the service at `url`, and prints what happens."""
     async with httpx.AsyncClient(base_url=url, timeout=30) as client:
         print(f"Uploading {SAMPLE.name} …")
@@ -33,6 +33,7 @@ async def show(url: str) -> None:
         session = f"/api/session/{upload['session_id']}"
         await _follow(client, session)
         _summarise((await client.get(f"{session}/movies?limit=1000")).json())
+    print(f"{tmdb.calls()} calls to TMDB, {tmdb.calls('search/')} of them searches")
     print(f"\nGo on with\n\n    curl {url}{session}\n    curl '{url}{session}/movies?limit=3'")
     print(f"    curl -F files=@tests/{SAMPLE.name} {url}/api/upload\n")
     print(f"or look at it: {url}/#{upload['session_id']}\nCtrl-C ends it.")
@@ -77,7 +78,7 @@ async def demo(port: int) -> None:
         while not (server.started or serving.done()):  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.05)
         if server.started:
-            await show(f"http://localhost:{port}")
+            await show(f"http://localhost:{port}", tmdb)
         await serving
 
 

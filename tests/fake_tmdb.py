@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gzip
 import json
 import random
 import re
@@ -22,6 +23,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,6 +36,7 @@ V4_TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJhdWQiOiJmYWtlIn0.c2lnbmF0dXJl"
 CATALOGUE = Path(__file__).with_name("catalogue.jsonl")
 PAGE = 20
 MADE_UP = 320_000
+OPTIONAL = {"credits", "aggregate_credits", "keywords", "external_ids", "alternative_titles", "translations"}
 
 Body = dict[str, Any]
 Fault = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -195,6 +198,7 @@ class FakeTMDB:
         app = web.Application()
         app.router.add_get("/3/authentication", self._authentication)
         app.router.add_get("/3/search/{media:movie|tv}", self._search)
+        app.router.add_get("/3/discover/movie", self._discover)
         app.router.add_get("/3/find/{imdb_id}", self._find)
         app.router.add_get(r"/3/{media:movie|tv}/{id:\d+}", self._detail)
         app.router.add_get(r"/3/collection/{id:\d+}", self._collection)
@@ -261,8 +265,18 @@ class FakeTMDB:
         media, query = request.match_info["media"], request.query
         year = query.get("primary_release_year") or query.get("first_air_date_year") or ""
         found = self._index.search(media, query.get("query", ""), year)
-        page = {"page": 1, "results": list(map(_result, found[:PAGE])), "total_results": len(found)}
-        return _gzipped(page | {"total_pages": -(-len(found) // PAGE)})
+        return _gzipped(_page(found, 1))
+
+    async def _discover(self, request: web.Request) -> web.Response:
+        query, page = request.query, int(request.query.get("page", "1"))
+        if page > 500:
+            return _error(400, 22, "Invalid page: Pages start at 1 and max at 500.")
+        found = self._index.discover(
+            query.get("primary_release_year", ""),
+            int(query.get("vote_count.gte", "0")),
+            "vote_count" if query.get("sort_by") == "vote_count.desc" else "popularity",
+        )
+        return _gzipped(_page(found, page))
 
     async def _find(self, request: web.Request) -> web.Response:
         found = [b for b in self._index.bodies if _imdb_id(b) == request.match_info["imdb_id"]]
@@ -277,8 +291,8 @@ class FakeTMDB:
         if body is None:
             return _error(404, 34, "The resource you requested could not be found.")
         appended = request.query.get("append_to_response", "").split(",")
-        optional = {"credits", "aggregate_credits", "keywords", "external_ids"} - set(appended)
-        return _gzipped({key: value for key, value in body.items() if key not in optional | {"media"}})
+        left_out = OPTIONAL - set(appended) | {"media"}
+        return _gzipped({key: value for key, value in body.items() if key not in left_out})
 
     async def _collection(self, request: web.Request) -> web.Response:
         tmdb_id = int(request.match_info["id"])
@@ -309,7 +323,7 @@ class FakeTMDB:
 
 @dataclass
 class Index:
-    """Bodies to search among: every word of the query must be in the title, or in the original one."""
+    """Bodies to search among: every word of the query must be in one of its titles."""
 
     given: Iterable[Body]
     bodies: list[Body] = field(init=False)
@@ -338,15 +352,23 @@ class Index:
             found, key=lambda b: (wanted not in map(words, _titles(b)), -b.get("popularity", 0), b["id"])
         )
 
+    def discover(self, year: str, least_votes: int, order: str) -> list[Body]:
+        """Films of that year of release, those with the most votes or the highest popularity first."""
+        of_year = (body for body in self.bodies if body["media"] == "movie" and _date(body).startswith(year))
+        found = [body for body in of_year if body.get("vote_count", 0) >= least_votes]
+        return sorted(found, key=lambda body: (-body.get(order, 0), body["id"]))
+
     def _hit(self, body: Body, media: str, wanted: tuple[str, ...], year: str) -> bool:
         titled = any(set(wanted) <= set(words(title)) for title in _titles(body))
         return body["media"] == media and titled and _date(body).startswith(year)
 
 
-def _titles(body: Body) -> tuple[str, str]:
-    return body.get("title") or body.get("name") or "", body.get("original_title") or body.get(
-        "original_name"
-    ) or ""
+def _titles(body: Body) -> list[str]:
+    """All that TMDB searches: its own, the original, alternative and translated ones."""
+    names = [body.get(name) or "" for name in ("title", "name", "original_title", "original_name")]
+    names += [other["title"] for others in body.get("alternative_titles", {}).values() for other in others]
+    translated = (each["data"] for each in body.get("translations", {}).get("translations", []))
+    return names + [data.get("title") or data.get("name") or "" for data in translated]
 
 
 def _date(body: Body) -> str:
@@ -361,6 +383,12 @@ def _result(body: Body) -> Body:
     shown = {"id", "title", "original_title", "release_date", "name", "original_name", "first_air_date"}
     shown |= {"popularity", "vote_count", "vote_average", "poster_path"}
     return {key: value for key, value in body.items() if key in shown} | {"adult": False, "genre_ids": []}
+
+
+def _page(found: list[Body], page: int) -> Body:
+    shown = list(map(_result, found[PAGE * (page - 1) : PAGE * page]))
+    total = {"total_results": len(found), "total_pages": -(-len(found) // PAGE)}
+    return {"page": page, "results": shown} | total
 
 
 def _gzipped(content: Body) -> web.Response:
@@ -415,14 +443,38 @@ def made_up(count: int) -> list[Body]:
     ]
 
 
+def known(count: int) -> list[tuple[int, Body]]:
+    """Up to that many films of the list of known films, each with the Letterboxd number that predicts its id.
+
+    All are from the second half of the longest segment between TMDB_ID_KNOTS, where no made-up film is.
+    """
+    (x0, y0), (x1, y1) = max(pairwise(main.TMDB_ID_KNOTS), key=lambda ends: ends[1][0] - ends[0][0])
+    lines = gzip.decompress(main.KNOWN_FILMS.read_bytes()).decode().splitlines()
+    listed = ((title, year, int(tmdb_id)) for title, year, tmdb_id in (line.split("\t") for line in lines))
+    films = [film for film in listed if (y0 + y1) / 2 < film[2] < y1]
+    return [
+        (
+            round(x0 + (tmdb_id - y0) * (x1 - x0) / (y1 - y0)),
+            body | {"id": tmdb_id, "title": title, "original_title": title, "release_date": f"{year}-05-05"},
+        )
+        for body, (title, year, tmdb_id) in zip(made_up(count), films, strict=False)
+    ]
+
+
+KNOWN = 1_000
+
+
 async def serve(port: int, films: int) -> None:
-    await FakeTMDB(made_up(films) if films else None).start(port)
+    bodies = made_up(films) + [body for _, body in known(KNOWN)] if films else None
+    await FakeTMDB(bodies).start(port)
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A stand-in for TMDB on loopback.")
     parser.add_argument("--port", type=int, default=8901)
-    parser.add_argument("--films", type=int, default=0, help="make up as many films; 0 is the catalogue")
+    parser.add_argument(
+        "--films", type=int, default=0, help="how many to make up, besides known ones; 0 is the catalogue"
+    )
     options = parser.parse_args()
     asyncio.run(serve(options.port, options.films))

@@ -65,7 +65,7 @@ async def test_every_film_gets_an_outcome_and_a_reason(ask: Ask, clock: Clock) -
     await main.enrich_session_async(session, await ask())
 
     matches = [film.match for film in session.export.films]
-    assert Counter(match.status for match in matches) == {"exact": 151, "guessed": 5, "not_found": 3}
+    assert Counter(match.status for match in matches) == {"exact": 152, "guessed": 4, "not_found": 3}
     assert all(match.reason.endswith(".") for match in matches)
     assert all((match.movie is None) == (match.status == "not_found") for match in matches)
     assert (session.status, session.error_message, session.progress_percent) == ("completed", None, 100)

@@ -19,7 +19,7 @@ import pytest
 
 import main
 from tests.conftest import ROOT, SAMPLE, SHARED, Api, Serve, files, process, until
-from tests.fake_tmdb import V3_KEY, FakeTMDB, free_port, made_up, status, words
+from tests.fake_tmdb import V3_KEY, FakeTMDB, free_port, hang, made_up, status, words
 
 SAMPLE_FILE = (SAMPLE.name, SAMPLE.read_bytes())
 INCEPTION = "2024-01-02,Inception,2010,https://boxd.it/1skk"
@@ -185,6 +185,30 @@ async def test_film_has_the_ten_best_candidates(serve: Serve) -> None:
     }
 
 
+async def test_known_film_is_searched_for_when_it_is_opened(api: Api, tmdb: FakeTMDB) -> None:
+    session = await done(api, *files(watched=INCEPTION))
+    assert [asked.path for asked in tmdb.requests] == ["movie/27205"]
+
+    film, again = [await get(api, f"{session}/movies/1") for _ in range(2)]
+
+    assert [asked.path for asked in tmdb.requests] == ["movie/27205", "search/movie"]
+    assert film["candidates"][0]["tmdb_id"] == 27205
+    assert film["candidates"][0]["score"] > 0
+    assert again == film
+
+
+async def test_known_film_opens_without_candidates_while_tmdb_is_silent(
+    api: Api, tmdb: FakeTMDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "CANDIDATES_SECONDS", 0.1)
+    session = await done(api, *files(watched=INCEPTION))
+    tmdb.faults.append(hang)
+
+    silent = await get(api, f"{session}/movies/1")
+
+    assert (silent["tmdb_id"], silent["candidates"]) == (27205, [])
+
+
 @pytest.mark.parametrize("path", ["movies/0", "movies/2", "movies/99999999999999999999"])
 async def test_unknown_film_is_a_404_that_gives_the_valid_range(path: str, api: Api) -> None:
     session = await done(api, *files(watched=INCEPTION))
@@ -347,11 +371,11 @@ async def test_cleared_match_stays_cleared(api: Api, tmdb: FakeTMDB) -> None:
     calls = tmdb.calls()
     assert (await api.post(f"{session}/retry")).status_code == 202
     await api.ended(session.rpartition("/")[2])
+    assert tmdb.calls() == calls
     film = await get(api, url.removesuffix("/match"))
     assert (film["tmdb_id"], film["tmdb_enriched"], film["genres"]) == (None, False, [])
     assert film["match"] == {"status": "not_found", "reason": "The match was cleared by hand."}
     assert film["candidates"][0]["tmdb_id"] == 27205
-    assert tmdb.calls() == calls
 
 
 async def test_cleared_match_stays_cleared_after_corrections_are_dropped(
@@ -383,8 +407,9 @@ async def test_latest_corrections_are_kept(api: Api, monkeypatch: pytest.MonkeyP
 
 
 async def test_retry_looks_up_failed_and_not_found_films_only(api: Api, tmdb: FakeTMDB) -> None:
-    tmdb.faults.extend([status(422)] * 2)
+    tmdb.plays = lambda request: status(422) if request.path.startswith("/3/movie/") else None
     session = await done(api, *files(watched=f"{INCEPTION}\n{PARASITE}\n{CHERNOBYL}\n{NOWHERE}"))
+    tmdb.plays = lambda _: None
     before = await get(api, session)
     assert (before["enriched_count"], before["not_found_count"], before["failed_count"]) == (1, 1, 2)
     kept = (await get(api, f"{session}/movies?match=exact"))[0]["title"]

@@ -472,6 +472,16 @@ async def test_duplicate_files_do_not_change_statistics(api: Api) -> None:
     assert one == other
 
 
+def test_film_logged_twice_on_one_day_is_rewatched_once() -> None:
+    diary = """2024-01-03,Dune,2021,https://boxd.it/a1,,,,2024-01-02
+        2024-01-03,Dune,2021,https://boxd.it/a2,,Yes,,2024-01-02"""
+    (dune,) = export(diary="\n".join(map(str.strip, diary.splitlines()))).films
+
+    totals = main.compute_statistics([dune], {}).totals
+
+    assert (totals.viewings, totals.rewatches) == (2, 1)
+
+
 async def test_collections_are_requested_once(serve: Serve) -> None:
     collection = {"id": 77, "name": "Reels"}
     bodies = [body | {"belongs_to_collection": collection} for body in made_up(6)]
@@ -505,6 +515,17 @@ async def test_correction_into_a_collection_loads_it(serve: Serve) -> None:
         assert (await api.put(f"{session}/movies/2/match", json=choice)).status_code == 200
 
         assert (await api.get(f"{session}/stats")).json()["what"]["completeness"][0]["watched"] == 2
+
+
+async def test_unknown_collection_is_requested_once(serve: Serve) -> None:
+    bodies = [body | {"belongs_to_collection": {"id": 404, "name": "Gone"}} for body in made_up(2)]
+    async with FakeTMDB(bodies) as tmdb:
+        api = await serve(tmdb_base_url=tmdb.url)
+        given = files(watched="2024-01-02,Reel0,1930,\n2024-01-02,Reel1,1931,")
+        for _ in range(2):
+            await api.ended((await api.upload(*given))["session_id"])
+
+        assert tmdb.calls("collection/") == 1
 
 
 async def test_unavailable_collection_is_left_out(serve: Serve) -> None:
