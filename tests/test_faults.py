@@ -95,7 +95,7 @@ async def test_responses_never_contain_the_key(serve: Serve, tmdb: FakeTMDB) -> 
     paths = ["", "/events", "/movies?limit=1000", "/movies/1", "/stats", "/movies.csv", "/matches.csv"]
     answers = [(await api.get(session + path)).text for path in paths]
     given = {"tmdb_id": 424242, "tmdb_type": "movie"}
-    answers += [(await api.put(f"{session}/movies/1/match", json=given)).text for _ in range(20)]
+    answers += [(await api.put(f"{session}/movies/1/match", json=given)).text for _ in range(8)]
     answers += [(await api.get(path)).text for path in ("/", "/health", "/openapi.json", "/docs")]
 
     assert not any(secret in "".join(answers) for secret in (V3_KEY, tmdb.url, "Sorry, we are busy"))
@@ -454,6 +454,7 @@ async def test_key_revoked_midway_keeps_what_was_found(ask: Ask, tmdb: FakeTMDB,
 
 async def test_correction_times_out(serve: Serve, tmdb: FakeTMDB, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "CORRECTION_SECONDS", 0.1)
+    monkeypatch.setattr(main, "CANDIDATES_SECONDS", 0.1)
     api = await serve()
     given = files(watched="2024-01-02,Inception,2010,https://boxd.it/1skk")
     session = f"/api/session/{(await api.upload(*given))['session_id']}"
@@ -476,6 +477,7 @@ async def test_timed_out_second_correction_is_not_a_success(
     chosen = {"tmdb_id": 496243, "tmdb_type": "movie"}
     assert (await api.put(f"{session}/movies/1/match", json=chosen)).status_code == 200
     monkeypatch.setattr(main, "CORRECTION_SECONDS", 0.1)
+    monkeypatch.setattr(main, "CANDIDATES_SECONDS", 0.1)
     tmdb.latency_seconds = 5
 
     answer = await api.put(f"{session}/movies/1/match", json=chosen | {"tmdb_id": 12})
