@@ -84,6 +84,7 @@ from types import FrameType
 from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args
 
 import aiohttp
+import anyio.to_thread
 import uvicorn
 from dotenv import dotenv_values
 from fastapi import APIRouter, Depends, FastAPI, File, Query, Request, Response, UploadFile
@@ -244,6 +245,7 @@ def _setting_problem(error: Any) -> str:
 #    ├─ MovieNotFound     404   the session has no film with that movie id
 #    ├─ SessionBusy       409   its films are still being looked up
 #    ├─ UploadTooLarge    413   too many bytes, rows or films
+#    ├─ TooManyRequests   503   too much is waiting for the same core
 #    ├─ StoreFull         503   no room for another session
 #    └─ TMDBError         502   why a film or a session failed, or the answer to a correction
 #        ├─ TMDBUnavailable     no usable answer, or one that will not change if asked again
@@ -277,6 +279,11 @@ class SessionBusy(ServiceError):
 
 class UploadTooLarge(ServiceError):
     status = 413
+
+
+class TooManyRequests(ServiceError):
+    status = 503
+    headers: dict[str, str] | None = {"Retry-After": "10"}  # noqa: RUF012 - never changed
 
 
 class StoreFull(ServiceError):
@@ -571,6 +578,7 @@ class Allowance:
     rows: int = MAX_ROWS
     cells: int = MAX_CELLS
     tags: int = MAX_TAGS
+    reread_characters: int = MAX_UNPACKED_BYTES
 
     def take_row(self, cells: int) -> None:
         self.rows -= 1
@@ -582,6 +590,12 @@ class Allowance:
         self.tags -= count
         if self.tags < 0:
             raise UploadTooLarge(f"The upload has over {MAX_TAGS:,} tags.")
+
+    def take_reread(self, count: int) -> None:
+        """Text that is read again after a quotation mark that is not closed."""
+        self.reread_characters -= count
+        if self.reread_characters < 0:
+            raise UploadTooLarge("The upload has too many quotation marks that are not closed.")
 
     def take_unpacked(self, count: int) -> None:
         self.unpacked_bytes -= count
@@ -637,6 +651,8 @@ def _unzipped(data: bytes, allowance: Allowance) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         wanted = [(path, info) for info in archive.infolist() if (path := _path_in_export(info.filename))]
         _check_files([info for _, info in wanted])
+        if sum(info.compress_size for _, info in wanted) > len(data):  # Python before 3.11.8 unpacks them
+            raise Unreadable("files in the ZIP overlap; export it from Letterboxd again")
         for path, info in wanted:
             yield path, _unpacked(archive, info, allowance)
 
@@ -667,6 +683,8 @@ def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, allowance: Allowa
 
 def _path_in_export(path: str) -> str | None:
     """`path` without the wrapper folders of a re-zip. None for what does not list the member's films."""
+    if len(path) > 1_000:
+        return None
     parts = path.replace("\\", "/").split("/")
     for start, folder in enumerate(parts):
         inner = "/".join(parts[start : start + 3]).lower()  # none of the known paths is deeper
@@ -686,7 +704,7 @@ MAX_CELL_LENGTHS = {"title": MAX_TITLE_LENGTH, "tags": 20_000, "review": 1_000_0
 MAX_WARNINGS_PER_FILE = 50
 
 # A line in a quoted cell that looks like a row of its own: the quotation mark before it does not end.
-SWALLOWED_ROW = re.compile(r"[\r\n][0-9]{4}-[0-9]{2}-[0-9]{2},.*,[0-9]{4},(https?://|$)", re.MULTILINE)
+SWALLOWED_ROW = re.compile(r"[\r\n][0-9]{4}-[0-9]{2}-[0-9]{2},[^\r\n]*,[0-9]{4},(https?://|[\r\n]|\Z)")
 
 
 class Table:
@@ -764,6 +782,7 @@ class Table:
                 problem = f"{error}; skipped"
             if problem:  # go on with the next line, whatever the reader took for a row
                 self.warn(line, problem)
+                self._allowance.take_reread(source.tell() - start)
                 source.seek(start)
                 source.readline()
                 line += 1
@@ -953,13 +972,14 @@ def _date(text: str, day_first: bool | None) -> date:
 
 
 MAX_MARKS = 100  # combining characters in a title
+COMPOSED_MARKS = "\u0f73\u0f75\u0f81"  # these decompose into several
 
 
 def _nfc(title: str) -> str:
     """Empty if the title is nothing but a pile of accents, for which normalizing takes quadratic time."""
     if title.isascii():
         return title
-    marks = sum(map(bool, map(unicodedata.combining, title)))
+    marks = sum(map(bool, map(unicodedata.combining, title))) + sum(map(title.count, COMPOSED_MARKS))
     return unicodedata.normalize("NFC", title) if marks <= MAX_MARKS else ""
 
 
@@ -3503,9 +3523,9 @@ def progress_json(session: Session) -> str:
 
 BOM = "\ufeff"  # without it, Excel takes UTF-8 for cp1252
 FORMULA = re.compile(
-    r"[\0\ufeff\u200b]*[=+\-@\t\r\n＝＋－＠]"
+    r"[\0-\x08\x0b\x0c\x0e-\x1f\xad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]*[=+\-@\t\r\n＝＋－＠]"
 )  # the start of a cell that a spreadsheet would compute
-FILMS_PER_CHUNK = 100
+FILMS_PER_CHUNK = 5  # each of which may have a megabyte of reviews
 MAX_IMPORT_BYTES = 1_000_000  # the largest file that Letterboxd imports
 
 Row = dict[str, object]
@@ -3689,7 +3709,10 @@ class Guard:
             return
         # Naughty, but ASGI has no way to cut a connection that nobody reads.
         scope["transport"] = getattr(getattr(send, "__self__", None), "transport", None)
-        scope["path"] = re.sub(r"^https?://[^/]*", "", scope["path"])  # a request line may name the host, too
+        prefix = scope.get("root_path", "")
+        scope["path"] = re.sub(
+            rf"^({re.escape(prefix)})https?://[^/]*", r"\1", scope["path"]
+        )  # a request line may name the host, too
         headers, send = Headers(scope=scope), partial(self._secured, send, path_of(scope))
         if not all(map(self._is_known_host, headers.getlist("host") or [""])):
             await _refusal(421, WRONG_HOST)(scope, receive, send)
@@ -3806,6 +3829,7 @@ class Exchange:
         try:
             async with asyncio.timeout(MAX_UNREAD_SECONDS):
                 await self._send(message)
+            self.unread = max(self.unread - len(message.get("body", b"")), 0)
         except TimeoutError:
             if self._transport:  # to close it would wait for its reader
                 self._transport.abort()
@@ -3832,10 +3856,12 @@ class Service:
     started_at: float = field(default_factory=time.monotonic)
     # One upload is parsed and one set of statistics computed at a time: more would only share the same core.
     reading: asyncio.Lock = field(default_factory=asyncio.Lock)
-    computing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    computing: anyio.Lock = field(default_factory=anyio.Lock)
 
-    async def read(self, files: list[UploadFile]) -> Export:
+    async def read(self, files: list[UploadFile], request: Request) -> Export:
         async with self.reading:
+            if await request.is_disconnected():
+                raise UnusableUpload("The client left before its upload was read.")
             contents = [(_file_name(file), await file.read()) for file in files]
             return await asyncio.to_thread(parse_export, contents, self.settings.max_films)
 
@@ -3930,10 +3956,11 @@ MOVIES_LINKS = _links(
 )
 routes = APIRouter(responses=error_responses(421))
 of_session = APIRouter(
-    prefix="/api/session/{session_id}", tags=["sessions"], responses=error_responses(404, 421, 422)
+    prefix="/api/session/{session_id}", tags=["sessions"], responses=error_responses(404, 421, 422, 503)
 )
 
 
+MAX_WAITING = 20  # statistics to compute, for all sessions together
 CORRECTION_SECONDS = 20  # how long a correction waits for TMDB, and as long again for a collection
 
 
@@ -3966,7 +3993,7 @@ async def upload(
     `/api/session/{session_id}` for the progress.
     """
     service.store.check_room()
-    session = service.store.create(await service.read(files))
+    session = service.store.create(await service.read(files, request))
     start_enrichment(session, service.matcher)
     response.headers["Location"] = request.url_for("read_session", session_id=session.session_id).path
     return UploadView.model_validate(session)
@@ -4058,7 +4085,11 @@ async def read_statistics(
 ) -> Response:
     async def compute() -> bytes:
         async with service.computing:
+            service.store.get(session.session_id)  # it may have been deleted meanwhile
             return await asyncio.to_thread(statistics_json, session, year, limit)
+
+    if service.computing.statistics().tasks_waiting > MAX_WAITING:
+        raise TooManyRequests("Too many statistics are being computed; try again in a moment.")
 
     return Response(await session.compute((year, limit), compute), media_type="application/json")
 
@@ -4326,6 +4357,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     # 7,000 films 50 % slower. These thresholds scan less often and keep each pass over young or middle-aged
     # objects within 1 to 5 ms.
     gc.set_threshold(5_000, 5, 400)
+    # Answers are made in threads. More than two would only take the core from the event loop.
+    anyio.to_thread.current_default_thread_limiter().total_tokens = 2
     access, short_ids = logging.getLogger("uvicorn.access"), ShortIds()
     access.addFilter(short_ids)
     known_films = await asyncio.to_thread(KnownFilms.read, KNOWN_FILMS)
