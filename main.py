@@ -1679,7 +1679,15 @@ def movie_of(tmdb_type: MediaType, body: MovieBody, names: NameFactory) -> Movie
     )
 
 
-# === Pace ==============================================================
+# === Pace =====================================================================
+# When the next request to TMDB may go, and whose it is. All waiting for TMDB happens here.
+#
+# TMDB refuses requests (status 429) for two reasons that look alike: we ask too fast, or others behind the
+# same address do. Slowing down only helps against the first. So each cut of the rate is a trial: if refusals
+# stop just below what was let through, they were ours, and the rate recovers slowly near that limit. If two
+# cuts in a row change nothing, they were not, so the rate recovers and that share counts as normal for a
+# while.
+
 RATE_KEPT = 0.985  # of the permitted rate, so that jitter cannot put one request too many into any second
 SLACK_SECONDS = 0.01  # oversleeping by this much does not cost a slot
 SAMPLE = 20  # latest requests, among which the refused ones are counted
