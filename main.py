@@ -4,29 +4,29 @@
     curl -F files=@letterboxd-me-2026-01-01-00-00-utc.zip localhost:8000/api/upload
 
 The upload is answered at once, with a session id. The films are looked up in the background, as fast as TMDB
-allows. Progress, films and statistics are read from memory, and deleted an hour after the work has ended.
-index.html, beside this file, is the page. The sections, in reading order:
+allows. Progress, films and statistics are read from memory, and deleted an hour (SESSION_TTL_SECONDS)
+after the work has ended. index.html, beside this file, is the page. The sections, in reading order:
 
     Settings     what can be set, with default, unit and help
     Errors       what can go wrong, and the HTTP status of each
     Films        the words of the domain: Film, Viewing, Movie, Match
-    Files        bytes -> rows: ZIP and CSV reading, limits, warnings
-    Export       rows -> films: joining
+    Export       bytes -> rows: ZIP and CSV reading, file kinds, columns, limits, warnings
+    Joining      rows -> films
     Matching     film + candidates -> match: scores, judgement, queries, known films; pure functions
     Records      TMDB's JSON -> movies and candidates
     Pace         when the next request may go, and whose it is
     TMDB         the cache of answers, the client
     Charts       films -> bars, rankings and lists
     Statistics   films -> numbers; pure functions
-    Sessions     Session, and SessionStore: a dict whose entries expire
+    Sessions     Session: progress, when to give up; SessionStore: a dict whose entries expire
     Enrichment   the task that fills in a session; retries and corrections
-    Answers      what goes over the wire: JSON and CSVs
-    Guard        what every request must pass first
+    Answers      what goes over the wire: JSON and the CSVs to download
+    Guard        limits on requests and slow readers, security headers, CORS
     Routes       the calls of the API
     App          signals, lifespan, create_app
 
-The app's lifespan owns the TMDB client and the store, the store owns the sessions, and a session owns its
-enrichment task. Nothing else outlives a request.
+The app's lifespan owns the TMDB client, the matcher (with the corrections) and the store. The store owns the
+sessions, and a session owns its enrichment task. No other data of a film outlives a request.
 """
 
 from __future__ import annotations
@@ -249,7 +249,7 @@ def _setting_problem(error: Any) -> str:
 #    ├─ StoreFull         503   no room for another session
 #    └─ TMDBError         502   why a film or a session failed, or the answer to a correction
 #        ├─ TMDBUnavailable     no usable answer, or one that will not change if asked again
-#        ├─ TMDBKeyRejected     TMDB answered 401, or there is no key
+#        ├─ TMDBKeyRejected     TMDB rejects the key, or there is none
 #        ├─ TMDBSilent          no film could be looked up for minutes
 #        └─ TMDBNotFound  404   TMDB has no record with that id
 
@@ -521,7 +521,7 @@ def fold_title(title: str) -> str:
     return "".join(filter(str.isalnum, spelled)) or normalize_title(title)
 
 
-# === Files ====================================================================
+# === Export ===================================================================
 # bytes -> rows. An upload is ZIPs, CSVs or both. Each CSV becomes a Table, whose rows are a film and an entry
 # (a viewing, a rating or a mark). Files are recognised by their path and header, since people rename and
 # re-save them. Whatever cannot be read becomes a warning with file, line and reason; everything else counts.
@@ -604,7 +604,7 @@ class Allowance:
 
 
 def read_tables(files: Iterable[tuple[str, bytes]], allowance: Allowance) -> tuple[list[Table], list[str]]:
-    """The tables in the uploaded `(name, bytes)`, and the reasons why other files are none."""
+    """The tables in the uploaded `(name, bytes)`, and why the other files could not be used."""
     tables, problems = [], []
     for given_name, data in files:
         name = given_name or "unnamed file"
@@ -703,7 +703,7 @@ MAX_CELL_LENGTH = 500  # in columns that are not listed here
 MAX_CELL_LENGTHS = {"title": MAX_TITLE_LENGTH, "tags": 20_000, "review": 1_000_000}
 MAX_WARNINGS_PER_FILE = 50
 
-# A line in a quoted cell that looks like a row of its own: the quotation mark before it does not end.
+# A line in a quoted cell that looks like a row of its own: the quotation mark before it was never closed.
 SWALLOWED_ROW = re.compile(r"[\r\n][0-9]{4}-[0-9]{2}-[0-9]{2},[^\r\n]*,[0-9]{4},(https?://|[\r\n]|\Z)")
 
 
@@ -803,7 +803,7 @@ class Table:
         columns = map(_column_name, rows[0][1]) if rows and lines > 1 else ()
         for column, cell in itertools.zip_longest(columns, cells if lines > 1 else ()):
             if cell and ("\n" in cell or "\r" in cell) and (column != "review" or SWALLOWED_ROW.search(cell)):
-                return "a quotation mark is not closed; skipped"
+                return "a quotation mark is never closed; this line was skipped"
         return None
 
     def _column(self, name: str) -> Iterator[str]:
@@ -844,7 +844,7 @@ class Table:
         for column, i in self._columns.items():
             text = cells[i].strip() if i < len(cells) else ""
             if len(text) > (most := MAX_CELL_LENGTHS.get(column, MAX_CELL_LENGTH)):
-                self.warn(line, f"{column} has {len(text):,} characters; at most {most:,} are read")
+                self.warn(line, f"{column} has {len(text):,} characters, over the limit of {most:,}; ignored")
                 continue
             parse = self._parsers.get(column)
             if parse is None:
@@ -895,7 +895,7 @@ class Table:
 
 
 def _kind(path: str, columns: set[str]) -> Kind:
-    """By the header, or by the name for `watched`, `watchlist` and `likes/films`, which share a header."""
+    """A watchlist by its name, others by header. `watched` and `likes/films` share one: the path decides."""
     name = path.rpartition("/")[2]
     if "watchlist" in name:
         return "watchlist"
@@ -1000,7 +1000,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-# === Export ===================================================================
+# === Joining ==================================================================
 # rows -> films. Watched, ratings, likes and the watchlist name films. The URI of a diary row or a review
 # names the *entry*, so those are joined to films by name and year; joining by URI would list every film
 # twice.
@@ -1697,7 +1697,8 @@ NORMAL_SECONDS = 15  # how long a share counts as normal
 # to the full rate. The seconds since the cut at which each of these phases ends:
 BELOW, ABOVE = 0.95, 1.5
 BELOW_SECONDS, ABOVE_SECONDS, FULL_SECONDS = 1.8, 3.8, 5.0
-OUTAGE = 20  # requests in a row without a usable answer. If half of them fail, one in a million times
+# Requests in a row without a usable answer. If half of all fail, chance makes as many once in a million.
+OUTAGE = 20
 PROBE_SECONDS = 30  # the longest time between two requests during an outage
 
 
@@ -1726,7 +1727,7 @@ class Pace:
         self._is_new = False
 
     def next_at(self, urgent: bool) -> float:
-        """People need not wait for the next probe of an outage: they are one."""
+        """When the next request may go. An urgent one is itself a probe during an outage."""
         return max(self._slot_at, self._paused_until, -math.inf if urgent else self._probe_at)
 
     def waiting_for(self) -> str | None:
@@ -1789,11 +1790,11 @@ class Pace:
         return self._probe_seconds > 0
 
     def answers_others(self, tries: int) -> bool:
-        """Whether TMDB answered anything during the last `tries` requests, or was asked and does."""
+        """Whether TMDB answered others during the last `tries` requests, or was found to."""
         return self._bad_in_a_row < tries or self._is_vouched_for
 
     def is_unexplained(self) -> bool:
-        """Whether this outage is new. Says so once."""
+        """Whether an outage has begun that nobody has looked into yet. True only once per outage."""
         unexplained, self._is_new = self.is_out and self._is_new, False
         return unexplained
 
@@ -1950,7 +1951,7 @@ class Flight:
 
 
 class Cache:
-    """Answers by key, each asked for once, however many sessions want it.
+    """Answers by key. All who want the same one share a call, but people never join the background's.
 
     Keeps every answer that something else still refers to, and the last `MAX_CACHED` of the others.
     """
@@ -2073,7 +2074,7 @@ class TMDBClient:
         return [candidate_of(tmdb_type, result) for result in body.results[:PAGE_SIZE]]
 
     async def movie(self, tmdb_type: MediaType, tmdb_id: int, with_titles: bool = False) -> Movie:
-        """With credits and keywords, and if asked for with its other titles, which take up to 100 KB.
+        """With credits and keywords and, if `with_titles`, its other titles, which take up to 100 KB.
 
         Raises TMDBNotFound if TMDB has no such record.
         """
@@ -2113,7 +2114,9 @@ class TMDBClient:
                 await self._authenticate()
 
     async def _authenticate(self) -> None:
-        """Asks TMDB whether it accepts the key. Raises TMDBKeyRejected, or _Fault if it does not say."""
+        """Asks TMDB whether it accepts the key. Raises TMDBKeyRejected if not, _Fault or TMDBError
+        if it does not say.
+        """
 
         async def ask() -> None:
             urgent.set(True)
@@ -2800,7 +2803,7 @@ def _viewings(counted: FilmSnapshot) -> Iterator[FilmViewing]:
 # reading progress never scans the films. Followers check for changes at shared ticks.
 
 STOPPED = "The lookup was stopped."
-MAX_STUCK_SECONDS = 600  # without any film found or known to be missing; then the work is given up
+MAX_STUCK_SECONDS = 600  # without an outcome but failures; the next failure then ends the work
 MAX_COMPUTED = 4  # results kept per session, a megabyte each at most
 SessionStatus = Literal["processing", "enriching", "completed", "failed"]
 
@@ -2891,7 +2894,7 @@ class Session:
         return await asyncio.shield(task)
 
     async def changes(self) -> AsyncIterator[None]:
-        """Yields at once, at the next tick after changes, and once more at the end."""
+        """Yields at once, at the next tick after each change, and at the end after an unseen one."""
         seen: object = None
         seen_at, now = -math.inf, asyncio.get_running_loop().time
         self.followers += 1
@@ -3087,7 +3090,7 @@ class Matcher:
         self.corrections = Corrections()
 
     async def find(self, film: Film) -> Match:
-        """Raises TMDBError if TMDB gives no answer: TMDBKeyRejected and TMDBSilent if to nobody."""
+        """Raises TMDBError if TMDB gives no usable answer. TMDBKeyRejected: no film can be looked up."""
         correction = self.corrections.get(film)
         return correction or await self.tmdb.cache.get_or_fetch(cache_key(film), partial(self._find, film))
 
@@ -3210,8 +3213,8 @@ async def _work(session: Session, films: Iterator[Film], matcher: Matcher) -> No
             match = Match("failed", str(error))
             if session.is_stuck:
                 raise TMDBSilent(
-                    f"No film could be looked up for ten minutes. {error} Films already found are kept; "
-                    "retry the rest when TMDB is back."
+                    f"No film could be looked up for {MAX_STUCK_SECONDS // 60} minutes. {error} "
+                    "Films already found are kept; retry the rest when TMDB is back."
                 ) from None
         if film.match is not PENDING:
             continue
@@ -3662,9 +3665,9 @@ def zipped(files: Iterable[tuple[str, bytes]]) -> bytes:
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 MAX_REQUEST_SECONDS = 30.0  # for the whole body of a request
 MAX_SMALL_BODY_BYTES = 100_000  # where no files are uploaded
-IN_FLIGHT_BODIES_FACTOR = 5  # all bodies in progress together may have this times MAX_UPLOAD_BYTES
+IN_FLIGHT_BODIES_FACTOR = 5  # all bodies in progress together may total this many times MAX_UPLOAD_BYTES
 PIECE_BYTES = 65_536  # of an answer, sent at once
-MAX_UNREAD_SECONDS = 30.0  # that a reader takes nothing before the connection is cut
+MAX_UNREAD_SECONDS = 30.0  # how long one piece may wait for a slow reader
 MAX_UNREAD_BYTES = 100_000_000  # of all answers in progress together, by their Content-Length
 MAX_HEADER_SECONDS = 30.0  # for the headers of a request
 SHUTDOWN_GRACE_SECONDS = 0.4  # for what is in progress when the service stops

@@ -178,7 +178,7 @@ async def test_auth_check_without_success_is_not_an_answer(ask: Ask, tmdb: FakeT
     await main.enrich_session_async(session, await ask())
 
     assert session.status == "failed"
-    assert "No film could be looked up for ten minutes" in (session.error_message or "")
+    assert "No film could be looked up for 10 minutes" in (session.error_message or "")
 
 
 @pytest.mark.parametrize("code", [403, 404])
@@ -273,9 +273,7 @@ async def test_session_ends_though_no_search_is_ever_answered(
     await main.enrich_session_async(session, matcher)
 
     assert session.status == "failed"
-    assert (session.error_message or "").startswith(
-        "No film could be looked up for ten minutes. TMDB gave no"
-    )
+    assert (session.error_message or "").startswith("No film could be looked up for 10 minutes. TMDB gave no")
     assert session.processed_count == session.total_movies
     assert 600 <= clock.now - start <= 1_000
 
@@ -390,7 +388,7 @@ async def test_lasting_outage_fails_the_session_and_retry_finishes_it(
 
     done = session.enriched_count
     assert session.status == "failed"
-    assert "No film could be looked up for ten minutes" in (session.error_message or "")
+    assert "No film could be looked up for 10 minutes" in (session.error_message or "")
     assert 10 < done < 150
     assert done + session.not_found_count + session.failed_count == session.total_movies
     assert 600 < clock.now - 1_000 < 1_000

@@ -413,7 +413,7 @@ def test_unclosed_quotation_mark_costs_one_line(broken: str) -> None:
     read = main.parse_export(files(diary="\n".join(rows)))
 
     assert sum(len(film.viewings) for film in read.films) == 1_000
-    assert read.warnings == ["diary.csv, line 502: a quotation mark is not closed; skipped"]
+    assert read.warnings == ["diary.csv, line 502: a quotation mark is never closed; this line was skipped"]
 
 
 def test_unclosed_quotation_mark_in_a_review_costs_one_line() -> None:
@@ -424,7 +424,7 @@ def test_unclosed_quotation_mark_in_a_review_costs_one_line() -> None:
     read = main.parse_export(given)
 
     assert sorted(film.title for film in read.films) == [f"Film {n}" for n in range(9)]
-    assert read.warnings == ["reviews.csv, line 10: a quotation mark is not closed; skipped"]
+    assert read.warnings == ["reviews.csv, line 10: a quotation mark is never closed; this line was skipped"]
 
 
 QUADRATIC = {
