@@ -2132,7 +2132,7 @@ class TMDBClient:
             try:
                 return await self._try(path, model, params, ticket)
             except _Fault as fault:
-                faults.append(fault)
+                faults.append(fault.with_traceback(None))  # which would hold this frame
             log.debug("[%s] TMDB %s (%s), asking again", trace.get(), faults[-1], path.partition("/")[0])
             await self._look_into(faults[-1])
             self._check_patience(faults, self._clock() - started)
