@@ -75,7 +75,7 @@ from collections.abc import (
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from ipaddress import ip_address
 from operator import attrgetter, itemgetter
 from pathlib import Path
@@ -116,7 +116,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 log = logging.getLogger("letterboxd")
 
 # The short id of the session for which a line is logged.
-trace: ContextVar[str] = ContextVar("trace", default="-")
+log_id: ContextVar[str] = ContextVar("log_id", default="-")
 
 
 # === Settings =================================================================
@@ -692,9 +692,8 @@ def _path_in_export(path: str) -> str | None:
             return inner
         if inner in OTHER_FILES or (folder.lower() in OTHER_FOLDERS and start < len(parts) - 1):
             return None
-    return (
-        None if parts[-1].startswith(".") else parts[-1][-100:] or None
-    )  # a folder's path ends with a slash
+    name = parts[-1]  # blank for a folder, whose path ends with a slash
+    return None if name.startswith(".") else name[-100:] or None
 
 
 MAX_COLUMNS = 1_000
@@ -716,10 +715,10 @@ class Table:
         self.rows_used = 0
         self._warnings: list[str] = []
         self._unlisted_warnings = 0
+        self._names: list[str | None] = []  # what each column means, once the header has been read
         header, *self._lines = self._read(self._decode(data).replace("\0", ""))
-        names = [_column_name(cell) for cell in header[1]]
-        self._width = len(names)
-        self._columns = {name: names.index(name) for name in names if name}
+        self._width = len(self._names)
+        self._columns = {name: self._names.index(name) for name in self._names if name}
         if not self._columns.keys() & {"title", "tmdbID", "tmdbURL", "imdbID"}:
             shown = ",".join(header[1])[:60]
             raise Unreadable(f"the header '{shown}' has no Name column, so this file lists no films")
@@ -775,7 +774,7 @@ class Table:
             start, before, problem = source.tell(), reader.line_num, None
             try:
                 cells = next(reader)
-                problem = self._row_problem(cells, rows, reader.line_num - before)
+                problem = self._row_problem(cells, reader.line_num - before)
             except StopIteration:
                 break
             except csv.Error as error:
@@ -789,21 +788,23 @@ class Table:
                 continue
             if any(map(str.strip, cells)):
                 rows.append((line, cells))
+                self._names = self._names or [_column_name(cell) for cell in cells]
             line += reader.line_num - before
         if not rows:
             raise Unreadable("is empty")
         return rows
 
-    def _row_problem(self, cells: list[str], rows: list[tuple[int, list[str]]], lines: int) -> str | None:
+    def _row_problem(self, cells: list[str], lines: int) -> str | None:
+        """Why a row cannot be used. It came from so many lines of the file."""
         self._allowance.take_row(len(cells))
-        if len(cells) > MAX_COLUMNS and not rows:
+        if len(cells) > MAX_COLUMNS and not self._names:
             raise Unreadable(f"the header has {len(cells):,} columns, so this file lists no films")
         if len(cells) > MAX_COLUMNS:
             return f"row has {len(cells):,} cells; skipped"
-        columns = map(_column_name, rows[0][1]) if rows and lines > 1 else ()
-        for column, cell in itertools.zip_longest(columns, cells if lines > 1 else ()):
-            if cell and ("\n" in cell or "\r" in cell) and (column != "review" or SWALLOWED_ROW.search(cell)):
-                return "a quotation mark is never closed; this line was skipped"
+        if lines > 1 and any(
+            map(_is_swallowing, cells, itertools.chain(self._names, itertools.repeat(None)))
+        ):
+            return "a quotation mark is never closed; this line was skipped"
         return None
 
     def _column(self, name: str) -> Iterator[str]:
@@ -832,8 +833,7 @@ class Table:
                 self.warn(line, f"row has {len(cells)} cells but the header has {self._width}; skipped")
                 continue
             film, entry = self._row(line, cells)
-            nameless = not (film.title or film.tmdb_ref or film.imdb_id)
-            if nameless:
+            if not (film.title or film.tmdb_ref or film.imdb_id):
                 self.warn(line, f"'{','.join(cells)[:40]}' does not name a film; skipped")
                 continue
             self.rows_used += 1
@@ -983,6 +983,11 @@ def _nfc(title: str) -> str:
     return unicodedata.normalize("NFC", title) if marks <= MAX_MARKS else ""
 
 
+def _is_swallowing(cell: str, column: str | None) -> bool:
+    """Whether a cell has taken in the lines after it. Only reviews may have several lines."""
+    return ("\n" in cell or "\r" in cell) and (column != "review" or bool(SWALLOWED_ROW.search(cell)))
+
+
 def _column_name(header: str) -> str | None:
     return COLUMNS.get("".join(filter(str.isalnum, header[:100].casefold())))
 
@@ -1014,24 +1019,25 @@ FILM_BYTES = 6_000  # with TMDB's record, as measured by tests.bench
 ENTRY_BYTES = 250  # without its texts
 
 
-@dataclass
+@dataclass(slots=True)
 class Export:
     films: list[Film]
     rows: dict[str, int]  # how many rows of each file were used
     warnings: list[str]
+    memory_bytes: int = 0  # what its session will take, see `measure`
 
-    @cached_property
-    def memory_bytes(self) -> int:
-        """What its session will take once TMDB's records are in it, as measured, rounded up."""
-        entries = [entry for film in self.films for entry in film.entries]
-        tags = {id(entry.tags): entry.tags for entry in entries}.values()
-        texts: Iterable[object] = itertools.chain(
-            *((film.title, film.film_uri, film.imdb_id) for film in self.films),
-            *((entry.review, entry.entry_uri) for entry in entries),
-            tags,
-            {id(tag): tag for each in tags for tag in each}.values(),
-        )
-        return FILM_BYTES * len(self.films) + ENTRY_BYTES * len(entries) + sum(map(sys.getsizeof, texts))
+
+def measure(films: list[Film]) -> int:
+    """Bytes that a session of these films will take once TMDB's records are in it, rounded up."""
+    entries = [entry for film in films for entry in film.entries]
+    tags = {id(entry.tags): entry.tags for entry in entries}.values()
+    texts: Iterable[object] = itertools.chain(
+        *((film.title, film.film_uri, film.imdb_id) for film in films),
+        *((entry.review, entry.entry_uri) for entry in entries),
+        tags,
+        {id(tag): tag for each in tags for tag in each}.values(),
+    )
+    return FILM_BYTES * len(films) + ENTRY_BYTES * len(entries) + sum(map(sys.getsizeof, texts))
 
 
 class Joiner:
@@ -1181,7 +1187,8 @@ def parse_export(
         raise UnusableUpload(
             f"No films in this upload: {why}. Upload the ZIP that Letterboxd exports, or CSVs from it."
         )
-    return Export(joined.finish(), rows, problems)
+    films = joined.finish()
+    return Export(films, rows, problems, measure(films))
 
 
 # === Matching =================================================================
@@ -1596,9 +1603,6 @@ def candidate_of(tmdb_type: MediaType, body: ResultBody) -> Candidate:
     )
 
 
-NameType = TypeVar("NameType", bound=TMDBName)
-
-
 def as_candidate(movie: Movie) -> Candidate:
     """The movie as a search would return it."""
     return Candidate(
@@ -1611,6 +1615,9 @@ def as_candidate(movie: Movie) -> Candidate:
         popularity=0,
         poster_url=movie.poster_url,
     )
+
+
+NameType = TypeVar("NameType", bound=TMDBName)
 
 
 class NameFactory:
@@ -1906,9 +1913,8 @@ class Turnstile:
                     self._anyone_waits()
                     and (wait := self._pace.next_at(urgent=not self._queue[0][0]) - self._clock()) > 0
                 ):
-                    await self._sleep(
-                        min(wait, 0.5)
-                    )  # the end of an outage, or a person, brings the slot forward
+                    # No longer, since a person or the end of an outage may bring the slot forward.
+                    await self._sleep(min(wait, 0.5))
             except asyncio.CancelledError:
                 self._connections.release()
                 raise
@@ -2133,7 +2139,7 @@ class TMDBClient:
                 return await self._try(path, model, params, ticket)
             except _Fault as fault:
                 faults.append(fault.with_traceback(None))  # which would hold this frame
-            log.debug("[%s] TMDB %s (%s), asking again", trace.get(), faults[-1], path.partition("/")[0])
+            log.debug("[%s] TMDB %s (%s), asking again", log_id.get(), faults[-1], path.partition("/")[0])
             await self._look_into(faults[-1])
             self._check_patience(faults, self._clock() - started)
             wait = min(0.25 * 2 ** min(len(faults), 10), 60 if self.pace.is_out else 4)
@@ -2143,13 +2149,12 @@ class TMDBClient:
         """A 401 counts if TMDB rejects the key elsewhere, too. An outage ends if it answers elsewhere."""
         if fault.status == 401 and self.key_state == "rejected":
             raise TMDBKeyRejected(KEY_REJECTED)
-        if fault.status == 401:
+        is_outage = fault.status not in (401, 429) and self.pace.is_unexplained()
+        if is_outage or fault.status == 401:
             with contextlib.suppress(_Fault, TMDBUnavailable, TMDBNotFound):
                 await self._authenticate()
-        elif fault.status != 429 and self.pace.is_unexplained():
-            with contextlib.suppress(_Fault, TMDBUnavailable, TMDBNotFound):
-                await self._authenticate()
-                self.pace.vouched_for()
+                if is_outage:
+                    self.pace.vouched_for()
 
     def _check_patience(self, faults: list[_Fault], seconds: float) -> None:
         """Raises TMDBUnavailable if asking again is pointless. Refusals do not count as tries."""
@@ -3162,7 +3167,7 @@ class Matcher:
 
 async def enrich_session_async(session: Session, matcher: Matcher) -> None:
     """Looks up every pending film. Always ends the session."""
-    trace.set(session.short_id)
+    log_id.set(session.short_id)
     session.pace = matcher.tmdb.pace
     session.begin()
     status: SessionStatus = "failed"
@@ -3533,9 +3538,10 @@ def progress_json(session: Session) -> str:
 # --- CSVs. A row is a dict from column to value, so that columns and values are listed once.
 
 BOM = "\ufeff"  # without it, Excel takes UTF-8 for cp1252
+# The start of a cell that a spreadsheet would compute, after any invisible characters.
 FORMULA = re.compile(
     r"[\0-\x08\x0b\x0c\x0e-\x1f\xad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]*[=+\-@\t\r\n＝＋－＠]"
-)  # the start of a cell that a spreadsheet would compute
+)
 FILMS_PER_CHUNK = 5  # each of which may have a megabyte of reviews
 MAX_IMPORT_BYTES = 1_000_000  # the largest file that Letterboxd imports
 
@@ -3695,8 +3701,9 @@ CONTENT_POLICIES = {
 
 
 def path_of(scope: Scope) -> str:
-    """Without the prefix under which a proxy serves this service."""
-    return str(scope["path"]).removeprefix(scope.get("root_path", ""))
+    """Without the prefix that a proxy may add, and the host that a request line may name."""
+    path = str(scope["path"]).removeprefix(scope.get("root_path", ""))
+    return re.sub(r"^https?://[^/]*", "", path)
 
 
 class Guard:
@@ -3720,10 +3727,7 @@ class Guard:
             return
         # Naughty, but ASGI has no way to cut a connection that nobody reads.
         scope["transport"] = getattr(getattr(send, "__self__", None), "transport", None)
-        prefix = scope.get("root_path", "")
-        scope["path"] = re.sub(
-            rf"^({re.escape(prefix)})https?://[^/]*", r"\1", scope["path"]
-        )  # a request line may name the host, too
+        scope["path"] = scope.get("root_path", "") + path_of(scope)
         headers, send = Headers(scope=scope), partial(self._secured, send, path_of(scope))
         if not all(map(self._is_known_host, headers.getlist("host") or [""])):
             await _refusal(421, WRONG_HOST)(scope, receive, send)
@@ -3866,7 +3870,7 @@ class Service:
     store: SessionStore
     started_at: float = field(default_factory=time.monotonic)
     # One upload is parsed and one set of statistics computed at a time: more would only share the same core.
-    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    reading: anyio.Lock = field(default_factory=anyio.Lock)
     computing: anyio.Lock = field(default_factory=anyio.Lock)
 
     async def read(self, files: list[UploadFile], request: Request) -> Export:
@@ -4258,11 +4262,8 @@ def on_signals(call: Callable[[], None]) -> Iterator[None]:
         cast(Callable[..., None], handlers[signal.Signals(number)])(number, frame)
 
     handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
-    for number, handler in handlers.items():
+    for number in handlers:
         signal.signal(number, handle)
-        if isinstance(server := getattr(handler, "__self__", None), uvicorn.Server):
-            # Naughty, but otherwise an unread download would keep the service alive forever.
-            server.config.timeout_graceful_shutdown = server.config.timeout_graceful_shutdown or 1
     try:
         yield
     finally:
@@ -4297,9 +4298,8 @@ def refuse_second_process(server: uvicorn.Server | None) -> list[socket.socket]:
             "theirs. Start one worker.\n"
         )
         sys.stderr.flush()
-        os._exit(
-            uvicorn.config.STARTUP_FAILURE
-        )  # at which neither uvicorn nor gunicorn starts further workers
+        # With this status, neither uvicorn nor gunicorn starts further workers.
+        os._exit(uvicorn.config.STARTUP_FAILURE)
     return claims
 
 
@@ -4336,6 +4336,20 @@ def is_listener(descriptor: int) -> bool:
 
 # By connection: the id() of its last request, if there was one, and since when it has waited for the next.
 Waiting = weakref.WeakKeyDictionary[Any, tuple[int, float]]
+
+
+@contextlib.asynccontextmanager
+async def watching(server: uvicorn.Server | None) -> AsyncIterator[None]:
+    """Does for the server what uvicorn leaves undone."""
+    if server is None:
+        yield
+        return
+    # Naughty, but otherwise an unread download would keep the service alive forever.
+    server.config.timeout_graceful_shutdown = server.config.timeout_graceful_shutdown or 1
+    watch = asyncio.create_task(watch_connections(server))
+    yield
+    watch.cancel()
+    await asyncio.gather(watch, return_exceptions=True)
 
 
 async def watch_connections(server: uvicorn.Server) -> None:
@@ -4385,12 +4399,9 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             store.end_streams()
             app.state.guard.stop()
 
-        watch = asyncio.create_task(watch_connections(server)) if server else None
         with on_signals(stop):
-            yield
-        if watch:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
+            async with watching(server):
+                yield
     for claim in claims:
         claim.close()
     access.removeFilter(short_ids)

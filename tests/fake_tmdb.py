@@ -151,28 +151,32 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-def at_random(refused_share: float, failed_share: float) -> Callable[[web.Request], Fault | None]:
-    chance = random.Random(1)
+Play = Callable[[web.Request], Fault | None]
 
-    def play(_: web.Request) -> Fault | None:
-        drawn = chance.random()
-        return status(429) if drawn < refused_share else status(500) if drawn > 1 - failed_share else None
 
-    return play
+def some(share: float, fault: Fault, path: str = "") -> Play:
+    """Plays the fault to that share of the requests with that in their path."""
+    chance = random.Random(3)
+    return lambda request: fault if path in request.path and chance.random() < share else None
+
+
+def both(*plays: Play) -> Play:
+    return lambda request: next((fault for play in plays if (fault := play(request))), None)
 
 
 @dataclass
 class Bucket:
-    """A token bucket that holds a single token."""
+    """A token bucket, as limits are often made of."""
 
     per_second: float
+    size: float = 1
     tokens: float = 1
     at: float = 0
 
     def takes(self, now: float) -> bool:
-        self.tokens, self.at = min(1, self.tokens + (now - self.at) * self.per_second), now
-        if taken := self.tokens >= 1:
-            self.tokens -= 1
+        tokens = min(self.size, self.tokens + (now - self.at) * self.per_second)
+        taken = tokens >= 1 - 1e-9
+        self.tokens, self.at = tokens - taken, now
         return taken
 
 
@@ -181,7 +185,7 @@ class FakeTMDB:
         self.latency_seconds = 0.0
         self.limit_per_second: int | None = None
         self.faults: deque[Fault] = deque()
-        self.plays: Callable[[web.Request], Fault | None] = lambda _: None
+        self.plays: Play = lambda _: None
         self.requests: list[Asked] = []
         self.key = key
         self._accepted_at: deque[float] = deque()
@@ -310,7 +314,8 @@ class FakeTMDB:
         if "limit_per_second" in query:
             self.limit_per_second = int(query["limit_per_second"]) or None
         if "refused_share" in query or "failed_share" in query:
-            self.plays = at_random(float(query.get("refused_share", 0)), float(query.get("failed_share", 0)))
+            refused, failed = (float(query.get(f"{what}_share", 0)) for what in ("refused", "failed"))
+            self.plays = both(some(refused, status(429)), some(failed, status(500)))
         if "bucket_per_second" in query:
             self._bucket = Bucket(float(query["bucket_per_second"]))
         told = {

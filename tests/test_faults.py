@@ -8,7 +8,7 @@ import logging
 import random
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from aiohttp import web
 
 import main
 from tests.conftest import SAMPLE, Ask, Clock, Serve, files, session_of
-from tests.fake_tmdb import FAULTS, HTML, V3_KEY, FakeTMDB, Fault, body, reset, status
+from tests.fake_tmdb import FAULTS, HTML, V3_KEY, FakeTMDB, Fault, Play, body, both, reset, some, status
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def outcomes(session: main.Session) -> list[tuple[str, str, int | None]]:
     return [(film.title, film.match.status, movie.tmdb_id if movie else None) for film, movie in movies]
 
 
-def now_and_then(faults: list[Fault], share: float = 0.3) -> Callable[[web.Request], Fault | None]:
+def now_and_then(faults: list[Fault], share: float = 0.3) -> Play:
     """Each request meets one of the faults with that probability; the same ones in every run."""
     asked: Counter[str] = Counter()
 
@@ -130,9 +130,7 @@ async def test_film_that_always_fails_fails_alone(fault: str, ask: Ask, tmdb: Fa
     assert all(main.MIN_TRIES <= asked[query] <= main.MAX_TRIES for query in bad)
 
 
-def dead(
-    clock: Clock, start: float, end: float, fault: Fault = reset
-) -> Callable[[web.Request], Fault | None]:
+def dead(clock: Clock, start: float, end: float, fault: Fault = reset) -> Play:
     return lambda _: fault if start <= clock.now < end else None
 
 
@@ -213,16 +211,6 @@ async def test_flapping_tmdb_cannot_block_a_film_forever(ask: Ask, tmdb: FakeTMD
 # --- What TMDB does to some requests for good, or to all for a while
 
 
-def some(share: float, fault: Fault, path: str = "") -> Callable[[web.Request], Fault | None]:
-    """Plays the fault to that share of the requests with that in their path."""
-    chance = random.Random(3)
-    return lambda request: fault if path in request.path and chance.random() < share else None
-
-
-def both(*plays: Callable[[web.Request], Fault | None]) -> Callable[[web.Request], Fault | None]:
-    return lambda request: next((fault for play in plays if (fault := play(request))), None)
-
-
 LOSES_NOTHING = {
     "1 in 100 refused": some(0.01, status(429)),
     "1 in 30 refused": some(1 / 30, status(429)),
@@ -241,9 +229,7 @@ LOSES_NOTHING = {
 
 
 @pytest.mark.parametrize("play", LOSES_NOTHING.values(), ids=LOSES_NOTHING.keys())
-async def test_no_film_is_lost_to(
-    play: Callable[[web.Request], Fault | None], ask: Ask, tmdb: FakeTMDB, clock: Clock
-) -> None:
+async def test_no_film_is_lost_to(play: Play, ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
     session = session_of(clock)
     tmdb.plays = play
 

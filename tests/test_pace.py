@@ -18,6 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from main import FULL_SECONDS, OUTAGE, RATE_KEPT, Pace, Turnstile
+from tests.conftest import Clock
+from tests.fake_tmdb import Bucket
 
 # --- Limits: whether a request that arrives at that time is let through
 
@@ -56,15 +58,7 @@ def fixed(count: int, phase: float) -> Limit:
 
 
 def bucket(per_second: float, size: int) -> Limit:
-    state = [0.0, float(size)]
-
-    def allows(now: float) -> bool:
-        tokens = min(size, state[1] + (now - state[0]) * per_second)
-        allowed = tokens >= 1 - 1e-9
-        state[:] = now, tokens - allowed
-        return allowed
-
-    return allows
+    return Bucket(per_second, size, tokens=size).takes
 
 
 def at_random(share: float, chance: random.Random, limit: Limit = free) -> Limit:
@@ -282,33 +276,18 @@ def test_never_starves(  # noqa: PLR0917 - drawn by Hypothesis
 # --- Outages and Retry-After
 
 
-class Now:
-    def __init__(self) -> None:
-        self.seconds = 100.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-    async def sleep(self, seconds: float) -> None:
-        self.seconds += max(seconds, 0)
-        await asyncio.sleep(0)
-
-
 @pytest.fixture
-def now() -> Now:
-    return Now()
+def pace(clock: Clock) -> Pace:
+    return Pace(40, clock)
 
 
-@pytest.fixture
-def pace(now: Now) -> Pace:
-    return Pace(40, now)
-
-
-def test_dead_tmdb_is_asked_ever_more_rarely(now: Now, pace: Pace, caplog: pytest.LogCaptureFixture) -> None:
+def test_dead_tmdb_is_asked_ever_more_rarely(
+    clock: Clock, pace: Pace, caplog: pytest.LogCaptureFixture
+) -> None:
     waits = []
     for _ in range(OUTAGE + 9):
-        waits.append(pace.next_at(urgent=False) - now.seconds)
-        now.seconds = max(now.seconds, pace.next_at(urgent=False))
+        waits.append(pace.next_at(urgent=False) - clock.now)
+        clock.now = max(clock.now, pace.next_at(urgent=False))
         pace.failed(pace.sent(), "answers with status 503")
 
     assert waits[OUTAGE:] == pytest.approx([0.5, 1, 2, 4, 8, 16, 30, 30, 30])
@@ -316,19 +295,19 @@ def test_dead_tmdb_is_asked_ever_more_rarely(now: Now, pace: Pace, caplog: pytes
     assert len(caplog.records) == 1
 
 
-def test_answer_to_any_request_ends_an_outage(now: Now, pace: Pace) -> None:
+def test_answer_to_any_request_ends_an_outage(clock: Clock, pace: Pace) -> None:
     for _ in range(OUTAGE + 5):
-        now.seconds = max(now.seconds, pace.next_at(urgent=False))
+        clock.now = max(clock.now, pace.next_at(urgent=False))
         sent_at = pace.sent()
         pace.failed(sent_at, "answers with status 503")
 
     pace.answered(sent_at)
 
-    assert pace.next_at(urgent=False) <= now.seconds + 1
+    assert pace.next_at(urgent=False) <= clock.now + 1
     assert pace.waiting_for() is None
 
 
-def test_failures_are_no_outage_while_something_else_is_answered(now: Now, pace: Pace) -> None:
+def test_failures_are_no_outage_while_something_else_is_answered(clock: Clock, pace: Pace) -> None:
     for _ in range(OUTAGE):
         pace.failed(pace.sent(), "answers with status 500")
     pace.vouched_for()
@@ -352,16 +331,16 @@ def test_work_goes_on_after_a_minute_without_tmdb() -> None:
 
 
 @pytest.mark.parametrize(("said", "waited"), [(7, 7), (0, 0.5), (-3, 0.5), (100_000, 60)])
-def test_retry_after_is_honoured_within_reason(said: float, waited: float, now: Now, pace: Pace) -> None:
+def test_retry_after_is_honoured_within_reason(said: float, waited: float, clock: Clock, pace: Pace) -> None:
     pace.refused(pace.sent(), said)
 
-    assert pace.next_at(urgent=False) - now.seconds == pytest.approx(waited)
+    assert pace.next_at(urgent=False) - clock.now == pytest.approx(waited)
 
 
-def test_single_refusal_pauses_nobody(now: Now, pace: Pace) -> None:
+def test_single_refusal_pauses_nobody(clock: Clock, pace: Pace) -> None:
     pace.refused(pace.sent())
 
-    assert pace.next_at(urgent=False) - now.seconds <= 1 / 39
+    assert pace.next_at(urgent=False) - clock.now <= 1 / 39
 
 
 # --- The turnstile
@@ -370,9 +349,9 @@ def test_single_refusal_pauses_nobody(now: Now, pace: Pace) -> None:
 class Line:
     """Requests at a turnstile; `let_through` has the names of those sent, in order."""
 
-    def __init__(self, now: Now, places: int = 20) -> None:
-        self.now = now
-        self.turnstile = Turnstile(Pace(40, now), places, now, now.sleep)
+    def __init__(self, clock: Clock, places: int = 20) -> None:
+        self.clock = clock
+        self.turnstile = Turnstile(Pace(40, clock), places, clock, clock.sleep)
         self.let_through: list[tuple[str, float]] = []
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -391,17 +370,17 @@ class Line:
         return [name for name, _ in self.let_through]
 
 
-async def test_first_come_first_served(now: Now) -> None:
-    line = Line(now)
+async def test_first_come_first_served(clock: Clock) -> None:
+    line = Line(clock)
     for number in range(50):
         line.join(str(number))
 
     assert await line.names() == [str(number) for number in range(50)]
-    assert now.seconds - 100 == pytest.approx(49 / 40 / RATE_KEPT)
+    assert clock.now - 1_000 == pytest.approx(49 / 40 / RATE_KEPT)
 
 
-async def test_request_sent_again_keeps_its_turn(now: Now) -> None:
-    line = Line(now, places=1)
+async def test_request_sent_again_keeps_its_turn(clock: Clock) -> None:
+    line = Line(clock, places=1)
     early = next(line.turnstile.tickets)
     for name in "abc":
         line.join(name)
@@ -411,22 +390,22 @@ async def test_request_sent_again_keeps_its_turn(now: Now) -> None:
     assert (await line.names()).index("again") <= 1
 
 
-async def test_people_take_the_next_slot(now: Now) -> None:
-    line = Line(now)
+async def test_people_take_the_next_slot(clock: Clock) -> None:
+    line = Line(clock)
     for number in range(49 * 20):
         line.join(str(number), hold=6)
     while len(line.let_through) < 100:  # noqa: ASYNC110 - virtual time
         await asyncio.sleep(0)
     line.join("person", urgent=True)
-    came_at = now.seconds
+    came_at = clock.now
 
     await line.names()
 
     assert dict(line.let_through)["person"] - came_at < 0.1
 
 
-async def test_no_more_requests_than_places(now: Now) -> None:
-    line = Line(now, places=3)
+async def test_no_more_requests_than_places(clock: Clock) -> None:
+    line = Line(clock, places=3)
     most = 0
     for number in range(30):
         line.join(str(number), hold=5)
@@ -439,8 +418,8 @@ async def test_no_more_requests_than_places(now: Now) -> None:
 
 
 @pytest.mark.parametrize("steps", range(12))
-async def test_cancelled_requests_leave_no_debt_and_strand_nobody(steps: int, now: Now) -> None:
-    line = Line(now, places=2)
+async def test_cancelled_requests_leave_no_debt_and_strand_nobody(steps: int, clock: Clock) -> None:
+    line = Line(clock, places=2)
     for number in range(200):
         line.join(str(number))
     for _ in range(steps):
@@ -448,11 +427,11 @@ async def test_cancelled_requests_leave_no_debt_and_strand_nobody(steps: int, no
     for task in line.tasks:
         task.cancel()
     await line.names()
-    left_at = now.seconds
+    left_at = clock.now
     line.join("next")
 
     assert (await line.names())[-1] == "next"
-    assert now.seconds - left_at < 0.1
+    assert clock.now - left_at < 0.1
     assert line.turnstile._connections._value == 2
     await asyncio.sleep(0)
     assert line.turnstile._usher is None

@@ -13,7 +13,7 @@ import pytest
 
 import main
 from tests import fake_tmdb
-from tests.conftest import SHARED, Clock
+from tests.conftest import SHARED, Clock, settings_for
 from tests.fake_tmdb import V3_KEY, V4_TOKEN, FakeTMDB, Index, words
 from tests.known_films import packed
 
@@ -30,8 +30,7 @@ async def matcher(tmdb: FakeTMDB, clock: Clock) -> AsyncIterator[main.Matcher]:
 async def connected(
     tmdb: FakeTMDB, clock: Clock, known_films: main.KnownFilms | None = None, **settings: Any
 ) -> AsyncIterator[main.Matcher]:
-    given = {"tmdb_api_key": V3_KEY, "tmdb_base_url": tmdb.url} | settings
-    async with main.TMDBClient(main.Settings.model_validate(given), clock, clock.sleep) as client:
+    async with main.TMDBClient(settings_for(tmdb, **settings), clock, clock.sleep) as client:
         yield main.Matcher(client, known_films)
 
 
