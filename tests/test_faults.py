@@ -247,7 +247,9 @@ async def test_minute_of_broken_searches_loses_no_film(ask: Ask, tmdb: FakeTMDB,
     assert (session.status, session.failed_count) == ("completed", 0)
 
 
-@pytest.mark.parametrize("fault", ["429", "500", "hang", "drip"])
+@pytest.mark.parametrize(
+    "fault", ["429", "500", *(pytest.param(slow, marks=pytest.mark.long) for slow in ("hang", "drip"))]
+)
 async def test_session_ends_though_no_search_is_ever_answered(
     fault: str, ask: Ask, tmdb: FakeTMDB, clock: Clock
 ) -> None:
