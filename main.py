@@ -3542,7 +3542,7 @@ BOM = "\ufeff"  # without it, Excel takes UTF-8 for cp1252
 FORMULA = re.compile(
     r"[\0-\x08\x0b\x0c\x0e-\x1f\xad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]*[=+\-@\t\r\n＝＋－＠]"
 )
-FILMS_PER_CHUNK = 5  # each of which may have a megabyte of reviews
+CHUNK_CHARACTERS = 50_000
 MAX_IMPORT_BYTES = 1_000_000  # the largest file that Letterboxd imports
 
 Row = dict[str, object]
@@ -3565,9 +3565,14 @@ def _cell(value: object) -> str:
 
 
 def csv_chunks(films: list[Film], row: Callable[[Film], Row]) -> Iterator[str]:
-    yield BOM + csv_text([row(films[0])])
-    for start in range(0, len(films), FILMS_PER_CHUNK):
-        yield csv_text(row(film).values() for film in films[start : start + FILMS_PER_CHUNK])
+    """Counted in characters, not in films, since a film may have a megabyte of reviews."""
+    chunk = BOM + csv_text([row(films[0])])
+    for film in films:
+        chunk += csv_text([row(film).values()])
+        if len(chunk) >= CHUNK_CHARACTERS:
+            yield chunk
+            chunk = ""
+    yield chunk
 
 
 def movie_row(film: Film) -> Row:
