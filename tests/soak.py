@@ -180,8 +180,9 @@ LIBC.mallinfo2.restype = Mallinfo
 
 async def even_out() -> None:
     """What libraries keep for a while, now more of it and now less: as much at every reading."""
-    # More threads than are ever busy. anyio ends one that is idle for 10 s; asyncio has 5 on a single core.
-    for in_thread, count in ((anyio.to_thread.run_sync, 2 * AT_ONCE + 2), (asyncio.to_thread, 5)):
+    # All threads that can ever be busy. anyio ends one that is idle for 10 s; asyncio has 5 on a single core.
+    allowed = int(anyio.to_thread.current_default_thread_limiter().total_tokens)
+    for in_thread, count in ((anyio.to_thread.run_sync, allowed), (asyncio.to_thread, 5)):
         all_there = threading.Barrier(count)
         await asyncio.gather(*(in_thread(all_there.wait) for _ in range(count)))
     for _ in range(100):  # uvicorn holds a connection that was left in mid-stream for 5 s more
