@@ -1696,7 +1696,8 @@ def movie_of(tmdb_type: MediaType, body: MovieBody, names: NameFactory) -> Movie
 # while.
 
 RATE_KEPT = 0.985  # of the permitted rate, so that jitter cannot put one request too many into any second
-SLACK_SECONDS = 0.01  # oversleeping by this much does not cost a slot
+SLACK_SECONDS = 0.01  # oversleeping by this much does not cost a slot, except for
+EVEN_SECONDS = 60  # after a cut, since some limits refuse the second of two requests that are close together
 SAMPLE = 20  # latest requests, among which the refused ones are counted
 MANY = 3  # of them are too many, beyond the normal share
 NORMAL_SECONDS = 15  # how long a share counts as normal
@@ -1706,6 +1707,7 @@ BELOW, ABOVE = 0.95, 1.5
 BELOW_SECONDS, ABOVE_SECONDS, FULL_SECONDS = 1.8, 3.8, 5.0
 # Requests in a row without a usable answer. If half of all fail, chance makes as many once in a million.
 OUTAGE = 20
+MAX_SLOWDOWN = 10  # times below the permitted rate
 PROBE_SECONDS = 30  # the longest time between two requests during an outage
 
 
@@ -1758,7 +1760,8 @@ class Pace:
 
     def sent(self) -> float:
         now = self._clock()
-        self._slot_at = max(self._slot_at, now - SLACK_SECONDS) + 1 / self.rate(now)
+        slack = SLACK_SECONDS if now - self._cut_at >= EVEN_SECONDS else 0
+        self._slot_at = max(self._slot_at, now - slack) + 1 / self.rate(now)
         if self._probe_seconds:
             self._probe_at = now + self._probe_seconds
             self._probe_seconds = min(self._probe_seconds * 2, PROBE_SECONDS)
@@ -1839,7 +1842,7 @@ class Pace:
             if is_many:
                 self._cut(sent_at)
         elif count == 1 and not normal and self.rate(sent_at) > 0.99 * self._limit:
-            self._cut(sent_at)
+            self._cut(sent_at, at_least=0.98 * self._limit)  # a stray one should not change much
         elif count > 1 and is_telling and (is_many or not normal):
             self._judge(sent_at)
 
@@ -1855,20 +1858,21 @@ class Pace:
         else:
             self._cut(sent_at, self._cuts_in_vain + 1)
 
-    def _cut(self, sent_at: float, in_vain: int = 0) -> None:
-        """Slows down to below what was let through, once TMDB has room again."""
+    def _cut(self, sent_at: float, in_vain: int = 0, at_least: float = 0) -> None:
+        """Slows down to below what was let through, once TMDB has room again. `at_least` is a limit, too."""
         now = self._clock()
         sent, refused = (
             sum(sent_at - 1 < at <= sent_at for at in times) for times in (self._sent_at, self._refused_at)
         )
-        self._limit = min(max(sent - refused, 1), self.rate(sent_at))
+        self._limit = min(max(sent - refused, at_least, self._full_rate / MAX_SLOWDOWN), self.rate(sent_at))
         self._share_before = sum(self._trial) / len(self._trial)
         self._trial.clear()
         lately = [at for at in self._sent_at if at > now - 1]
         surplus = len(lately) - math.floor(self._limit)
         self._trial_at = lately[surplus] + 1 if 0 <= surplus < len(lately) else now
         self._paused_until = max(self._paused_until, self._trial_at)
-        self._cut_at, self._cuts_in_vain = now, in_vain
+        is_guess = sent_at - self._sent_at[0] < 1  # in less than a second, so try for more at once
+        self._cut_at, self._cuts_in_vain = now - BELOW_SECONDS * is_guess, in_vain
 
 
 class Turnstile:

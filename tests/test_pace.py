@@ -70,6 +70,22 @@ def until(end: float, limit: Limit) -> Limit:
     return lambda now: now >= end or limit(now)
 
 
+def one_every(seconds: float, start: float, limit: Limit) -> Limit:
+    """The limit, and after that time only a refusal now and then that has nothing to do with the rate."""
+    refuses_at = itertools.count(start, seconds)
+    due = next(refuses_at)
+
+    def allows(now: float) -> bool:
+        nonlocal due
+        if now < start:
+            return limit(now)
+        allowed = now < due
+        due = due if allowed else next(refuses_at)
+        return allowed
+
+    return allows
+
+
 # --- The simulation
 
 
@@ -250,6 +266,12 @@ def test_full_rate_is_back_five_seconds_after_the_last_refusal(per_second: int) 
     assert last <= 20
     assert run.pace.rate(last + FULL_SECONDS) == 40 * RATE_KEPT
     assert len(full) >= 2 * 40 * RATE_KEPT - 3
+
+
+def test_stray_refusals_keep_no_rate_low() -> None:
+    floor = 10 + (2 * 900 - 100) / 40 / RATE_KEPT
+
+    assert mean(run.seconds for run in runs(lambda _: one_every(3, 10, window(10)), 900)) <= 1.3 * floor
 
 
 @settings(max_examples=12, deadline=None, derandomize=True)
