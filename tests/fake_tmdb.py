@@ -164,6 +164,24 @@ def both(*plays: Play) -> Play:
     return lambda request: next((fault for play in plays if (fault := play(request))), None)
 
 
+# What TMDB may do to some requests for good, without losing a film.
+TROUBLES: dict[str, Play] = {
+    "refuses 1 request in 100": some(0.01, status(429)),
+    "refuses 1 in 30": some(1 / 30, status(429)),
+    "refuses 1 in 10": some(0.1, status(429)),
+    "answers half with 500": some(0.5, status(500)),
+    "answers 7 in 10 with 500": some(0.7, status(500)),
+    "answers 3 in 10 with 500, /authentication with 503": both(
+        some(0.3, status(500)), some(1, status(503), "authentication")
+    ),
+    "answers 3 in 10 with 500, /authentication hangs": both(
+        some(0.3, status(500)), some(1, hang, "authentication")
+    ),
+    "answers 1 in 30 with 403": some(1 / 30, status(403)),
+    "answers 1 in 30 with 401": some(1 / 30, status(401), "movie"),
+}
+
+
 @dataclass
 class Bucket:
     """A token bucket, as limits are often made of."""
@@ -313,9 +331,12 @@ class FakeTMDB:
             self.latency_seconds = float(query["latency_seconds"])
         if "limit_per_second" in query:
             self.limit_per_second = int(query["limit_per_second"]) or None
-        if "refused_share" in query or "failed_share" in query:
-            refused, failed = (float(query.get(f"{what}_share", 0)) for what in ("refused", "failed"))
-            self.plays = both(some(refused, status(429)), some(failed, status(500)))
+        if "trouble" in query:
+            self.plays = TROUBLES[query["trouble"]]
+        if "broken_search_seconds" in query:
+            end = time.monotonic() + float(query["broken_search_seconds"])
+            broken = some(1, status(500), "search")
+            self.plays = lambda asked: broken(asked) if time.monotonic() < end else None
         if "bucket_per_second" in query:
             self._bucket = Bucket(float(query["bucket_per_second"]))
         told = {

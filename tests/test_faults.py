@@ -16,7 +16,19 @@ from aiohttp import web
 
 import main
 from tests.conftest import SAMPLE, Ask, Clock, Serve, files, session_of
-from tests.fake_tmdb import FAULTS, HTML, V3_KEY, FakeTMDB, Fault, Play, body, both, reset, some, status
+from tests.fake_tmdb import (
+    FAULTS,
+    HTML,
+    TROUBLES,
+    V3_KEY,
+    FakeTMDB,
+    Fault,
+    Play,
+    body,
+    reset,
+    some,
+    status,
+)
 
 
 @pytest.fixture
@@ -211,24 +223,7 @@ async def test_flapping_tmdb_cannot_block_a_film_forever(ask: Ask, tmdb: FakeTMD
 # --- What TMDB does to some requests for good, or to all for a while
 
 
-LOSES_NOTHING = {
-    "1 in 100 refused": some(0.01, status(429)),
-    "1 in 30 refused": some(1 / 30, status(429)),
-    "1 in 10 refused": some(0.1, status(429)),
-    "half are 500": some(0.5, status(500)),
-    "7 in 10 are 500": some(0.7, status(500)),
-    "3 in 10 are 500, authentication is down": both(
-        some(0.3, status(500)), some(1, status(503), "authentication")
-    ),
-    "3 in 10 are 500, authentication hangs": both(
-        some(0.3, status(500)), some(1, FAULTS["hang"], "authentication")
-    ),
-    "1 in 30 is a stray 403": some(1 / 30, status(403)),
-    "1 in 30 is a stray 401": some(1 / 30, status(401), "movie"),
-}
-
-
-@pytest.mark.parametrize("play", LOSES_NOTHING.values(), ids=LOSES_NOTHING.keys())
+@pytest.mark.parametrize("play", TROUBLES.values(), ids=TROUBLES.keys())
 async def test_no_film_is_lost_to(play: Play, ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
     session = session_of(clock)
     tmdb.plays = play
