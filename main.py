@@ -3,30 +3,30 @@
     uvicorn main:app                       # or python main.py; then open http://localhost:8000, or
     curl -F files=@letterboxd-me-2026-01-01-00-00-utc.zip localhost:8000/api/upload
 
-The upload is answered at once, with a session id. The films are looked up in the background, as fast as TMDB
-allows. Progress, films and statistics are read from memory, and deleted an hour (SESSION_TTL_SECONDS)
-after the work has ended. index.html, beside this file, is the page. The sections, in reading order:
+An upload returns a session id at once. The films are looked up in the background, as fast as TMDB allows.
+Everything is kept in memory; a session is deleted an hour (SESSION_TTL_SECONDS) after its lookups finish.
+index.html, beside this file, is the page. The sections, in reading order:
 
     Settings     what can be set, with default, unit and help
     Errors       what can go wrong, and the HTTP status of each
     Films        the words of the domain: Film, Viewing, Movie, Match
     Export       bytes -> rows: ZIP and CSV reading, file kinds, columns, limits, warnings
     Joining      rows -> films
-    Matching     film + candidates -> match: scores, judgement, queries, known films; pure functions
+    Matching     film + candidates -> match: scores, judgement, search queries, the list of known films
     Records      TMDB's JSON -> movies and candidates
-    Pace         when the next request may go, and whose it is
+    Pace         when the next request to TMDB may go, and which one: rate, refusals, Retry-After, outages
     TMDB         the cache of answers, the client
     Charts       films -> bars, rankings and lists
     Statistics   films -> numbers; pure functions
     Sessions     Session: progress, when to give up; SessionStore: a dict whose entries expire
     Enrichment   the task that fills in a session; retries and corrections
     Answers      what goes over the wire: JSON and the CSVs to download
-    Guard        limits on requests and slow readers, security headers, CORS
+    Guard        checks of Host and Origin, limits on size and time, security headers, CORS
     Routes       the calls of the API
-    App          signals, lifespan, create_app
+    App          signals, one process only, lifespan, create_app
 
 The app's lifespan owns the TMDB client, the matcher (with the corrections) and the store. The store owns the
-sessions, and a session owns its enrichment task. No other data of a film outlives a request.
+sessions, and a session owns its enrichment task. Apart from these, nothing is kept between requests.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ from operator import attrgetter, itemgetter
 from pathlib import Path
 from statistics import median
 from types import FrameType
-from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn, Self, TypeVar, cast, get_args
 
 import aiohttp
 import anyio.to_thread
@@ -115,7 +115,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger("letterboxd")
 
-# The short id of the session for which a line is logged.
+# The short id of the session for which a request to TMDB is logged.
 log_id: ContextVar[str] = ContextVar("log_id", default="-")
 
 
@@ -149,7 +149,7 @@ def _check_hosts(value: tuple[str, ...]) -> tuple[str, ...]:
 
 def _check_key(value: SecretStr) -> SecretStr:
     if not re.fullmatch(r"[!-~]*", value.get_secret_value()):
-        raise ValueError("must be a v3 key (32 hex characters) or a v4 token (starts with eyJ)")
+        raise ValueError("must contain neither spaces nor non-ASCII characters: a v3 key or a v4 token")
     return value
 
 
@@ -232,7 +232,7 @@ class Settings(BaseModel):
 
 def _setting_problem(error: Any) -> str:
     name = str(error["loc"][0]).upper()
-    secret = name in ("TMDB_API_KEY", "TMDB_BASE_URL")  # an address may have been pasted with its key
+    secret = name in ("TMDB_API_KEY", "TMDB_BASE_URL")  # a pasted URL may contain the key
     given = "" if secret else f" is {error['input']!r}"
     return f"{name}{given}: {error['msg'].removeprefix('Value error, ')}. See .env.example."
 
@@ -245,9 +245,9 @@ def _setting_problem(error: Any) -> str:
 #    ├─ MovieNotFound     404   the session has no film with that movie id
 #    ├─ SessionBusy       409   its films are still being looked up
 #    ├─ UploadTooLarge    413   too many bytes, rows or films
-#    ├─ TooManyRequests   503   too much is waiting for the same core
+#    ├─ Overloaded        503   too many statistics are being computed
 #    ├─ StoreFull         503   no room for another session
-#    └─ TMDBError         502   why a film or a session failed, or the answer to a correction
+#    └─ TMDBError         502   why a film, a session or a correction failed
 #        ├─ TMDBUnavailable     no usable answer, or one that will not change if asked again
 #        ├─ TMDBKeyRejected     TMDB rejects the key, or there is none
 #        ├─ TMDBSilent          no film could be looked up for minutes
@@ -281,7 +281,7 @@ class UploadTooLarge(ServiceError):
     status = 413
 
 
-class TooManyRequests(ServiceError):
+class Overloaded(ServiceError):
     status = 503
     headers: dict[str, str] | None = {"Retry-After": "10"}  # noqa: RUF012 - never changed
 
@@ -316,7 +316,8 @@ class TMDBNotFound(TMDBError):
 
 # === Films ====================================================================
 # A film is what the member logged, a movie is TMDB's record of it, and the match is the decision that
-# joins them. Sessions with the same film share one Movie and one Match, so these are frozen.
+# joins them. Sessions with the same film share one Movie and one Match, so these are frozen. The API calls
+# films movies, as its clients do.
 
 MediaType = Literal["movie", "tv"]
 TMDBRef = tuple[MediaType, int]  # a movie and a series can have the same id
@@ -324,7 +325,7 @@ MatchStatus = Literal["pending", "exact", "guessed", "corrected", "not_found", "
 
 
 class TMDBName(str):
-    """The name of something that TMDB gives an id, which tells it from its namesakes."""
+    """A name with its TMDB id, which distinguishes namesakes."""
 
     __slots__ = ("__weakref__", "identity")
     identity: int | str  # TMDB's id, or the name if it has none
@@ -378,7 +379,7 @@ class Movie:
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Collection:
-    """A film and its sequels, for example."""
+    """TMDB's group of films that belong together, such as a film and its sequels."""
 
     name: str
     released: tuple[int, ...]  # TMDB's ids of the parts that are out
@@ -437,12 +438,14 @@ class Film:
     watched: bool = False
     liked: bool = False
     watchlist: bool = False
-    added_date: date | None = None  # when it was marked as watched or liked, or listed: not a viewing
+    added_date: date | None = None  # when it was marked as watched or liked, or added to the watchlist
     viewings: list[Viewing] = field(default_factory=list)  # latest first once the export has been read
     undated_reviews: list[Viewing] = field(default_factory=list)  # reviews that are not in the diary
     tmdb_ref: TMDBRef | None = None  # from the upload, like the next two
     imdb_id: str = ""
-    given_status: MatchStatus = "exact"  # how sure these ids are, if a download of this service says so
+    given_status: MatchStatus = (
+        "exact"  # the match status of these ids, if the file is a download of this service
+    )
     movie_id: int = 0  # its place in the session, from 1
     match: Match = PENDING
 
@@ -484,7 +487,7 @@ TMDB_URL = re.compile(
 def parse_short_uri(uri: str) -> tuple[int, bool] | None:
     """`(number, is_film)` of a short URI: 'https://boxd.it/2a1m' is film 51518. None for any other URI.
 
-    The code is a number in base 62. Its last decimal digit is a type (0 is a film), the other digits are
+    The code is a number in base 62. Its last decimal digit is a type (0 is a film); the other digits are
     Letterboxd's id. This held for all 24,960 film URIs and 68,600 diary URIs of 97 exports.
     """
     code = SHORT_URI.fullmatch(uri)
@@ -511,12 +514,12 @@ def year_of(iso_date: str | None) -> int | None:
 
 
 def normalize_title(title: str) -> str:
-    """Equal for equal titles: ignores case, spacing and how an accent is encoded."""
+    """A key that is the same for equal titles: ignores case, spacing and how an accent is encoded."""
     return " ".join(unicodedata.normalize("NFC", title).casefold().split())
 
 
 def fold_title(title: str) -> str:
-    """Equal for similar titles: ignores accents and punctuation as well."""
+    """A key that is the same for similar titles: ignores accents and punctuation as well."""
     spelled = unicodedata.normalize("NFKD", title.casefold().replace("×", "x").replace("&", "and"))
     return "".join(filter(str.isalnum, spelled)) or normalize_title(title)
 
@@ -524,7 +527,8 @@ def fold_title(title: str) -> str:
 # === Export ===================================================================
 # bytes -> rows. An upload is ZIPs, CSVs or both. Each CSV becomes a Table, whose rows are a film and an entry
 # (a viewing, a rating or a mark). Files are recognised by their path and header, since people rename and
-# re-save them. Whatever cannot be read becomes a warning with file, line and reason; everything else counts.
+# re-save them. Dates may be written 2024-12-31, or 31/12/2024 if the file shows which is the day. Whatever
+# cannot be read becomes a warning with file, line and reason; everything else is used.
 #
 # The limits here are far above any real export: one has a few dozen files, unpacks to at most 8 MB (four
 # times its size), and has 11 columns, titles of 151 characters, and one row per film or viewing.
@@ -535,16 +539,16 @@ Kind = Literal["watched", "ratings", "likes", "watchlist", "import", "diary", "r
 KINDS = get_args(Kind)  # in the order in which they are joined
 
 FILM_FILES = {"watched.csv", "ratings.csv", "watchlist.csv", "likes/films.csv", "diary.csv", "reviews.csv"}
-OTHER_FILES = {"profile.csv", "comments.csv", "likes/reviews.csv", "likes/lists.csv"}
-OTHER_FOLDERS = {"deleted", "orphaned", "lists", "__macosx"}
+IGNORED_FILES = {"profile.csv", "comments.csv", "likes/reviews.csv", "likes/lists.csv"}
+IGNORED_FOLDERS = {"deleted", "orphaned", "lists", "__macosx"}
 
 # What a column means, by its header without case, spaces and punctuation.
 COLUMNS = {
     **dict.fromkeys(("name", "title", "film", "movie", "filmname", "filmtitle"), "title"),
     **dict.fromkeys(("year", "releaseyear"), "year"),
     **dict.fromkeys(("letterboxduri", "uri", "url"), "uri"),
-    **{name: name for name in ("date", "rating", "rating10", "rewatch", "tags", "review")},
-    **{name: name for name in ("watched", "liked", "watchlist")},
+    **{name: name for name in ("date", "rating", "rating10", "rewatch", "tags", "review", "liked")},
+    **{name: name for name in ("watched", "watchlist")},
     "watcheddate": "watched date",
     "tmdbid": "tmdbID",
     "tmdburl": "tmdbURL",
@@ -690,7 +694,7 @@ def _path_in_export(path: str) -> str | None:
         inner = "/".join(parts[start : start + 3]).lower()  # none of the known paths is deeper
         if inner in FILM_FILES:
             return inner
-        if inner in OTHER_FILES or (folder.lower() in OTHER_FOLDERS and start < len(parts) - 1):
+        if inner in IGNORED_FILES or (folder.lower() in IGNORED_FOLDERS and start < len(parts) - 1):
             return None
     name = parts[-1]  # blank for a folder, whose path ends with a slash
     return None if name.startswith(".") else name[-100:] or None
@@ -715,10 +719,10 @@ class Table:
         self.rows_used = 0
         self._warnings: list[str] = []
         self._unlisted_warnings = 0
-        self._names: list[str | None] = []  # what each column means, once the header has been read
+        self._header: list[str | None] = []  # what each column means, once the header has been read
         header, *self._lines = self._read(self._decode(data).replace("\0", ""))
-        self._width = len(self._names)
-        self._columns = {name: self._names.index(name) for name in self._names if name}
+        self._width = len(self._header)
+        self._columns = {column: self._header.index(column) for column in self._header if column}
         if not self._columns.keys() & {"title", "tmdbID", "tmdbURL", "imdbID"}:
             shown = ",".join(header[1])[:60]
             raise Unreadable(f"the header '{shown}' has no Name column, so this file lists no films")
@@ -727,13 +731,13 @@ class Table:
         self._parsers = {column: cache(parse) for column, parse in self._file_parsers().items()}
 
     def _file_parsers(self) -> dict[str, Callable[[str], Any]]:
-        """Those of every file, and those that depend on what else is in this one."""
-        parse_date = partial(_date, day_first=self._detect_day_first())
+        """PARSERS, and those that depend on what else is in this file."""
+        parse_date = partial(_parse_date, day_first=self._detect_day_first())
         return PARSERS | {
             "date": parse_date,
             "watched date": parse_date,
-            "rating": partial(_rating, max_stars=self._detect_max_stars()),
-            "tags": partial(_tags, allowance=self._allowance, shared={}),
+            "rating": partial(_parse_rating, max_stars=self._detect_max_stars()),
+            "tags": partial(_parse_tags, allowance=self._allowance, shared={}),
         }
 
     def _decode(self, data: bytes) -> str:
@@ -746,13 +750,12 @@ class Table:
         with contextlib.suppress(UnicodeDecodeError):
             return data.decode("utf-8-sig")
         text = data.decode("utf-8-sig", "replace")
-        damaged = text.count(DAMAGED)
-        if damaged and 2 * damaged <= len(text) - len(text.encode("ascii", "ignore")):
-            lines = [n for n, line in enumerate(text.split("\n"), 1) if DAMAGED in line]
-            shown = ", ".join(map(str, lines[:10])) + (", …" if len(lines) > 10 else "")
-            self._warnings.append(f"{self.name}: bytes that are not UTF-8 became {DAMAGED}, in line {shown}")
-        elif damaged:
-            text = self._decode_legacy(data)
+        not_ascii = len(text) - len(text.encode("ascii", "ignore"))
+        if 2 * text.count(DAMAGED) > not_ascii:
+            return self._decode_legacy(data)
+        lines = [n for n, line in enumerate(text.split("\n"), 1) if DAMAGED in line]
+        shown = ", ".join(map(str, lines[:10])) + (", …" if len(lines) > 10 else "")
+        self._warnings.append(f"{self.name}, line {shown}: bytes that are not UTF-8 were read as {DAMAGED}")
         return text
 
     def _decode_legacy(self, data: bytes) -> str:
@@ -788,21 +791,21 @@ class Table:
                 continue
             if any(map(str.strip, cells)):
                 rows.append((line, cells))
-                self._names = self._names or [_column_name(cell) for cell in cells]
+                self._header = self._header or [_column_name(cell) for cell in cells]
             line += reader.line_num - before
         if not rows:
             raise Unreadable("is empty")
         return rows
 
     def _row_problem(self, cells: list[str], lines: int) -> str | None:
-        """Why a row cannot be used. It came from so many lines of the file."""
+        """Why a row, which spans so many lines of the file, cannot be used."""
         self._allowance.take_row(len(cells))
-        if len(cells) > MAX_COLUMNS and not self._names:
+        if len(cells) > MAX_COLUMNS and not self._header:
             raise Unreadable(f"the header has {len(cells):,} columns, so this file lists no films")
         if len(cells) > MAX_COLUMNS:
             return f"row has {len(cells):,} cells; skipped"
         if lines > 1 and any(
-            map(_is_swallowing, cells, itertools.chain(self._names, itertools.repeat(None)))
+            map(_is_swallowing, cells, itertools.chain(self._header, itertools.repeat(None)))
         ):
             return "a quotation mark is never closed; this line was skipped"
         return None
@@ -853,7 +856,7 @@ class Table:
                 try:
                     given[column] = parse(text)
                 except ValueError as expected:
-                    self.warn(line, f"{column} '{text[:40]}' is not {expected}")
+                    self.warn(line, f"{column} '{text[:40]}' must be {expected}")
         uri = given.get("uri", "")
         number, is_film = parse_short_uri(uri) or (None, not _is_long_entry(uri))
         film = Film(
@@ -886,12 +889,9 @@ class Table:
             self._unlisted_warnings += 1
 
     def warnings(self) -> list[str]:
-        more = (
-            [f"{self.name}: {self._unlisted_warnings} more warnings not shown"]
-            if self._unlisted_warnings
-            else []
-        )
-        return self._warnings + more
+        if not self._unlisted_warnings:
+            return self._warnings
+        return [*self._warnings, f"{self.name}: {self._unlisted_warnings} more warnings not shown"]
 
 
 def _kind(path: str, columns: set[str]) -> Kind:
@@ -925,17 +925,17 @@ def _parser(pattern: str, expected: str, convert: Callable[[str], T]) -> Callabl
     return parse
 
 
-_year = _parser(r"(18|19|20|21)[0-9]{2}(\.0)?", "between 1800 and 2199", lambda text: int(text[:4]))
-_tmdb_id = _parser(
+_parse_year = _parser(r"(18|19|20|21)[0-9]{2}(\.0)?", "between 1800 and 2199", lambda text: int(text[:4]))
+_parse_tmdb_id = _parser(
     r"[1-9][0-9]{0,8}(\.0)?", "a number such as 27205", lambda text: ("movie", int(float(text)))
 )
-_tmdb_url = _parser(
+_parse_tmdb_url = _parser(
     TMDB_URL.pattern, "a TMDB URL such as https://www.themoviedb.org/movie/27205", parse_tmdb_url
 )
-_imdb_id = _parser(IMDB_ID.pattern, "an IMDb id such as tt1375666", str)
+_parse_imdb_id = _parser(IMDB_ID.pattern, "an IMDb id such as tt1375666", str)
 
 
-def _rating(text: str, max_stars: int) -> float | None:
+def _parse_rating(text: str, max_stars: int) -> float | None:
     """Stars out of 5, from a rating out of `max_stars`. Other tools write 0 for "not rated"."""
     text, step = text.replace(",", "."), max_stars / 10
     rating = float(text) if re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,4})?", text) else -1
@@ -944,22 +944,22 @@ def _rating(text: str, max_stars: int) -> float | None:
     return rating / max_stars * 5 or None
 
 
-def _yes(text: str) -> bool:
+def _parse_yes(text: str) -> bool:
     return text.casefold() in {"yes", "true", "1", "y"}
 
 
-def _tags(text: str, allowance: Allowance, shared: dict[str, str]) -> tuple[str, ...]:
+def _parse_tags(text: str, allowance: Allowance, shared: dict[str, str]) -> tuple[str, ...]:
     """Equal tags of a file become one string."""
     tags = [tag for part in text.split(",") if (tag := part.strip())]
     allowance.take_tags(len(tags))
     return tuple(shared.setdefault(tag, tag) for tag in tags)
 
 
-def _date(text: str, day_first: bool | None) -> date:
+def _parse_date(text: str, day_first: bool | None) -> date:
     if parts := SLASH_DATE.fullmatch(text):
         first, second, year = map(int, parts.groups())
         if day_first is None and first != second:
-            raise ValueError("unambiguous (day/month or month/day?); write it like 2024-12-31")
+            raise ValueError("written like 2024-12-31, since day and month cannot be told apart")
         month, day = (second, first) if day_first else (first, second)
     elif parts := ISO_DATE.match(text):
         year, month, day = map(int, parts.groups())
@@ -976,7 +976,7 @@ COMPOSED_MARKS = "\u0f73\u0f75\u0f81"  # these decompose into several
 
 
 def _nfc(title: str) -> str:
-    """Empty if the title is nothing but a pile of accents, for which normalizing takes quadratic time."""
+    """Empty if the title has over MAX_MARKS combining characters: normalizing takes quadratic time."""
     if title.isascii():
         return title
     marks = sum(map(bool, map(unicodedata.combining, title))) + sum(map(title.count, COMPOSED_MARKS))
@@ -994,13 +994,15 @@ def _column_name(header: str) -> str | None:
 
 # Columns of plain text have no parser. A table adds the parsers that depend on its file.
 PARSERS: dict[str, Callable[[str], Any]] = {
-    "year": _year,
-    "rating10": partial(_rating, max_stars=10),
-    "rewatch": _yes,
-    **dict.fromkeys(("watched", "liked", "watchlist"), _parser(r"(?i)yes|no|true|false", "yes or no", _yes)),
-    "tmdbID": _tmdb_id,
-    "tmdbURL": _tmdb_url,
-    "imdbID": _imdb_id,
+    "year": _parse_year,
+    "rating10": partial(_parse_rating, max_stars=10),
+    "rewatch": _parse_yes,
+    **dict.fromkeys(
+        ("watched", "liked", "watchlist"), _parser(r"(?i)yes|no|true|false", "yes or no", _parse_yes)
+    ),
+    "tmdbID": _parse_tmdb_id,
+    "tmdbURL": _parse_tmdb_url,
+    "imdbID": _parse_imdb_id,
     "match": lambda text: text if text in ("guessed", "corrected") else "exact",
 }
 
@@ -1011,10 +1013,10 @@ PARSERS: dict[str, Callable[[str], Any]] = {
 # twice.
 
 MAX_WARNINGS = 200
-MAX_NAMESAKES = 10  # films with one name, or viewings on one day, that are compared
+MAX_COMPARED = 10  # films with one name, or viewings on one day, that are compared
 MAX_VIEWINGS = 5_000  # of one film
 
-# What a session takes in memory.
+# The estimated memory of a session.
 FILM_BYTES = 6_000  # with TMDB's record, as measured by tests.bench
 ENTRY_BYTES = 250  # without its texts
 
@@ -1024,18 +1026,18 @@ class Export:
     films: list[Film]
     rows: dict[str, int]  # how many rows of each file were used
     warnings: list[str]
-    memory_bytes: int = 0  # what its session will take, see `measure`
+    memory_bytes: int = 0  # see `estimated_bytes`
 
 
-def measure(films: list[Film]) -> int:
-    """Bytes that a session of these films will take once TMDB's records are in it, rounded up."""
+def estimated_bytes(films: list[Film]) -> int:
+    """What a session of these films takes at most, once TMDB's records are in it."""
     entries = [entry for film in films for entry in film.entries]
     tags = {id(entry.tags): entry.tags for entry in entries}.values()
     texts: Iterable[object] = itertools.chain(
         *((film.title, film.film_uri, film.imdb_id) for film in films),
         *((entry.review, entry.entry_uri) for entry in entries),
         tags,
-        {id(tag): tag for each in tags for tag in each}.values(),
+        {id(tag): tag for several in tags for tag in several}.values(),
     )
     return FILM_BYTES * len(films) + ENTRY_BYTES * len(entries) + sum(map(sys.getsizeof, texts))
 
@@ -1070,7 +1072,7 @@ class Joiner:
 
     def _film(self, row: Film, entry: Viewing, table: Table, line: int) -> Film:
         identities = _identities(row, entry.entry_uri)
-        # The ids in a download of ours say what was found, which may be one movie for two films.
+        # The ids in our own downloads say what was matched; two films may share one.
         schemes = {"number", "slug"} if table.is_our_download and row.title else identities.keys()
         naming = [(scheme, name) for scheme, name in identities.items() if scheme in schemes]
         film = next((self._by_identity[key] for key in naming if key in self._by_identity), None)
@@ -1089,7 +1091,7 @@ class Joiner:
     ) -> Film:
         """The film of that name and year whose identities do not contradict, or else a new one."""
         namesakes = self._by_name[normalize_title(row.title), row.year]
-        compared = namesakes[:MAX_NAMESAKES] if row.title else []
+        compared = namesakes[:MAX_COMPARED] if row.title else []
         alike = [film for film in compared if _compatible(self._identities[id(film)], identities)]
         if len(alike) > 1:
             alike.sort(key=lambda film: film.rating != entry.rating)
@@ -1121,7 +1123,7 @@ class Joiner:
 
     def _same_day(self, film: Film, row: Viewing, table: Table) -> Viewing | None:
         """The viewing of that day in another file. Two rows of one file are two viewings."""
-        for entry in self._by_day[id(film), row.watched_date][:MAX_NAMESAKES]:
+        for entry in self._by_day[id(film), row.watched_date][:MAX_COMPARED]:
             if not (entry.entry_uri and row.entry_uri) and (table, id(entry)) not in self._sources:
                 return entry
         return None
@@ -1188,11 +1190,11 @@ def parse_export(
             f"No films in this upload: {why}. Upload the ZIP that Letterboxd exports, or CSVs from it."
         )
     films = joined.finish()
-    return Export(films, rows, problems, measure(films))
+    return Export(films, rows, problems, estimated_bytes(films))
 
 
 # === Matching =================================================================
-# film + TMDB's candidates -> match. Pure functions.
+# film + TMDB's candidates -> match. Pure functions; Enrichment fetches what they need.
 #
 # A candidate's score is a sum of decimal logarithms: for each observation, how much likelier it is with the
 # right movie than with a wrong one. The weights come from 19,270 films whose TMDB id is known: TMDB's year is
@@ -1202,7 +1204,7 @@ def parse_export(
 # Letterboxd copied TMDB's films in the order of their ids, in runs that first go down and later go up, so its
 # own number for a film predicts TMDB's id. TMDB_ID_KNOTS are the corners of a piecewise-linear fit to 6,623
 # known pairs. On held-out pairs, 95 % were within 0.4 % of it and 99 % within 0.6 %; the rest were added to
-# TMDB late and can have any id. Series have no such number. It is evidence, not proof.
+# TMDB late and can have any id. It says nothing about series. It is evidence, not proof.
 
 TMDB_ID_KNOTS: list[tuple[int, ...]] = [
     tuple(map(int, pair.split(":")))
@@ -1224,6 +1226,7 @@ TMDB_ID_KNOTS: list[tuple[int, ...]] = [
     1207541:1327766 1234878:1340206 1310863:1432596 1393775:1517772
     """.split()
 ]
+SERIES_SCORE = -1.8
 YEAR_SCORES = {0: 0.0, 1: -1.3, -1: -2.5, 2: -2.8, -2: -2.8, 3: -3.2, -3: -3.2}
 ON_THE_LINE = 0.005  # the largest deviation that counts as none
 MIN_EVIDENCE = -3.3  # a candidate whose evidence, without votes, is below this is no match
@@ -1240,27 +1243,37 @@ class ScoredCandidate:
     """A candidate, and what speaks for and against it."""
 
     candidate: Candidate
-    title: float
-    year: float
-    number: float
-    votes: float
+    title_score: float
+    year_score: float
+    number_score: float
+    votes_score: float
 
     @property
     def evidence(self) -> float:
-        return self.title + self.year + self.number + (-1.8 if self.candidate.tmdb_type == "tv" else 0)
+        type_score = SERIES_SCORE if self.candidate.tmdb_type == "tv" else 0
+        return self.title_score + self.year_score + self.number_score + type_score
 
     @property
     def score(self) -> float:
-        return self.evidence + self.votes
+        return self.evidence + self.votes_score
 
     @property
     def has_title(self) -> bool:
         """Whether its title, or one of its other titles, is the film's."""
-        return self.title > SAME_TITLE
+        return self.title_score > SAME_TITLE
+
+    @property
+    def has_year(self) -> bool:
+        return self.year_score == 0
+
+    @property
+    def has_number(self) -> bool:
+        """Whether Letterboxd's number points to it."""
+        return self.number_score > 0
 
     @property
     def has_title_and_year(self) -> bool:
-        return self.has_title and self.year == 0
+        return self.has_title and self.has_year
 
 
 def expected_tmdb_id(letterboxd_number: int) -> float:
@@ -1273,10 +1286,10 @@ def expected_tmdb_id(letterboxd_number: int) -> float:
 def score_candidate(film: Film, candidate: Candidate, other_titles: Iterable[str] = ()) -> ScoredCandidate:
     return ScoredCandidate(
         candidate,
-        title=_title_score(film.title, candidate, other_titles),
-        year=_year_score(film.year, candidate.year),
-        number=_number_score(film.letterboxd_number, candidate),
-        votes=0.6 * math.log10(1 + min(candidate.votes, 10_000)),
+        title_score=_title_score(film.title, candidate, other_titles),
+        year_score=_year_score(film.year, candidate.year),
+        number_score=_number_score(film.letterboxd_number, candidate),
+        votes_score=0.6 * math.log10(1 + min(candidate.votes, 10_000)),
     )
 
 
@@ -1304,7 +1317,7 @@ def _parts(title: str) -> set[str]:
 
 
 def _sorted_parts(title: str) -> list[str]:
-    """Equal for 'Jason Lives - Friday the 13th Part VI' and 'Friday the 13th Part VI: Jason Lives'."""
+    """The same for 'Jason Lives - Friday the 13th Part VI' and 'Friday the 13th Part VI: Jason Lives'."""
     return sorted(map(fold_title, PART_BREAK.split(title)))
 
 
@@ -1333,18 +1346,18 @@ def _deviation(number: int, tmdb_id: int) -> float:
 def is_contradicted(film: Film, scored: ScoredCandidate) -> bool:
     """Whether Letterboxd's number points to another film. It says nothing about a series."""
     numbered = film.letterboxd_number is not None and scored.candidate.tmdb_type == "movie"
-    return numbered and scored.number <= 0
+    return numbered and not scored.has_number
 
 
 def is_settled(film: Film, best: ScoredCandidate) -> bool:
     """Whether no further search is worth a call."""
-    confirmed = best.number > 0 or best.year == 0
+    confirmed = best.has_number or best.has_year
     return best.score >= STOP_SCORE and confirmed and not is_contradicted(film, best)
 
 
 def is_promising(film: Film, best: ScoredCandidate) -> bool:
     """Whether it is a match, or would be one if another of its titles were the film's."""
-    return best.evidence >= MIN_EVIDENCE or (best.year == 0 and not is_contradicted(film, best))
+    return best.evidence >= MIN_EVIDENCE or (best.has_year and not is_contradicted(film, best))
 
 
 def best_first(film: Film, scored: ScoredCandidate) -> tuple[bool, float, float, int]:
@@ -1364,24 +1377,30 @@ def judge(film: Film, ranked: list[ScoredCandidate]) -> tuple[Candidate | None, 
         return None, "not_found", f"TMDB has nothing with that title and year; the nearest is {shown}."
     if doubts := list(_doubts(film, best, others)):
         return found, "guessed", f"{shown} is the best candidate, but {', and '.join(doubts)}."
-    if best.number > 0:
-        return found, "exact", "Title, year and Letterboxd's own number agree."
+    return found, "exact", _why_exact(best, others)
+
+
+def _why_exact(best: ScoredCandidate, others: list[ScoredCandidate]) -> str:
+    if best.has_number and best.has_year:
+        return "Title, year and Letterboxd's own number agree."
+    if best.has_number:
+        return "Title and Letterboxd's own number agree, and its year is one off."
     if any(other.has_title_and_year for other in others):
-        return found, "exact", "It is by far the likeliest result with that title and year."
-    return found, "exact", "It is the only result with that title and year."
+        return "It is by far the likeliest result with that title and year."
+    return "It is the only result with that title and year."
 
 
 def _doubts(film: Film, best: ScoredCandidate, others: list[ScoredCandidate]) -> Iterator[str]:
-    found, numbered = best.candidate, best.number > 0
+    found = best.candidate
     if not best.has_title:
         yield "its title differs"
-    elif best.title < 0 and not numbered:
+    elif best.title_score < 0 and not best.has_number:
         yield "its main title differs"
     if film.year is None:
         yield "the upload gives no year"
     elif found.year is None:
         yield "TMDB has no year for it"
-    elif found.year != film.year and not (numbered and abs(found.year - film.year) == 1):
+    elif found.year != film.year and not (best.has_number and abs(found.year - film.year) == 1):
         yield f"its year is not {film.year}"
     if is_contradicted(film, best):
         yield "Letterboxd's own number points to another film"
@@ -1392,29 +1411,36 @@ def _doubts(film: Film, best: ScoredCandidate, others: list[ScoredCandidate]) ->
 
 def _is_rival(best: ScoredCandidate, other: ScoredCandidate) -> bool:
     """A number decides among films of the same year. Without one, only a large lead does."""
-    if best.number > 0:
-        return other.has_title_and_year and other.number >= best.number
+    if best.has_number:
+        return other.has_title_and_year and other.number_score >= best.number_score
     return other.has_title and best.score - other.score < SAFE_LEAD
 
 
-def search_queries(film: Film) -> Iterator[tuple[MediaType, str, int | None, bool]]:
-    """`(type, query, year, reworded)` in the order in which they are worth a call.
+class SearchQuery(NamedTuple):
+    tmdb_type: MediaType
+    text: str
+    year: int | None
+    is_one_word: bool = False  # of the title, not all of it
+
+
+def search_queries(film: Film) -> Iterator[SearchQuery]:
+    """In the order in which they are worth a call.
 
     With a number, a search within the year finds the film among many namesakes. Without one, all namesakes
-    must be known, so the search without a year comes first. Reworded queries, one for each of the title's two
-    longest words, are for what the others miss.
+    must be known, so the search without a year comes first. Single words, the title's two longest ones, are
+    for what the others miss.
     """
     title, year = film.title, film.year
     if year is None:
-        yield from (("movie", title, None, False), ("tv", title, None, False))
+        yield from (SearchQuery("movie", title, None), SearchQuery("tv", title, None))
         return
     years = (year, None, year + 1) if film.letterboxd_number else (None, year, year + 1)
-    yield from (("movie", title, each, False) for each in years)
-    yield "tv", title, year, False
+    yield from (SearchQuery("movie", title, searched) for searched in years)
+    yield SearchQuery("tv", title, year)
     words = (word for word in re.findall(r"\w+", title) if len(word) > 1)
     telling = [word for word in words if word.casefold() not in SMALL_WORDS]
     longest = sorted(telling, key=len, reverse=True)[:2]
-    yield from (("movie", word, year, True) for word in longest if word != title)
+    yield from (SearchQuery("movie", word, year, is_one_word=True) for word in longest if word != title)
 
 
 SMALL_WORDS = set("a an and at by de der die el en for from in la le les of on or the to und with".split())
@@ -1422,7 +1448,7 @@ SMALL_WORDS = set("a an and at by de der die el en for from in la le les of on o
 
 # --- Known films
 #
-# A film that TMDB is known to have needs no search. known_films.tsv.gz lists the films with the most votes,
+# A film that TMDB is known to have needs no search. known_films.tsv.gz lists films with at least ten votes,
 # one `normalized title<TAB>year<TAB>TMDB id` per line, sorted. A film is taken from the list if exactly one
 # line has its title, its year or one beside it, and an id that its number predicts. Of 12,702 films whose
 # id is known, 12,517 were found and none wrongly; with the right line removed, nothing was found. Without a
@@ -1590,7 +1616,7 @@ def _poster_url(path: str) -> str | None:
     return POSTER_BASE_URL + path if POSTER_PATH.fullmatch(path) else None
 
 
-def candidate_of(tmdb_type: MediaType, body: ResultBody) -> Candidate:
+def candidate_from_result(tmdb_type: MediaType, body: ResultBody) -> Candidate:
     return Candidate(
         tmdb_id=body.id,
         tmdb_type=tmdb_type,
@@ -1603,7 +1629,7 @@ def candidate_of(tmdb_type: MediaType, body: ResultBody) -> Candidate:
     )
 
 
-def as_candidate(movie: Movie) -> Candidate:
+def candidate_from_movie(movie: Movie) -> Candidate:
     """The movie as a search would return it."""
     return Candidate(
         tmdb_id=movie.tmdb_id,
@@ -1621,7 +1647,7 @@ NameType = TypeVar("NameType", bound=TMDBName)
 
 
 class NameFactory:
-    """Makes one string per name for all movies that mention it, since most are in many."""
+    """Shares one object per name among all movies, to save memory."""
 
     def __init__(self) -> None:
         self._texts: dict[str, str] = {}
@@ -1638,7 +1664,7 @@ class NameFactory:
         """Names that need no id, such as genres: each once, in order."""
         if len(self._texts) > MAX_TEXTS:
             self._texts.clear()
-        names = (each.english_name or each.name for each in given)
+        names = (item.english_name or item.name for item in given)
         return tuple(dict.fromkeys(self._texts.setdefault(name, name) for name in names if name))[:MAX_NAMES]
 
     def _name(self, kind: type[NameType], body: NamedItem) -> NameType:
@@ -1701,13 +1727,14 @@ EVEN_SECONDS = 60  # after a cut, since some limits refuse the second of two req
 SAMPLE = 20  # latest requests, among which the refused ones are counted
 MANY = 3  # of them are too many, beyond the normal share
 NORMAL_SECONDS = 15  # how long a share counts as normal
-# After a cut, the rate is BELOW times the limit, then grows to ABOVE requests per second more than it, then
+# After a cut, the rate is CUT_FACTOR times the limit, then grows to EXCESS requests per second over it, then
 # to the full rate. The seconds since the cut at which each of these phases ends:
-BELOW, ABOVE = 0.95, 1.5
+CUT_FACTOR, EXCESS = 0.95, 1.5
 BELOW_SECONDS, ABOVE_SECONDS, FULL_SECONDS = 1.8, 3.8, 5.0
 # Requests in a row without a usable answer. If half of all fail, chance makes as many once in a million.
 OUTAGE = 20
 MAX_SLOWDOWN = 10  # times below the permitted rate
+MAX_RETRY_AFTER_SECONDS = 60
 PROBE_SECONDS = 30  # the longest time between two requests during an outage
 
 
@@ -1727,12 +1754,12 @@ class Pace:
         self._cut_at = self._paused_until = -math.inf
         self._trial_at = clock()  # earlier requests say nothing about the current rate
         self._trial: deque[bool] = deque(maxlen=SAMPLE)  # whether each was refused
-        self._cuts_in_vain, self._share_before = 0, 0.0
+        self._vain_cuts, self._share_before = 0, 0.0
         self._normal, self._normal_until = 0.0, -math.inf  # the share that is refused whatever the rate
         self.failing = 0.0  # share of the last fifty requests or so without a usable answer, refusals aside
         self._bad_in_a_row, self._problem = 0, ""
         self._probe_at, self._probe_seconds = -math.inf, 0.0  # 0 unless there is an outage
-        self._is_vouched_for = False
+        self._answers_elsewhere = False
         self._is_new = False
 
     def next_at(self, urgent: bool) -> float:
@@ -1753,7 +1780,7 @@ class Pace:
             return self._full_rate
         near = min(max(since - BELOW_SECONDS, 0) / (ABOVE_SECONDS - BELOW_SECONDS), 1)
         far = max(since - ABOVE_SECONDS, 0) / (FULL_SECONDS - ABOVE_SECONDS)
-        rate = self._limit * BELOW * (1 - near) + (self._limit + ABOVE) * near
+        rate = self._limit * CUT_FACTOR * (1 - near) + (self._limit + EXCESS) * near
         return min(rate * math.pow(self._full_rate / rate, far), self._full_rate)
 
     # --- Outcomes
@@ -1774,24 +1801,24 @@ class Pace:
     def answered(self, sent_at: float) -> None:
         """A usable answer, and a 404 is one. Ends an outage."""
         self.failing *= 0.98
-        self._end_outage(is_vouched_for=False)
+        self._end_outage(answers_elsewhere=False)
         self._weigh(sent_at, refused=False)
 
     def failed(self, sent_at: float, problem: str) -> None:
         """No usable answer: a 500, a time-out, a reset. `problem` completes "TMDB …"."""
         self.failing += 0.02 * (1 - self.failing)
         self._weigh(sent_at, refused=False)
-        self._count(problem)
+        self._count_problem(problem)
 
     def refused(self, sent_at: float, retry_after_seconds: float | None = None) -> None:
-        """A 429. Everybody waits if TMDB says for how long."""
+        """A 429. With `Retry-After`, everybody waits, at most MAX_RETRY_AFTER_SECONDS."""
         self._refused_at.append(sent_at)
-        self._is_vouched_for = False
+        self._answers_elsewhere = False
         if retry_after_seconds is not None:
-            wait = min(max(retry_after_seconds, 0.5), 60)
+            wait = min(max(retry_after_seconds, 0.5), MAX_RETRY_AFTER_SECONDS)
             self._paused_until = max(self._paused_until, self._clock() + wait)
         self._weigh(sent_at, refused=True)
-        self._count("refused requests (status 429)")
+        self._count_problem("refused requests (status 429)")
 
     # --- Outages
 
@@ -1801,25 +1828,25 @@ class Pace:
 
     def answers_others(self, tries: int) -> bool:
         """Whether TMDB answered others during the last `tries` requests, or was found to."""
-        return self._bad_in_a_row < tries or self._is_vouched_for
+        return self._bad_in_a_row < tries or self._answers_elsewhere
 
-    def is_unexplained(self) -> bool:
-        """Whether an outage has begun that nobody has looked into yet. True only once per outage."""
-        unexplained, self._is_new = self.is_out and self._is_new, False
-        return unexplained
+    def take_new_outage(self) -> bool:
+        """Whether an outage has begun. True only once per outage, for whoever looks into it."""
+        is_new, self._is_new = self.is_out and self._is_new, False
+        return is_new
 
-    def vouched_for(self) -> None:
+    def found_answering(self) -> None:
         """TMDB answers other questions, so whatever fails does not make an outage by itself."""
-        self._end_outage(is_vouched_for=True)
+        self._end_outage(answers_elsewhere=True)
 
-    def _end_outage(self, is_vouched_for: bool) -> None:
+    def _end_outage(self, answers_elsewhere: bool) -> None:
         self._bad_in_a_row, self._probe_seconds, self._probe_at = 0, 0.0, -math.inf
-        self._is_vouched_for = is_vouched_for
+        self._answers_elsewhere = answers_elsewhere
 
-    def _count(self, problem: str) -> None:
+    def _count_problem(self, problem: str) -> None:
         self._problem = problem
         self._bad_in_a_row += 1
-        if self._bad_in_a_row >= OUTAGE and not self.is_out and not self._is_vouched_for:
+        if self._bad_in_a_row >= OUTAGE and not self.is_out and not self._answers_elsewhere:
             log.warning("TMDB %s %d times in a row; all sessions wait for it", problem, OUTAGE)
             self._probe_at, self._probe_seconds = self._clock() + 0.5, 1.0
             self._is_new = True
@@ -1844,21 +1871,21 @@ class Pace:
         elif count == 1 and not normal and self.rate(sent_at) > 0.99 * self._limit:
             self._cut(sent_at, at_least=0.98 * self._limit)  # a stray one should not change much
         elif count > 1 and is_telling and (is_many or not normal):
-            self._judge(sent_at)
+            self._judge_cut(sent_at)
 
-    def _judge(self, sent_at: float) -> None:
+    def _judge_cut(self, sent_at: float) -> None:
         """The last cut did not help: the limit is lower still, or refusals do not depend on our rate."""
         share = sum(self._trial) / len(self._trial)
         is_unchanged = self._share_before / 2 <= share <= self._share_before * 2
-        if self._cuts_in_vain and is_unchanged and self.rate(sent_at) <= self._limit + ABOVE:
+        if self._vain_cuts and is_unchanged and self.rate(sent_at) <= self._limit + EXCESS:
             self._normal, self._normal_until = share, self._clock() + NORMAL_SECONDS
             self._cut_at = self._clock() - BELOW_SECONDS
-            self._cuts_in_vain = 0
+            self._vain_cuts = 0
             self._trial.clear()
         else:
-            self._cut(sent_at, self._cuts_in_vain + 1)
+            self._cut(sent_at, self._vain_cuts + 1)
 
-    def _cut(self, sent_at: float, in_vain: int = 0, at_least: float = 0) -> None:
+    def _cut(self, sent_at: float, vain_cuts: int = 0, at_least: float = 0) -> None:
         """Slows down to below what was let through, once TMDB has room again. `at_least` is a limit, too."""
         now = self._clock()
         sent, refused = (
@@ -1872,7 +1899,7 @@ class Pace:
         self._trial_at = lately[surplus] + 1 if 0 <= surplus < len(lately) else now
         self._paused_until = max(self._paused_until, self._trial_at)
         is_guess = sent_at - self._sent_at[0] < 1  # in less than a second, so try for more at once
-        self._cut_at, self._cuts_in_vain = now - BELOW_SECONDS * is_guess, in_vain
+        self._cut_at, self._vain_cuts = now - BELOW_SECONDS * is_guess, vain_cuts
 
 
 class Turnstile:
@@ -1917,7 +1944,7 @@ class Turnstile:
                     self._anyone_waits()
                     and (wait := self._pace.next_at(urgent=not self._queue[0][0]) - self._clock()) > 0
                 ):
-                    # No longer, since a person or the end of an outage may bring the slot forward.
+                    # At most 0.5 s at a time: a person or the end of an outage may bring the slot forward.
                     await self._sleep(min(wait, 0.5))
             except asyncio.CancelledError:
                 self._connections.release()
@@ -1940,7 +1967,7 @@ class Turnstile:
 
 
 # === TMDB =====================================================================
-# Everything that is asked of TMDB. The endpoint methods build requests, Cache shares movies and collections,
+# Everything that is asked of TMDB. The endpoint methods build requests, Cache shares their results,
 # `_get` asks again if that may help, `_try` passes the turnstile, and `_fetch` sends one request.
 
 # Whether a person waits for the answer. Background work then goes second.
@@ -1949,7 +1976,7 @@ urgent: ContextVar[bool] = ContextVar("urgent", default=False)
 Model = TypeVar("Model", bound=BaseModel)
 Answer = TypeVar("Answer", Match, Movie, Collection)
 
-MAX_CACHED = 2_000  # answers that outlive the sessions that asked for them
+MAX_CACHED = 2_000  # results that outlive the sessions that asked for them
 
 
 @dataclass(slots=True)
@@ -1963,7 +1990,8 @@ class Flight:
 class Cache:
     """Answers by key. All who want the same one share a call, but people never join the background's.
 
-    Keeps every answer that something else still refers to, and the last `MAX_CACHED` of the others.
+    Keeps every match, movie and collection that something else refers to, and the last MAX_CACHED that were
+    fetched.
     """
 
     def __init__(self) -> None:
@@ -2012,7 +2040,8 @@ class Cache:
 
 MIN_TRIES, MAX_TRIES = 12, 40  # of one request, refusals aside
 PATIENCE_SECONDS = 300  # for one request, whatever TMDB does
-CHECK_SECONDS = 1  # how long /health waits to learn whether the key is accepted
+CHECK_SECONDS = 1  # how long /health waits to learn whether the key is accepted, and
+CHECK_INTERVAL_SECONDS = 10  # how often it asks
 MAX_ANSWER_BYTES = 1_000_000  # the largest answer seen has 281 KB
 APPENDED = {"movie": "credits,keywords", "tv": "aggregate_credits,keywords,external_ids"}
 MORE_TITLES = ",alternative_titles,translations"
@@ -2066,8 +2095,7 @@ class TMDBClient:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=self._headers,
         )
-        # Otherwise aiohttp asks once more by itself after a reset, past the turnstile. Its own tests do the
-        # same.
+        # Otherwise aiohttp repeats a request after a reset by itself, past the turnstile. No public option.
         self._http._retry_connection = False
         return self
 
@@ -2081,7 +2109,7 @@ class TMDBClient:
         year_name = "primary_release_year" if tmdb_type == "movie" else "first_air_date_year"
         params = {"query": query, "include_adult": "false"} | ({year_name: str(year)} if year else {})
         body = await self._get(f"search/{tmdb_type}", SearchBody, params)
-        return [candidate_of(tmdb_type, result) for result in body.results[:PAGE_SIZE]]
+        return [candidate_from_result(tmdb_type, result) for result in body.results[:PAGE_SIZE]]
 
     async def movie(self, tmdb_type: MediaType, tmdb_id: int, with_titles: bool = False) -> Movie:
         """With credits and keywords and, if `with_titles`, its other titles, which take up to 100 KB.
@@ -2111,12 +2139,12 @@ class TMDBClient:
 
     async def find_by_imdb_id(self, imdb_id: str) -> Candidate | None:
         body = await self._get(f"find/{imdb_id}", FindBody, {"external_source": "imdb_id"})
-        found = [candidate_of("movie", result) for result in body.movie_results]
-        return next(iter(found + [candidate_of("tv", result) for result in body.tv_results]), None)
+        found = [candidate_from_result("movie", result) for result in body.movie_results]
+        return next(iter(found + [candidate_from_result("tv", result) for result in body.tv_results]), None)
 
     async def check_key(self) -> None:
         """Updates `key_state` if TMDB answers within a second. Asks at most every ten seconds."""
-        if self._clock() - self._key_checked_at < 10:
+        if self._clock() - self._key_checked_at < CHECK_INTERVAL_SECONDS:
             return
         self._key_checked_at = self._clock()
         with contextlib.suppress(TMDBError, _Fault, TimeoutError):
@@ -2142,7 +2170,7 @@ class TMDBClient:
             try:
                 return await self._try(path, model, params, ticket)
             except _Fault as fault:
-                faults.append(fault.with_traceback(None))  # which would hold this frame
+                faults.append(fault.with_traceback(None))  # a traceback would keep this frame alive
             log.debug("[%s] TMDB %s (%s), asking again", log_id.get(), faults[-1], path.partition("/")[0])
             await self._look_into(faults[-1])
             self._check_patience(faults, self._clock() - started)
@@ -2150,31 +2178,31 @@ class TMDBClient:
             await self._sleep(wait * random.uniform(0.5, 1.5))
 
     async def _look_into(self, fault: _Fault) -> None:
-        """A 401 counts if TMDB rejects the key elsewhere, too. An outage ends if it answers elsewhere."""
+        """Asks /authentication: after a 401, about the key; in a new outage, if TMDB answers at all."""
         if fault.status == 401 and self.key_state == "rejected":
             raise TMDBKeyRejected(KEY_REJECTED)
-        is_outage = fault.status not in (401, 429) and self.pace.is_unexplained()
+        is_outage = fault.status not in (401, 429) and self.pace.take_new_outage()
         if is_outage or fault.status == 401:
             with contextlib.suppress(_Fault, TMDBUnavailable, TMDBNotFound):
                 await self._authenticate()
                 if is_outage:
-                    self.pace.vouched_for()
+                    self.pace.found_answering()
 
     def _check_patience(self, faults: list[_Fault], seconds: float) -> None:
         """Raises TMDBUnavailable if asking again is pointless. Refusals do not count as tries."""
         fault = faults[-1]
-        tries = sum(each.status != 429 for each in faults)
-        if fault.status in STRAY - {401} and sum(each.status == fault.status for each in faults) == 3:
+        tries = sum(earlier.status != 429 for earlier in faults)
+        if fault.status in STRAY - {401} and sum(earlier.status == fault.status for earlier in faults) == 3:
             raise TMDBUnavailable(f"TMDB refused the request three times with status {fault.status}.")
         if tries >= self._max_tries() and self.pace.answers_others(tries):
-            raise TMDBUnavailable(f"TMDB gave no answer in {tries} tries; at the last one it {fault}.")
+            raise TMDBUnavailable(f"TMDB gave no answer in {tries} tries; the last time, it {fault}.")
         if seconds >= PATIENCE_SECONDS:
             raise TMDBUnavailable(
-                f"TMDB gave no answer in {PATIENCE_SECONDS // 60} minutes; at last it {fault}."
+                f"TMDB gave no answer in {PATIENCE_SECONDS // 60} minutes; the last time, it {fault}."
             )
 
     def _max_tries(self) -> int:
-        """As many as chance alone needs once in a million, given the share of all requests that fails."""
+        """So many that independent failures, at the present rate, would exhaust them once in a million."""
         failing = min(max(self.pace.failing, 1e-6), 0.99)
         return min(max(math.ceil(math.log(1e-6) / math.log(failing)), MIN_TRIES), MAX_TRIES)
 
@@ -2196,9 +2224,9 @@ class TMDBClient:
         if answer is None:
             self._raise_for(status, path)
         self.key_state = "accepted"
-        return cast(Model, answer)
+        return answer
 
-    def _raise_for(self, status: int, path: str) -> None:
+    def _raise_for(self, status: int, path: str) -> NoReturn:
         """For an answer that asking again will hardly change."""
         if status == 401 and path == "authentication":
             self.key_state = "rejected"
@@ -2230,12 +2258,12 @@ class TMDBClient:
         async for chunk in response.content.iter_any():
             body += chunk
             if len(body) > MAX_ANSWER_BYTES:
-                raise _Fault("sent far too much")
+                raise _Fault(f"sent over {MAX_ANSWER_BYTES:,} bytes")
         return bytes(body)
 
 
 def _parsed(model: type[Model], body: bytes) -> Model:
-    """Replaces lone surrogates, which JSON can spell but UTF-8 cannot, by question marks."""
+    """Replaces lone surrogates, which JSON can spell but UTF-8 cannot, with question marks."""
     try:
         if SURROGATE.search(body):
             body = json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "replace")
@@ -2812,7 +2840,7 @@ def _viewings(counted: FilmSnapshot) -> Iterator[FilmViewing]:
 # reading progress never scans the films. Followers check for changes at shared ticks.
 
 STOPPED = "The lookup was stopped."
-MAX_STUCK_SECONDS = 600  # without an outcome but failures; the next failure then ends the work
+MAX_STUCK_SECONDS = 600  # with nothing but failures; the next failure then ends the work
 MAX_COMPUTED = 4  # results kept per session, a megabyte each at most
 SessionStatus = Literal["processing", "enriching", "completed", "failed"]
 
@@ -2831,7 +2859,7 @@ class Session:
     status: SessionStatus = "processing"
     error_message: str | None = None
     collections: dict[int, Collection] = field(default_factory=dict)  # by TMDB's id
-    revision: int = 0  # grows with every change
+    revision: int = 0  # increases whenever a film, a collection or the status changes
     followers: int = 0
     over: asyncio.Event = field(default_factory=asyncio.Event)  # set when followers should stop
     task: asyncio.Task[None] | None = None
@@ -2841,10 +2869,10 @@ class Session:
 
     def __post_init__(self) -> None:
         self.created_at = datetime.now(UTC)
-        self._ended = self.created_at  # by the clock on the wall
+        self._ended_utc = self.created_at
         self._begun_at = self.clock()
         self.counts = Counter(film.match.status for film in self.export.films)
-        self._to_do = self.total_movies
+        self._films_to_look_up = self.total_movies
 
     @property
     def short_id(self) -> str:
@@ -2861,7 +2889,7 @@ class Session:
     def begin(self) -> None:
         """The pending films are now being looked up, for the first time or again."""
         self.status, self.error_message, self.ended_at = "enriching", None, None
-        self._begun_at, self._to_do = self.clock(), self.counts["pending"]
+        self._begun_at, self._films_to_look_up = self.clock(), self.counts["pending"]
         self._progressed_at = self._begun_at
         self.over.clear()
         self.revision += 1
@@ -2877,7 +2905,7 @@ class Session:
 
     def end(self, status: SessionStatus, error_message: str | None) -> None:
         self.status, self.error_message, self.ended_at = status, error_message, self.clock()
-        self._ended = datetime.now(UTC)
+        self._ended_utc = datetime.now(UTC)
         counts = ", ".join(f"{count} {status}" for status, count in sorted((+self.counts).items()))
         seconds = self.ended_at - self._begun_at
         log.info("[%s] %s after %.1f s: %s", self.short_id, self.status, seconds, counts)
@@ -2937,12 +2965,12 @@ class Session:
         """At the pace so far. None until there is a pace, 0 at the end."""
         if self.ended_at is not None:
             return 0
-        done = self._to_do - self.counts["pending"]
+        done = self._films_to_look_up - self.counts["pending"]
         return (self.clock() - self._begun_at) / done * self.counts["pending"] if done else None
 
     @property
     def waiting_for(self) -> str | None:
-        """Why the work does not go on at the moment, if it does not."""
+        """Why lookups are paused; None if they are not."""
         return self.pace.waiting_for() if self.pace and self.ended_at is None else None
 
     @property
@@ -2952,7 +2980,7 @@ class Session:
     @property
     def expires_at(self) -> datetime:
         """The earliest possible time while films are being looked up."""
-        ended = datetime.now(UTC) if self.ended_at is None else self._ended
+        ended = datetime.now(UTC) if self.ended_at is None else self._ended_utc
         return ended + timedelta(seconds=self.ttl_seconds)
 
     @property
@@ -3061,13 +3089,13 @@ NO_KEY = "No TMDB_API_KEY is set, so no film was looked up."
 
 
 def identity_key(film: Film) -> Hashable:
-    """Equal for the same film in every upload."""
+    """A key that is the same for one film in every upload."""
     ids = film.letterboxd_number or film.film_uri or (film.tmdb_ref, film.imdb_id)
     return film.title, film.year, ids
 
 
 def cache_key(film: Film) -> Hashable:
-    """Equal for films that are looked up in the same way."""
+    """A key that is the same for films that are looked up in the same way."""
     return identity_key(film), film.tmdb_ref, film.imdb_id, film.given_status
 
 
@@ -3124,7 +3152,7 @@ class Matcher:
         if tmdb_id := self.known_films.find(film):
             with contextlib.suppress(TMDBNotFound):
                 movie = await self.tmdb.movie("movie", tmdb_id)
-                _, status, reason = judge(film, [score_candidate(film, as_candidate(movie))])
+                _, status, reason = judge(film, [score_candidate(film, candidate_from_movie(movie))])
                 if status == "exact":
                     return Match(status, reason, movie, candidates=None)
         return None
@@ -3153,18 +3181,18 @@ class Matcher:
         found: dict[TMDBRef, ScoredCandidate] = {}
         ranked: list[ScoredCandidate] = []
         complete = False  # every film with the title has been seen, so searches within a year add nothing
-        for tmdb_type, query, year, reworded in search_queries(film):
-            if reworded and (not complete or (ranked and is_promising(film, ranked[0]))):
+        for query in search_queries(film):
+            if query.is_one_word and (not complete or (ranked and is_promising(film, ranked[0]))):
                 break
-            if complete and tmdb_type == "movie" and not reworded:
+            if complete and query.tmdb_type == "movie" and not query.is_one_word:
                 continue
-            results = await self.tmdb.search(tmdb_type, query, year)
-            complete |= year is None and len(results) < PAGE_SIZE
+            results = await self.tmdb.search(query.tmdb_type, query.text, query.year)
+            complete |= query.year is None and len(results) < PAGE_SIZE
             for scored in (score_candidate(film, candidate) for candidate in results):
-                if scored.title > UNRELATED_TITLE or not reworded:
+                if scored.title_score > UNRELATED_TITLE or not query.is_one_word:
                     found[scored.candidate.tmdb_type, scored.candidate.tmdb_id] = scored
             ranked = sorted(found.values(), key=partial(best_first, film))
-            if ranked and is_settled(film, ranked[0]) and (year or complete or ranked[0].number > 0):
+            if ranked and is_settled(film, ranked[0]) and (query.year or complete or ranked[0].has_number):
                 break
         return ranked
 
@@ -3181,27 +3209,27 @@ async def enrich_session_async(session: Session, matcher: Matcher) -> None:
         problem = await _look_up(session, matcher)
         status = "completed"
     except (TMDBKeyRejected, TMDBSilent) as error:
-        problem = _fail_pending(session, str(error))
+        problem = str(error)
+        _fail_pending(session, problem)
     except Exception:
         log.exception("[%s] a bug ended the work", session.short_id)
-        problem = _fail_pending(
-            session, "An error inside this service stopped the lookup; its log says more."
-        )
+        problem = "An internal error stopped the lookup; see the service's log."
+        _fail_pending(session, problem)
     finally:
         session.end(status, problem)
 
 
-def _fail_pending(session: Session, reason: str) -> str:
+def _fail_pending(session: Session, reason: str) -> None:
     for film in session.export.films:
         if film.match is PENDING:
             session.record(film, Match("failed", reason))
-    return reason
 
 
 async def _look_up(session: Session, matcher: Matcher) -> str | None:
-    """Returns why nothing was looked up, if so."""
+    """Returns why nothing was looked up; None if films were."""
     if matcher.tmdb.key_state == "missing":
-        return _fail_pending(session, NO_KEY)
+        _fail_pending(session, NO_KEY)
+        return NO_KEY
     films = (film for film in session.export.films if film.match is PENDING)
     try:
         async with asyncio.TaskGroup() as group:
@@ -3228,7 +3256,7 @@ async def _work(session: Session, films: Iterator[Film], matcher: Matcher) -> No
         if film.match is not PENDING:
             continue
         session.record(film, match)
-        if session.processed_count % -(-session.total_movies // 10) == 0:
+        if session.processed_count % math.ceil(session.total_movies / 10) == 0:
             log.info("[%s] %d of %d films", session.short_id, session.processed_count, session.total_movies)
 
 
@@ -3238,6 +3266,7 @@ async def read_collections(session: Session, tmdb: TMDBClient, seconds: float) -
     async def read(tmdb_id: int) -> None:
         with contextlib.suppress(TMDBError):  # then it is missing from the statistics
             session.collections[tmdb_id] = await tmdb.collection(tmdb_id)
+            session.revision += 1
 
     watched = (film.match.movie for film in session.export.films if film.watched)
     ids = Counter(name.identity for movie in watched if movie for name in movie.collections)
@@ -3263,7 +3292,7 @@ def retry_films(session: Session, matcher: Matcher) -> None:
         if film.match.movie is None and not film.match.by_hand:
             matcher.forget(film)
             session.record(film, PENDING)
-    session.begin()
+    session.begin()  # now, so that the response already says `enriching`
     start_enrichment(session, matcher)
 
 
@@ -3316,7 +3345,7 @@ class UploadView(SessionBase):
     )
     warnings: list[str] = Field(
         description="What could not be read, with file, line and reason.",
-        examples=[["ratings.csv, line 12: rating '6' is not between 0.5 and 5 in steps of 0.5"]],
+        examples=[["ratings.csv, line 12: rating '6' must be between 0.5 and 5 in steps of 0.5"]],
     )
 
 
@@ -3330,11 +3359,13 @@ class SessionView(SessionBase):
     progress_percent: float = Field(examples=[50.0])
     eta_seconds: float | None = Field(description="At the pace so far; null until there is one.")
     waiting_for: str | None = Field(
-        description="Why no film is looked up at the moment, if so.",
+        description="Why lookups are paused; null if they are not.",
         examples=["TMDB refused requests (status 429); trying again in 12 s"],
     )
-    error_message: str | None = Field(description="Why films were not looked up, if so.")
-    revision: int = Field(description="Grows with every change of a match.", examples=[1093])
+    error_message: str | None = Field(description="Why films were not looked up; null if they were.")
+    revision: int = Field(
+        description="Increases whenever a film, a collection or the status changes.", examples=[1093]
+    )
 
 
 class MatchView(BaseModel):
@@ -3402,7 +3433,7 @@ class Choice(BaseModel):
     tmdb_url: str | None = Field(None, examples=["https://www.themoviedb.org/movie/27205"])
 
     @model_validator(mode="after")
-    def _is_one(self) -> Self:
+    def _exactly_one_way(self) -> Self:
         by_id, by_url = (self.tmdb_id, self.tmdb_type), self.tmdb_url
         if by_url is None and None not in by_id:
             return self
@@ -3414,10 +3445,9 @@ class Choice(BaseModel):
         )
 
     @property
-    def tmdb(self) -> TMDBRef:
-        return cast(
-            TMDBRef, parse_tmdb_url(self.tmdb_url) if self.tmdb_url else (self.tmdb_type, self.tmdb_id)
-        )
+    def ref(self) -> TMDBRef:
+        by_id = self.tmdb_type, self.tmdb_id
+        return cast(TMDBRef, parse_tmdb_url(self.tmdb_url) if self.tmdb_url else by_id)
 
 
 class MovieQuery(BaseModel):
@@ -3569,8 +3599,8 @@ def _cell(value: object) -> str:
 
 
 def csv_chunks(films: list[Film], row: Callable[[Film], Row]) -> Iterator[str]:
-    """Counted in characters, not in films, since a film may have a megabyte of reviews."""
-    chunk = BOM + csv_text([row(films[0])])
+    """The CSV in chunks of about CHUNK_CHARACTERS; films differ too much in size to count them."""
+    chunk = BOM + csv_text([list(row(films[0]))])
     for film in films:
         chunk += csv_text([row(film).values()])
         if len(chunk) >= CHUNK_CHARACTERS:
@@ -3580,7 +3610,7 @@ def csv_chunks(films: list[Film], row: Callable[[Film], Row]) -> Iterator[str]:
 
 
 def movie_row(film: Film) -> Row:
-    """The fields of the JSON, in its order."""
+    """The fields of MovieView, in its order."""
     row = movie_view(film).model_dump(mode="json")
     match = row.pop("match")
     return row | {"match_status": match["status"], "match_reason": match["reason"]}
@@ -3734,7 +3764,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        # Naughty, but ASGI has no way to cut a connection that nobody reads.
+        # uvicorn's own attribute: ASGI has no way to cut a connection that nobody reads.
         scope["transport"] = getattr(getattr(send, "__self__", None), "transport", None)
         scope["path"] = scope.get("root_path", "") + path_of(scope)
         headers, send = Headers(scope=scope), partial(self._secured, send, path_of(scope))
@@ -3809,10 +3839,8 @@ class Exchange:
         self._guard, self._receive, self._send = guard, receive, send
         self._transport: asyncio.Transport | None = scope.get("transport")
         self.limit = asyncio.timeout(None if scope["method"] in SAFE_METHODS else MAX_REQUEST_SECONDS)
-        self.max_bytes, self.too_large = (
-            MAX_SMALL_BODY_BYTES,
-            f"The body is over {MAX_SMALL_BODY_BYTES:,} bytes.",
-        )
+        self.max_bytes = MAX_SMALL_BODY_BYTES
+        self.too_large = f"The body is over {MAX_SMALL_BODY_BYTES:,} bytes."
         if path_of(scope) == "/api/upload":
             self.max_bytes = guard.max_upload_bytes
             self.too_large = f"The upload is over {self.max_bytes:,} bytes (MAX_UPLOAD_BYTES)."
@@ -3823,12 +3851,12 @@ class Exchange:
     async def receive(self) -> Message:
         message = await self._receive()
         self.received += len(message.get("body", b""))
-        if self.received > self.max_bytes and self.answering:
-            return {"type": "http.disconnect"}
         if self.received > self.max_bytes:
+            if self.answering:
+                return {"type": "http.disconnect"}
             raise HTTPException(413, self.too_large)
-        under_way = sum(each.received for each in self._guard.under_way) if self.received else 0
-        if under_way > IN_FLIGHT_BODIES_FACTOR * self._guard.max_upload_bytes:
+        in_flight = sum(other.received for other in self._guard.under_way) if self.received else 0
+        if in_flight > IN_FLIGHT_BODIES_FACTOR * self._guard.max_upload_bytes:
             raise HTTPException(*TOO_MANY_UPLOADS)
         if not message.get("more_body") and not self._guard.stopping:
             self.limit.reschedule(None)
@@ -3838,15 +3866,15 @@ class Exchange:
         """In pieces, each of which waits until the reader has taken most of the ones before."""
         if message["type"] == "http.response.start":
             self.unread = int(Headers(raw=message["headers"]).get("content-length", 0))
-            others = sum(each.unread for each in self._guard.under_way) - self.unread
+            others = sum(other.unread for other in self._guard.under_way) - self.unread
             if self.unread > PIECE_BYTES and others > MAX_UNREAD_BYTES:
                 raise Unread
         self.answering = True
         body = message.get("body", b"")
-        for start in range(0, len(body) - PIECE_BYTES, PIECE_BYTES):
-            piece = body[start : start + PIECE_BYTES]
+        for start in range(PIECE_BYTES, len(body), PIECE_BYTES):
+            piece = body[start - PIECE_BYTES : start]
             await self._send_piece({**message, "body": piece, "more_body": True})
-        last = body[-(len(body) % PIECE_BYTES or PIECE_BYTES) :]
+        last = body[(len(body) - 1) // PIECE_BYTES * PIECE_BYTES :]
         await self._send_piece({**message, "body": last} if body else message)
 
     async def _send_piece(self, message: Message) -> None:
@@ -3891,7 +3919,7 @@ class Service:
 
 
 def _file_name(file: UploadFile) -> str:
-    """Its end, which tells the kind. A client may choose a charset that cannot be sent back."""
+    """The last 100 characters, which tell the kind, without lone surrogates."""
     return (file.filename or "").encode("utf-8", "replace").decode()[-100:]
 
 
@@ -3953,7 +3981,8 @@ STATUS_MEANINGS = {
     421: "The Host is neither this machine nor one of ALLOWED_HOSTS",
     422: "The request is not as described here. The detail says where",
     502: "TMDB gave no usable answer or rejects the key, or no key is set. Nothing was changed",
-    503: "No room for another session, too many uploads, or the service is stopping. "
+    503: "No room for another session; too many uploads, statistics or unread downloads; or the service is "
+    "stopping. "
     "Retry-After, if present, says when to try again",
 }
 IMPORT_CONTENT = {
@@ -3969,12 +3998,21 @@ def _links(*operations: str, **parameters: str) -> dict[str, Any]:
 
 
 UPLOAD_LINKS = _links(
-    *("read_session", "follow_session", "read_movies", "read_statistics", "retry_session", "download_movies"),
-    *("download_matches", "download_letterboxd", "delete_session"),
+    "read_session",
+    "follow_session",
+    "read_movies",
+    "read_statistics",
+    "retry_session",
+    "download_movies",
+    "download_matches",
+    "download_letterboxd",
+    "delete_session",
     session_id="$response.body#/session_id",
 )
 MOVIES_LINKS = _links(
-    *("read_movie", "correct_match", "clear_match"),
+    "read_movie",
+    "correct_match",
+    "clear_match",
     session_id="$request.path.session_id",
     movie_id="$response.body#/0/movie_id",
 )
@@ -4083,7 +4121,7 @@ async def correct_match(
     urgent.set(True)
     try:
         async with asyncio.timeout(CORRECTION_SECONDS):
-            movie = await service.matcher.tmdb.movie(*choice.tmdb)
+            movie = await service.matcher.tmdb.movie(*choice.ref)
     except TimeoutError:
         raise TMDBUnavailable("TMDB does not answer now; correct the match later.") from None
     apply_correction(session, film, movie, service.matcher)
@@ -4113,7 +4151,7 @@ async def read_statistics(
             return await asyncio.to_thread(statistics_json, session, year, limit)
 
     if service.computing.statistics().tasks_waiting > MAX_WAITING:
-        raise TooManyRequests("Too many statistics are being computed; try again in a moment.")
+        raise Overloaded("Too many statistics are being computed; try again in a moment.")
 
     return Response(await session.compute((year, limit), compute), media_type="application/json")
 
@@ -4206,7 +4244,7 @@ async def page() -> FileResponse:
 
 async def handle_error(_: Request, error: Exception) -> JSONResponse:
     """Shows every error as a sentence, in our own words if the framework's say too little."""
-    status, detail, headers = 500, "An error occurred in this service; its log says more.", None
+    status, detail, headers = 500, "An internal error occurred; see the service's log.", None
     if isinstance(error, ServiceError):
         status, detail, headers = error.status, str(error), error.headers
     elif isinstance(error, RequestValidationError):
@@ -4264,13 +4302,16 @@ def on_signals(call: Callable[[], None]) -> Iterator[None]:
         yield  # signals only reach the main thread
         return
     loop = asyncio.get_running_loop()
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {
+        number: handler
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if callable(handler := signal.getsignal(number))
+    }
 
     def handle(number: int, frame: FrameType | None) -> None:
         loop.call_soon_threadsafe(call)
         cast(Callable[..., None], handlers[signal.Signals(number)])(number, frame)
 
-    handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
     for number in handlers:
         signal.signal(number, handle)
     try:
@@ -4292,7 +4333,7 @@ def refuse_second_process(server: uvicorn.Server | None) -> list[socket.socket]:
     On Linux, the name of an abstract socket tells the others that this one is taken, until it is closed.
     """
     claims = []
-    alone = server is None or server.config.reload or server.config.workers == 1
+    is_only_process = server is None or server.config.reload or server.config.workers == 1
     for inode in inherited_sockets():
         claims.append(claim := socket.socket(socket.AF_UNIX))
         name = f"\0letterboxd-{inode}"
@@ -4300,8 +4341,8 @@ def refuse_second_process(server: uvicorn.Server | None) -> list[socket.socket]:
             claim.bind(name)
             claim.listen()
         except OSError:
-            alone &= process_that_listens(name) == os.getpid()
-    if not alone:
+            is_only_process &= process_that_listens(name) == os.getpid()
+    if not is_only_process:
         sys.stderr.write(
             "Sessions are in the memory of one process, so with several workers most requests would miss "
             "theirs. Start one worker.\n"
@@ -4333,11 +4374,11 @@ def inherited_sockets() -> Iterator[int]:
 
 def is_listener(descriptor: int) -> bool:
     """Whether a socket has an address of its own, and no peer."""
-    with socket.socket(fileno=os.dup(descriptor)) as each:
-        if each.type != socket.SOCK_STREAM or not each.getsockname():
+    with socket.socket(fileno=os.dup(descriptor)) as listener:
+        if listener.type != socket.SOCK_STREAM or not listener.getsockname():
             return False
         try:
-            each.getpeername()
+            listener.getpeername()
         except OSError:
             return True
         return False
@@ -4349,11 +4390,11 @@ Waiting = weakref.WeakKeyDictionary[Any, tuple[int, float]]
 
 @contextlib.asynccontextmanager
 async def watching(server: uvicorn.Server | None) -> AsyncIterator[None]:
-    """Does for the server what uvicorn leaves undone."""
+    """Limits the time for the headers of requests, and for unread downloads at the end."""
     if server is None:
         yield
         return
-    # Naughty, but otherwise an unread download would keep the service alive forever.
+    # uvicorn's own setting: otherwise an unread download would keep the service alive forever.
     server.config.timeout_graceful_shutdown = server.config.timeout_graceful_shutdown or 1
     watch = asyncio.create_task(watch_connections(server))
     yield
@@ -4423,7 +4464,7 @@ download the result. [The page](/) does it all for you.
     curl localhost:8000/api/session/SESSION_ID
     curl localhost:8000/api/session/SESSION_ID/movies
 
-Sessions are kept in memory and deleted an hour after their films have been looked up.
+Sessions are kept in memory and deleted a while after their films have been looked up; `expires_at` says when.
 This product uses the TMDB API but is not endorsed or certified by TMDB."""
 
 

@@ -332,7 +332,7 @@ def test_invalid_rating_is_a_warning_and_the_film_is_kept(written: str) -> None:
     assert titles(read) == ["Dune"]
     assert read.films[0].rating is None
     if written != "nan":
-        expected = f"ratings.csv, line 2: rating '{written[:40]}' is not between 0.5 and 5 in steps of 0.5"
+        expected = f"ratings.csv, line 2: rating '{written[:40]}' must be between 0.5 and 5 in steps of 0.5"
         assert read.warnings == [expected]
 
 
@@ -408,7 +408,7 @@ def test_ambiguous_date_is_dropped_and_the_viewing_kept() -> None:
     read = table(HEADERS["diary"], "2024-01-01,Dune,2021,,4,,,03/04/2024", name="diary.csv")
 
     assert [viewing.watched_date for viewing in read.films[0].viewings] == [None]
-    assert "line 2: watched date '03/04/2024' is not unambiguous" in read.warnings[0]
+    assert "line 2: watched date '03/04/2024' must be written like 2024-12-31" in read.warnings[0]
 
 
 def test_diary_may_lack_the_rewatch_column() -> None:

@@ -163,7 +163,7 @@ async def test_refusals_and_500s_have_security_headers(serve: Serve, monkeypatch
     for answer in answers:
         assert {name: answer.headers[name] for name in main.SECURITY_HEADERS} == main.SECURITY_HEADERS
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-    assert answers[4].json() == {"detail": "An error occurred in this service; its log says more."}
+    assert answers[4].json() == {"detail": "An internal error occurred; see the service's log."}
 
 
 # --- How much, and how long

@@ -396,7 +396,7 @@ def test_flipped_byte_affects_one_line() -> None:
     changed = [film.title for film in read.films if film.title not in titles]
     assert len(read.films) == 1_000
     assert len(changed) == 1
-    assert read.warnings == ["watched.csv: bytes that are not UTF-8 became \ufffd, in line 502"]
+    assert read.warnings == ["watched.csv, line 502: bytes that are not UTF-8 were read as \ufffd"]
 
 
 @pytest.mark.parametrize(

@@ -332,7 +332,7 @@ def test_answer_to_any_request_ends_an_outage(clock: Clock, pace: Pace) -> None:
 def test_failures_are_no_outage_while_something_else_is_answered(clock: Clock, pace: Pace) -> None:
     for _ in range(OUTAGE):
         pace.failed(pace.sent(), "answers with status 500")
-    pace.vouched_for()
+    pace.found_answering()
     for _ in range(OUTAGE):
         pace.failed(pace.sent(), "answers with status 500")
     still_well = not pace.is_out
