@@ -1899,7 +1899,7 @@ class Pace:
         self._trial_at = lately[surplus] + 1 if 0 <= surplus < len(lately) else now
         self._paused_until = max(self._paused_until, self._trial_at)
         is_guess = sent_at - self._sent_at[0] < 1  # in less than a second, so try for more at once
-        self._cut_at, self._vain_cuts = now - BELOW_SECONDS * is_guess, vain_cuts
+        self._cut_at, self._vain_cuts = now - ABOVE_SECONDS * is_guess, vain_cuts
 
 
 class Turnstile:
