@@ -35,6 +35,7 @@ import asyncio
 import contextlib
 import csv
 import difflib
+import errno
 import gc
 import gzip
 import heapq
@@ -149,7 +150,7 @@ def _check_hosts(value: tuple[str, ...]) -> tuple[str, ...]:
 
 def _check_key(value: SecretStr) -> SecretStr:
     if not re.fullmatch(r"[!-~]*", value.get_secret_value()):
-        raise ValueError("must contain neither spaces nor non-ASCII characters: a v3 key or a v4 token")
+        raise ValueError("must be a v3 key or a v4 token, without spaces or non-ASCII characters")
     return value
 
 
@@ -583,8 +584,11 @@ class Allowance:
     cells: int = MAX_CELLS
     tags: int = MAX_TAGS
     reread_characters: int = MAX_UNPACKED_BYTES
+    stopping: threading.Event = field(default_factory=threading.Event)  # set to end the reading early
 
     def take_row(self, cells: int) -> None:
+        if self.stopping.is_set():
+            raise UnusableUpload("The service stopped before the upload was read; upload it again.")
         self.rows -= 1
         self.cells -= cells
         if self.rows < 0 or self.cells < 0:
@@ -755,7 +759,8 @@ class Table:
             return self._decode_legacy(data)
         lines = [n for n, line in enumerate(text.split("\n"), 1) if DAMAGED in line]
         shown = ", ".join(map(str, lines[:10])) + (", …" if len(lines) > 10 else "")
-        self._warnings.append(f"{self.name}, line {shown}: bytes that are not UTF-8 were read as {DAMAGED}")
+        noun = "lines" if len(lines) > 1 else "line"
+        self._warnings.append(f"{self.name}, {noun} {shown}: bytes that are not UTF-8 were read as {DAMAGED}")
         return text
 
     def _decode_legacy(self, data: bytes) -> str:
@@ -979,7 +984,7 @@ def _nfc(title: str) -> str:
     """Empty if the title has over MAX_MARKS combining characters: normalizing takes quadratic time."""
     if title.isascii():
         return title
-    marks = sum(map(bool, map(unicodedata.combining, title))) + sum(map(title.count, COMPOSED_MARKS))
+    marks = sum(unicodedata.combining(letter) > 0 or letter in COMPOSED_MARKS for letter in title)
     return unicodedata.normalize("NFC", title) if marks <= MAX_MARKS else ""
 
 
@@ -1095,9 +1100,8 @@ class Joiner:
         alike = [film for film in compared if _compatible(self._identities[id(film)], identities)]
         if len(alike) > 1:
             alike.sort(key=lambda film: film.rating != entry.rating)
-            table.warn(
-                line, f"{len(alike)} films are called '{row.title}' ({row.year}); one of them was used"
-            )
+            shown = f"'{row.title}' ({row.year or 'no year'})"
+            table.warn(line, f"{len(alike)} films are called {shown}; one of them was used")
         if alike:
             return alike[0]
         self.films.append(row)
@@ -1384,7 +1388,7 @@ def _why_exact(best: ScoredCandidate, others: list[ScoredCandidate]) -> str:
     if best.has_number and best.has_year:
         return "Title, year and Letterboxd's own number agree."
     if best.has_number:
-        return "Title and Letterboxd's own number agree, and its year is one off."
+        return "Title and Letterboxd's own number agree, and the year is one off."
     if any(other.has_title_and_year for other in others):
         return "It is by far the likeliest result with that title and year."
     return "It is the only result with that title and year."
@@ -1476,7 +1480,7 @@ class KnownFilms:
         return len(self._lines)
 
     def find(self, film: Film) -> int | None:
-        """The TMDB id of the only listed film with the film's title, year and number."""
+        """The TMDB id of the only listed film with the title, the year (or one beside it) and the number."""
         number, year = film.letterboxd_number, film.year
         if number is None or year is None:
             return None
@@ -1493,8 +1497,8 @@ class KnownFilms:
 
 
 # === Records ==================================================================
-# TMDB's JSON -> movies, candidates and collections, as far as they are used. TMDB has gaps and new fields
-# without notice, so whatever is missing or odd counts as unknown.
+# TMDB's JSON -> movies, candidates and collections, as far as they are used. TMDB's records have
+# gaps, and its fields change without notice, so whatever is missing or odd counts as unknown.
 
 
 # Numbers out of range count as missing; texts are cut.
@@ -1713,7 +1717,8 @@ def movie_of(tmdb_type: MediaType, body: MovieBody, names: NameFactory) -> Movie
 
 
 # === Pace =====================================================================
-# When the next request to TMDB may go, and whose it is. All waiting for TMDB happens here.
+# When the next request to TMDB may go, and which one. Requests wait for their turn here; only the pause before
+# another try is in TMDB.
 #
 # TMDB refuses requests (status 429) for two reasons that look alike: we ask too fast, or others behind the
 # same address do. Slowing down only helps against the first. So each cut of the rate is a trial: if refusals
@@ -1741,7 +1746,7 @@ PROBE_SECONDS = 30  # the longest time between two requests during an outage
 class Pace:
     """Decides when the next request may go, from the outcomes of earlier ones. It neither sends nor sleeps.
 
-    `sent` returns the time, which belongs to `answered`, `refused` or `failed` once the outcome is known.
+    `sent` returns the time; pass it to `answered`, `refused` or `failed` once the outcome is known.
     """
 
     def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -1888,18 +1893,18 @@ class Pace:
     def _cut(self, sent_at: float, vain_cuts: int = 0, at_least: float = 0) -> None:
         """Slows down to below what was let through, once TMDB has room again. `at_least` is a limit, too."""
         now = self._clock()
-        sent, refused = (
-            sum(sent_at - 1 < at <= sent_at for at in times) for times in (self._sent_at, self._refused_at)
-        )
-        self._limit = min(max(sent - refused, at_least, self._full_rate / MAX_SLOWDOWN), self.rate(sent_at))
+        lately = [at for at in self._sent_at if sent_at - 1 < at <= sent_at]
+        let_through = len(lately) - sum(sent_at - 1 < at <= sent_at for at in self._refused_at)
+        self._limit = min(max(let_through, at_least, self._full_rate / MAX_SLOWDOWN), self.rate(sent_at))
         self._share_before = sum(self._trial) / len(self._trial)
         self._trial.clear()
-        lately = [at for at in self._sent_at if at > now - 1]
-        surplus = len(lately) - math.floor(self._limit)
-        self._trial_at = lately[surplus] + 1 if 0 <= surplus < len(lately) else now
+        latest = [at for at in self._sent_at if at > now - 1]
+        surplus = len(latest) - math.floor(self._limit)
+        self._trial_at = latest[surplus] + 1 if 0 <= surplus < len(latest) else now
         self._paused_until = max(self._paused_until, self._trial_at)
         is_guess = sent_at - self._sent_at[0] < 1  # in less than a second, so try for more at once
-        self._cut_at, self._vain_cuts = now - ABOVE_SECONDS * is_guess, vain_cuts
+        self._cut_at = now - (ABOVE_SECONDS if is_guess else 0)
+        self._vain_cuts = vain_cuts
 
 
 class Turnstile:
@@ -2011,9 +2016,8 @@ class Cache:
     async def single_flight(self, key: Hashable, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Asks in a task for all who want the answer at the same time; the last to leave cancels it."""
         key = urgent.get(), key  # a person does not join a request that waits in the background
-        flight = self._in_flight.get(key) or self._in_flight.setdefault(
-            key, Flight(asyncio.create_task(ask()))
-        )
+        if (flight := self._in_flight.get(key)) is None:
+            flight = self._in_flight[key] = Flight(asyncio.create_task(ask()))
         flight.waiting += 1
         try:
             return cast(T, await asyncio.shield(flight.task))
@@ -2022,6 +2026,7 @@ class Cache:
             if not flight.waiting:
                 flight.task.cancel()
                 self._in_flight.pop(key, None)
+            del flight  # its error's traceback refers to this frame
 
     def forget(self, key: Hashable) -> None:
         self._answers.pop(key, None)
@@ -2051,7 +2056,7 @@ STRAY = {400, 401, 403, 405}  # statuses that the CDN also sends by mistake
 
 
 class _Fault(Exception):
-    """One attempt failed, the next may not. Its text completes "TMDB …"."""
+    """One attempt failed; the next may succeed. Its text completes "TMDB …"."""
 
     def __init__(self, problem: str, status: int = 0, retry_after: float | None = None) -> None:
         super().__init__(problem)
@@ -2137,10 +2142,11 @@ class TMDBClient:
 
         return await self.cache.get_or_fetch(("collection", tmdb_id), ask)
 
-    async def find_by_imdb_id(self, imdb_id: str) -> Candidate | None:
+    async def find_by_imdb_id(self, imdb_id: str) -> TMDBRef | None:
         body = await self._get(f"find/{imdb_id}", FindBody, {"external_source": "imdb_id"})
-        found = [candidate_from_result("movie", result) for result in body.movie_results]
-        return next(iter(found + [candidate_from_result("tv", result) for result in body.tv_results]), None)
+        if body.movie_results:
+            return "movie", body.movie_results[0].id
+        return ("tv", body.tv_results[0].id) if body.tv_results else None
 
     async def check_key(self) -> None:
         """Updates `key_state` if TMDB answers within a second. Asks at most every ten seconds."""
@@ -2202,7 +2208,7 @@ class TMDBClient:
             )
 
     def _max_tries(self) -> int:
-        """So many that independent failures, at the present rate, would exhaust them once in a million."""
+        """Enough that independent failures, at the present rate, would exhaust them once in a million."""
         failing = min(max(self.pace.failing, 1e-6), 0.99)
         return min(max(math.ceil(math.log(1e-6) / math.log(failing)), MIN_TRIES), MAX_TRIES)
 
@@ -2227,12 +2233,14 @@ class TMDBClient:
         return answer
 
     def _raise_for(self, status: int, path: str) -> NoReturn:
-        """For an answer that asking again will hardly change."""
+        """The error for a status other than 200. A stray one is a _Fault, so it is asked again."""
         if status == 401 and path == "authentication":
             self.key_state = "rejected"
             raise TMDBKeyRejected(KEY_REJECTED)
         if status == 404:
-            raise TMDBNotFound("TMDB has no record with that id and type; copy both from its address there.")
+            raise TMDBNotFound(
+                "TMDB has no record with that id and type; copy both from the URL of its page there."
+            )
         if status in STRAY:
             raise _Fault(f"answered with status {status}", status)
         raise TMDBUnavailable(f"TMDB refused the request with status {status}.")
@@ -2290,7 +2298,7 @@ MIN_RATED_FILMS = 3  # for a mean rating to be ranked
 
 @dataclass(slots=True)
 class Bar:
-    """One bar of a chart: the number of films (or viewings, if it says so), their mean rating, the films."""
+    """One bar of a chart: the number of films (in some charts, of viewings), their mean rating, the films."""
 
     name: str
     count: int
@@ -2301,7 +2309,7 @@ class Bar:
 
 @dataclass(slots=True)
 class Ranking:
-    """The first of `total`, by films, and by mean rating among those with at least three rated films."""
+    """The first of `total` groups: by films, and by mean rating among those with three rated films."""
 
     most_watched: list[Bar]
     highest_rated: list[Bar]
@@ -2441,7 +2449,8 @@ def _hours(films: Iterable[FilmSnapshot], times: Mapping[int, int]) -> float:
 
 
 # === Statistics ===============================================================
-# films -> numbers. Pure functions. Each shape stands directly before the function that fills it.
+# films -> numbers. Pure functions. Each shape stands directly before the function that fills it; Statistics
+# and People are filled by compute_statistics, at the end.
 
 WHAT_COUNTS = """Computed from the films looked up so far, for all time or for one `year` of the diary.
 
@@ -2449,12 +2458,12 @@ WHAT_COUNTS = """Computed from the films looked up so far, for all time or for o
   export's, or TMDB's if the export has none.
 - A viewing is a row of the diary. A rewatch is a viewing that says so, or that is not the film's first. The
   date in watched.csv is not a viewing. Viewings without a date count, but in no year. Viewings on one day are
-  in the order of the films.
+  in the order of the session's films.
 - Ratings are the current ratings of films, not those of single viewings.
 - Hours count a film's runtime once per viewing, or once if the film is not in the diary. Films without a
   known runtime are left out and counted separately. Series are included in all numbers, and also counted
   separately.
-- People, studios and collections are told apart by TMDB's id. Each counts once per film, whatever the jobs.
+- People, studios and collections are told apart by TMDB's id. Within a ranking, each counts once per film.
 - Ties are broken by mean rating (or, in rankings by rating, by number of films), then by name."""
 
 MIN_VOTES = 50  # at TMDB, for a comparison with the crowd
@@ -2476,7 +2485,7 @@ class FilmViewing:
 
 @dataclass(slots=True)
 class Totals:
-    """`viewings` are rows of the diary, including rewatches; `undated` ones of them have no date.
+    """`viewings` are rows of the diary, including rewatches; `undated` of them have no date.
 
     `hours` count each viewing, and once each film that is not in the diary. They leave out the films
     `without_runtime`. All numbers include `series`. A streak is a run of days, or of weeks from Monday, with
@@ -2659,7 +2668,7 @@ class CollectionProgress:
 
 @dataclass(slots=True)
 class Topics:
-    """`themes` are TMDB's keywords. `completeness` lists collections, the most complete first."""
+    """`themes` are TMDB's keywords. `completeness` lists collections, the fewest unwatched films first."""
 
     genres: Ranking
     genre_pairs: Ranking
@@ -2922,16 +2931,16 @@ class Session:
 
     async def compute(self, key: Hashable, compute: Callable[[], Coroutine[Any, Any, bytes]]) -> bytes:
         """The result of `compute`, run once per revision. Whoever asks while it runs shares the result."""
-        revision, task = self._computed.pop(key, (None, None))
-        if task is None or (task.done() and (revision != self.revision or task.exception())):
-            revision, task = self.revision, asyncio.create_task(compute())
-        self._computed[key] = cast(int, revision), task
+        kept = self._computed.pop(key, None)
+        if kept is None or (kept[1].done() and (kept[0] != self.revision or kept[1].exception())):
+            kept = self.revision, asyncio.create_task(compute())
+        self._computed[key] = kept
         if len(self._computed) > MAX_COMPUTED:
             del self._computed[next(iter(self._computed))]
-        return await asyncio.shield(task)
+        return await asyncio.shield(kept[1])
 
     async def changes(self) -> AsyncIterator[None]:
-        """Yields at once, at the next tick after each change, and at the end after an unseen one."""
+        """Yields at once, at the next tick after each change, and at the end if a change was not seen."""
         seen: object = None
         seen_at, now = -math.inf, asyncio.get_running_loop().time
         self.followers += 1
@@ -3141,7 +3150,7 @@ class Matcher:
                 movie = await self.tmdb.movie(*film.tmdb_ref)
                 return Match(film.given_status, "The upload includes its TMDB id.", movie)
         if film.imdb_id and (found := await self.tmdb.find_by_imdb_id(film.imdb_id)):
-            movie = await self.tmdb.movie(found.tmdb_type, found.tmdb_id)
+            movie = await self.tmdb.movie(*found)
             return Match(film.given_status, "The upload includes its IMDb id.", movie)
         if not film.title:
             return Match("not_found", "TMDB has no record with the id in the upload.")
@@ -3231,14 +3240,25 @@ async def _look_up(session: Session, matcher: Matcher) -> str | None:
         _fail_pending(session, NO_KEY)
         return NO_KEY
     films = (film for film in session.export.films if film.match is PENDING)
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(matcher.tmdb.workers):
-                group.create_task(_work(session, films, matcher))
-        await read_collections(session, matcher.tmdb, COLLECTIONS_SECONDS)
-    except* (TMDBKeyRejected, TMDBSilent) as ended:
-        raise ended.exceptions[0] from None
+    await _run_all(_work(session, films, matcher) for _ in range(matcher.tmdb.workers))
+    await read_collections(session, matcher.tmdb, COLLECTIONS_SECONDS)
     return None
+
+
+async def _run_all(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Runs them as tasks; the first error ends them all.
+
+    The errors of a TaskGroup and their tracebacks refer to each other, which would keep a deleted session in
+    memory until the garbage collector comes by.
+    """
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        tasks.clear()
 
 
 async def _work(session: Session, films: Iterator[Film], matcher: Matcher) -> None:
@@ -3270,11 +3290,10 @@ async def read_collections(session: Session, tmdb: TMDBClient, seconds: float) -
 
     watched = (film.match.movie for film in session.export.films if film.watched)
     ids = Counter(name.identity for movie in watched if movie for name in movie.collections)
+    started = (i for i, count in ids.items() if isinstance(i, int) and count > 1)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
-            for tmdb_id, count in ids.items():
-                if isinstance(tmdb_id, int) and count > 1:
-                    group.create_task(read(tmdb_id))
+        async with asyncio.timeout(seconds):
+            await _run_all(map(read, started))
 
 
 def start_enrichment(session: Session, matcher: Matcher) -> None:
@@ -3329,7 +3348,8 @@ class SessionBase(BaseModel):
     session_id: str = Field(examples=[EXAMPLE_ID])
     status: SessionStatus = Field(
         description="`completed` when every film has an outcome, or if no TMDB key is set. `failed` if TMDB "
-        "rejected the key, did not answer for minutes, or an error stopped the work. What was found is kept."
+        "rejected the key or did not answer for minutes, or if an error stopped the work. What was found is "
+        "kept."
     )
     total_movies: int = Field(examples=[2186])
     created_at: datetime
@@ -3871,11 +3891,12 @@ class Exchange:
                 raise Unread
         self.answering = True
         body = message.get("body", b"")
-        for start in range(PIECE_BYTES, len(body), PIECE_BYTES):
-            piece = body[start - PIECE_BYTES : start]
+        start = 0
+        while len(body) - start > PIECE_BYTES:
+            piece = body[start : start + PIECE_BYTES]
             await self._send_piece({**message, "body": piece, "more_body": True})
-        last = body[(len(body) - 1) // PIECE_BYTES * PIECE_BYTES :]
-        await self._send_piece({**message, "body": last} if body else message)
+            start += PIECE_BYTES
+        await self._send_piece({**message, "body": body[start:]} if body else message)
 
     async def _send_piece(self, message: Message) -> None:
         try:
@@ -3909,13 +3930,15 @@ class Service:
     # One upload is parsed and one set of statistics computed at a time: more would only share the same core.
     reading: anyio.Lock = field(default_factory=anyio.Lock)
     computing: anyio.Lock = field(default_factory=anyio.Lock)
+    stopping: threading.Event = field(default_factory=threading.Event)
 
     async def read(self, files: list[UploadFile], request: Request) -> Export:
         async with self.reading:
             if await request.is_disconnected():
                 raise UnusableUpload("The client left before its upload was read.")
             contents = [(_file_name(file), await file.read()) for file in files]
-            return await asyncio.to_thread(parse_export, contents, self.settings.max_films)
+            allowance = Allowance(stopping=self.stopping)
+            return await asyncio.to_thread(parse_export, contents, self.settings.max_films, allowance)
 
 
 def _file_name(file: UploadFile) -> str:
@@ -3982,8 +4005,7 @@ STATUS_MEANINGS = {
     422: "The request is not as described here. The detail says where",
     502: "TMDB gave no usable answer or rejects the key, or no key is set. Nothing was changed",
     503: "No room for another session; too many uploads, statistics or unread downloads; or the service is "
-    "stopping. "
-    "Retry-After, if present, says when to try again",
+    "stopping. Retry-After, if present, says when to try again",
 }
 IMPORT_CONTENT = {
     "description": "A CSV, or a ZIP of them",
@@ -4123,7 +4145,7 @@ async def correct_match(
         async with asyncio.timeout(CORRECTION_SECONDS):
             movie = await service.matcher.tmdb.movie(*choice.ref)
     except TimeoutError:
-        raise TMDBUnavailable("TMDB does not answer now; correct the match later.") from None
+        raise TMDBUnavailable("TMDB is not answering; correct the match later.") from None
     apply_correction(session, film, movie, service.matcher)
     if session.task is None:  # otherwise the task will, at its end
         await read_collections(session, service.matcher.tmdb, CORRECTION_SECONDS)
@@ -4250,8 +4272,8 @@ async def handle_error(_: Request, error: Exception) -> JSONResponse:
     elif isinstance(error, RequestValidationError):
         status, detail = 422, "; ".join(map(_request_problem, error.errors())) + "."
     elif isinstance(error, HTTPException) and isinstance(error.__cause__, OSError):
-        log.error("an upload could not be kept: %s", error.__cause__.strerror)
-        detail = "The upload could not be kept: the disk of this service is full or not writable."
+        log.error("an upload could not be stored: %s", error.__cause__.strerror)
+        detail = "The upload could not be stored: the service's disk may be full or not writable."
     elif isinstance(error, HTTPException):
         status, detail = error.status_code, HTTP_ERRORS.get(error.detail, error.detail)
         headers = dict(error.headers or {})
@@ -4294,7 +4316,7 @@ class ShortIds(logging.Filter):
 
 @contextlib.contextmanager
 def on_signals(call: Callable[[], None]) -> Iterator[None]:
-    """On SIGINT and SIGTERM, calls `call` in the event loop before the usual handler.
+    """On SIGINT and SIGTERM, calls `call` in the event loop before the usual handler. A second exits at once.
 
     uvicorn waits for open streams before it ends the lifespan, so they must learn of the end from here.
     """
@@ -4309,6 +4331,8 @@ def on_signals(call: Callable[[], None]) -> Iterator[None]:
     }
 
     def handle(number: int, frame: FrameType | None) -> None:
+        for each in handlers:
+            signal.signal(each, lambda number, _: os._exit(128 + number))  # nothing is left to save
         loop.call_soon_threadsafe(call)
         cast(Callable[..., None], handlers[signal.Signals(number)])(number, frame)
 
@@ -4344,8 +4368,8 @@ def refuse_second_process(server: uvicorn.Server | None) -> list[socket.socket]:
             is_only_process &= process_that_listens(name) == os.getpid()
     if not is_only_process:
         sys.stderr.write(
-            "Sessions are in the memory of one process, so with several workers most requests would miss "
-            "theirs. Start one worker.\n"
+            "Sessions live in the memory of one process, so with several workers most requests would not "
+            "find theirs. Start one worker.\n"
         )
         sys.stderr.flush()
         # With this status, neither uvicorn nor gunicorn starts further workers.
@@ -4384,6 +4408,21 @@ def is_listener(descriptor: int) -> bool:
         return False
 
 
+class LoopErrors:
+    """The event loop's exception handler, which logs a lack of file descriptors once a minute at most."""
+
+    def __init__(self) -> None:
+        self._silent_until = -math.inf
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
+            loop.default_exception_handler(context)
+        elif loop.time() >= self._silent_until:
+            self._silent_until = loop.time() + 60
+            log.error("too many open files: new connections have to wait; raise the limit with ulimit -n")
+
+
 # By connection: the id() of its last request, if there was one, and since when it has waited for the next.
 Waiting = weakref.WeakKeyDictionary[Any, tuple[int, float]]
 
@@ -4396,6 +4435,9 @@ async def watching(server: uvicorn.Server | None) -> AsyncIterator[None]:
         return
     # uvicorn's own setting: otherwise an unread download would keep the service alive forever.
     server.config.timeout_graceful_shutdown = server.config.timeout_graceful_shutdown or 1
+    # So often asyncio tries to accept a connection, even without a free descriptor, before it rests a second.
+    server.config.backlog = min(server.config.backlog, 100)
+    asyncio.get_running_loop().set_exception_handler(LoopErrors())
     watch = asyncio.create_task(watch_connections(server))
     yield
     watch.cancel()
@@ -4443,10 +4485,11 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     ):
         if tmdb.key_state == "missing":
             log.warning("no TMDB_API_KEY is set: exports are read, but no film is looked up")
-        app.state.service = Service(settings, Matcher(tmdb, known_films), store)
+        app.state.service = service = Service(settings, Matcher(tmdb, known_films), store)
 
         def stop() -> None:
             store.end_streams()
+            service.stopping.set()
             app.state.guard.stop()
 
         with on_signals(stop):

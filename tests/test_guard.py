@@ -421,6 +421,47 @@ async def test_signal_ends_the_service_whatever_is_in_progress(
         assert trouble not in said
 
 
+async def test_second_ctrl_c_exits_without_a_traceback(tmdb: FakeTMDB) -> None:
+    async with running(tmdb) as (service, api):
+        session = f"/api/session/{(await api.upload(SAMPLE_FILE))['session_id']}"
+        writer = await open_connection(
+            api, f"GET {session}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        )
+        await asyncio.sleep(0.2)
+
+        service.send_signal(signal.SIGINT)
+        service.send_signal(signal.SIGINT)
+        _, said = await asyncio.wait_for(service.communicate(), 20)
+        await shut(writer)
+
+    assert b"Traceback" not in said
+
+
+@pytest.mark.long
+async def test_service_without_descriptors_says_so_once_and_recovers() -> None:
+    port = free_port()
+    service = await asyncio.create_subprocess_shell(
+        f"ulimit -n 100; exec {sys.executable} -m uvicorn main:app --port {port}",
+        cwd=ROOT,
+        env=os.environ | {"TMDB_API_KEY": ""},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert service.stderr
+    while b"Uvicorn running" not in await service.stderr.readline():
+        pass
+    opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(150)]
+    await asyncio.sleep(3)
+
+    for _, writer in opened:
+        await shut(writer)
+    async with Api(base_url=f"http://127.0.0.1:{port}", timeout=30) as api:
+        assert (await api.get("/health")).status_code == 200
+    _, said = await stopped(service, signal.SIGTERM)
+
+    assert said.count("too many open files") == 1
+    assert len(said) < 5_000
+
+
 @pytest.mark.long
 async def test_service_restarts_ten_times_on_one_port(tmdb: FakeTMDB) -> None:
     port = free_port()

@@ -14,8 +14,7 @@ import tracemalloc
 import unicodedata
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import date
 from typing import Any
 
@@ -322,7 +321,9 @@ def films_of(name: str, count: int) -> list[tuple[str, bytes]]:
 @pytest.mark.parametrize("bound", ["rows", "cells"])
 def test_rows_and_cells_have_a_limit_across_files(bound: str, count: int) -> None:
     used = count * (3 if bound == "rows" else 6)
-    enough, too_little = main.Allowance(**{bound: used}), main.Allowance(**{bound: used - 1})
+    enough, too_little = main.Allowance(), main.Allowance()
+    setattr(enough, bound, used)
+    setattr(too_little, bound, used - 1)
 
     read = main.parse_export(films_of(".csv", count), allowance=enough)
 
@@ -567,42 +568,12 @@ def test_memory_estimate_is_not_too_low(row: str) -> None:
     assert held <= read.memory_bytes
 
 
-@contextmanager
-def no_garbage_collection() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
+def test_reading_ends_early_when_the_service_stops() -> None:
+    allowance = main.Allowance()
+    allowance.stopping.set()
 
-
-def of_members() -> list[object]:
-    """What holds a member's data."""
-    kinds = (main.Film, main.Viewing, main.Session, main.Table, main.Joiner)
-    return [each for each in gc.get_objects() if isinstance(each, kinds)]
-
-
-@pytest.mark.parametrize("end", ["delete", "expire", "refuse"])
-async def test_sessions_are_freed_without_the_garbage_collector(end: str, serve: Serve) -> None:
-    api = await serve(
-        session_ttl_seconds=0.05 if end == "expire" else 100, max_films=158 if end == "refuse" else 159
-    )
-    with no_garbage_collection():
-        before = set(map(id, of_members()))
-        answer = await api.post("/api/upload", files={"files": (SAMPLE.name, SAMPLE.read_bytes())})
-        assert answer.status_code == (413 if end == "refuse" else 201)
-        if end != "refuse":
-            session_id = answer.json()["session_id"]
-            if end == "delete":
-                await api.ended(session_id)
-                await api.get(f"/api/session/{session_id}/stats")
-                await api.movies(session_id)
-                await api.delete(f"/api/session/{session_id}")
-            else:
-                while (await api.get("/health")).json()["sessions"]:  # noqa: ASYNC110 - it comes over HTTP
-                    await asyncio.sleep(0.05)
-        await asyncio.sleep(0.05)
-
-        assert [each for each in of_members() if id(each) not in before] == []
+    with pytest.raises(main.UnusableUpload, match="service stopped"):
+        main.parse_export([("watched.csv", b"Name,Year\r\nInception,2010")], allowance=allowance)
 
 
 async def test_upload_that_can_never_fit_is_a_413(serve: Serve) -> None:

@@ -343,7 +343,7 @@ async def test_known_film_takes_one_call(title: str, year: int) -> None:
     assert match.reason == (
         "Title, year and Letterboxd's own number agree."
         if year == 2021
-        else "Title and Letterboxd's own number agree, and its year is one off."
+        else "Title and Letterboxd's own number agree, and the year is one off."
     )
     assert match.movie
     assert match.movie.tmdb_id == PREDICTED
