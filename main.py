@@ -1717,8 +1717,8 @@ def movie_of(tmdb_type: MediaType, body: MovieBody, names: NameFactory) -> Movie
 
 
 # === Pace =====================================================================
-# When the next request to TMDB may go, and which one. Requests wait for their turn here; only the pause before
-# another try is in TMDB.
+# When the next request to TMDB may go, and which one. Requests wait for their turn here; only the pause
+# before another try is in TMDB.
 #
 # TMDB refuses requests (status 429) for two reasons that look alike: we ask too fast, or others behind the
 # same address do. Slowing down only helps against the first. So each cut of the rate is a trial: if refusals
