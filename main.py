@@ -573,6 +573,7 @@ MAX_UNPACKED_BYTES = 40_000_000
 MAX_ROWS = 100_000
 MAX_CELLS = 1_500_000
 MAX_TAGS = 200_000
+MAX_WRONG_CELLS = 30_000
 
 
 @dataclass(slots=True)
@@ -583,6 +584,7 @@ class Allowance:
     rows: int = MAX_ROWS
     cells: int = MAX_CELLS
     tags: int = MAX_TAGS
+    wrong_cells: int = MAX_WRONG_CELLS
     reread_characters: int = MAX_UNPACKED_BYTES
     stopping: threading.Event = field(default_factory=threading.Event)  # set to end the reading early
 
@@ -598,6 +600,13 @@ class Allowance:
         self.tags -= count
         if self.tags < 0:
             raise UploadTooLarge(f"The upload has over {MAX_TAGS:,} tags.")
+
+    def take_wrong_cell(self) -> None:
+        self.wrong_cells -= 1
+        if self.wrong_cells < 0:
+            raise UploadTooLarge(
+                f"Over {MAX_WRONG_CELLS:,} cells cannot be read. Upload the ZIP as Letterboxd exports it."
+            )
 
     def take_reread(self, count: int) -> None:
         """Text that is read again after a quotation mark that is not closed."""
@@ -732,7 +741,11 @@ class Table:
             raise Unreadable(f"the header '{shown}' has no Name column, so this file lists no films")
         self.kind = _kind(name.lower(), set(self._columns))
         self.is_our_download = "tmdbURL" in self._columns
-        self._parsers = {column: cache(parse) for column, parse in self._file_parsers().items()}
+        parsers = {column: cache(parse) for column, parse in self._file_parsers().items()}
+        self._cells = [
+            (column, i, parsers.get(column), MAX_CELL_LENGTHS.get(column, MAX_CELL_LENGTH))
+            for column, i in self._columns.items()
+        ]
 
     def _file_parsers(self) -> dict[str, Callable[[str], Any]]:
         """PARSERS, and those that depend on what else is in this file."""
@@ -849,18 +862,19 @@ class Table:
 
     def _row(self, line: int, cells: list[str]) -> tuple[Film, Viewing]:
         given: dict[str, Any] = {}
-        for column, i in self._columns.items():
+        for column, i, parse, max_length in self._cells:
             text = cells[i].strip() if i < len(cells) else ""
-            if len(text) > (most := MAX_CELL_LENGTHS.get(column, MAX_CELL_LENGTH)):
-                self.warn(line, f"{column} has {len(text):,} characters, over the limit of {most:,}; ignored")
-                continue
-            parse = self._parsers.get(column)
-            if parse is None:
+            if len(text) > max_length:
+                self.warn(
+                    line, f"{column} has {len(text):,} characters, over the limit of {max_length:,}; ignored"
+                )
+            elif parse is None:
                 given[column] = text
             elif text.casefold() not in NOT_GIVEN:
                 try:
                     given[column] = parse(text)
                 except ValueError as expected:
+                    self._allowance.take_wrong_cell()
                     self.warn(line, f"{column} '{text[:40]}' must be {expected}")
         uri = given.get("uri", "")
         number, is_film = parse_short_uri(uri) or (None, not _is_long_entry(uri))
@@ -984,7 +998,7 @@ def _nfc(title: str) -> str:
     """Empty if the title has over MAX_MARKS combining characters: normalizing takes quadratic time."""
     if title.isascii():
         return title
-    marks = sum(unicodedata.combining(letter) > 0 or letter in COMPOSED_MARKS for letter in title)
+    marks = sum(map(bool, map(unicodedata.combining, title))) + sum(map(title.count, COMPOSED_MARKS))
     return unicodedata.normalize("NFC", title) if marks <= MAX_MARKS else ""
 
 
