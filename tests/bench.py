@@ -583,8 +583,20 @@ async def stopping() -> None:
 
 GROUPS: dict[str, Callable[[], Awaitable[None]]] = {
     group.__name__: group
-    for group in [rate, calls, upload, worst, stats, polls, listeners]
-    + [load, memory, forgetting, faults, stopping]
+    for group in (
+        rate,
+        calls,
+        upload,
+        worst,
+        stats,
+        polls,
+        listeners,
+        load,
+        memory,
+        forgetting,
+        faults,
+        stopping,
+    )
 }
 
 
