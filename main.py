@@ -1,6 +1,21 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#     "fastapi==0.165.0",
+#     "uvicorn==0.54.0",
+#     "aiohttp==3.14.5",
+#     "python-dotenv==1.2.4",
+#     "python-multipart==0.0.34",
+#     "fastapi-swagger==0.4.64",
+#     "pydantic==2.14.3",
+#     "starlette==1.10.0",
+#     "anyio==4.16.0",
+# ]
+# ///
 """Reads a Letterboxd export and looks up every film in TMDB.
 
-    uvicorn main:app                       # or python main.py; then open http://localhost:8000, or
+    python main.py letterboxd-me-2026-01-01-00-00-utc.zip      # prints what is in it
+    uvicorn main:app                                           # serves http://localhost:8000
     curl -F files=@letterboxd-me-2026-01-01-00-00-utc.zip localhost:8000/api/upload
 
 An upload returns a session id at once. The films are looked up in the background, as fast as TMDB allows.
@@ -24,6 +39,7 @@ page/, beside this file, is what people look at. The sections, in reading order:
     Guard        checks of Host and Origin, limits on size and time, security headers, CORS
     Routes       the calls of the API
     App          signals, one process only, lifespan, create_app
+    Terminal     an export analysed without a server; the command line
 
 The app's lifespan owns the TMDB client, the matcher (with the corrections) and the store. The store owns the
 sessions, and a session owns its enrichment task. Apart from these, nothing is kept between requests.
@@ -31,6 +47,7 @@ sessions, and a session owns its enrichment task. Apart from these, nothing is k
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import csv
@@ -58,6 +75,7 @@ import threading
 import time
 import unicodedata
 import weakref
+import webbrowser
 import zipfile
 import zlib
 from bisect import bisect_left, bisect_right
@@ -107,6 +125,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -151,6 +170,8 @@ def _check_hosts(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _check_key(value: SecretStr) -> SecretStr:
+    if value.get_secret_value().lower().strip("<>").startswith("your"):
+        raise ValueError("is still the example; put your own key there, or leave it blank")
     if not re.fullmatch(r"[!-~]*", value.get_secret_value()):
         raise ValueError("must be a v3 key or a v4 token, without spaces or non-ASCII characters")
     return value
@@ -225,12 +246,24 @@ class Settings(BaseModel):
     def load(cls, environ: dict[str, str | None] | None = None) -> Settings:
         """From `environ`, by default the environment and .env. Raises SystemExit if a value is wrong."""
         if environ is None:
-            environ = {**dotenv_values(Path(__file__).with_name(".env")), **os.environ}
+            environ = {**_read_env(Path(__file__).with_name(".env")), **os.environ}
         given = {name: (environ.get(name.upper()) or "").strip() for name in cls.model_fields}
         try:
             return cls.model_validate({name: value for name, value in given.items() if value})
         except ValidationError as error:
             raise SystemExit("\n".join(map(_setting_problem, error.errors()))) from None
+
+
+def _read_env(path: Path) -> dict[str, str | None]:
+    """UTF-8, or UTF-16 as PowerShell writes it. Raises SystemExit for anything else."""
+    data = path.read_bytes() if path.is_file() else b""
+    try:
+        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise SystemExit(f"{path.name} is neither UTF-8 nor UTF-16 text; save it as UTF-8.")
+    return dotenv_values(stream=io.StringIO(text))
 
 
 def _setting_problem(error: Any) -> str:
@@ -485,6 +518,11 @@ class Film:
     def entries(self) -> list[Viewing]:
         return self.viewings + self.undated_reviews
 
+    @property
+    def uri(self) -> str:
+        """Its own, or that of an entry if it is known from the diary alone."""
+        return self.film_uri or next((entry.entry_uri for entry in self.entries if entry.entry_uri), "")
+
 
 BASE62 = {digit: i for i, digit in enumerate(string.digits + string.ascii_lowercase + string.ascii_uppercase)}
 SHORT_URI = re.compile(r"(?:https?://)?boxd\.it/([0-9a-zA-Z]{1,8})/?")
@@ -648,7 +686,7 @@ def read_tables(files: Iterable[tuple[str, bytes]], allowance: Allowance) -> tup
                 tables.append(Table(path, content, allowance))
             except Unreadable as reason:
                 problems.append(f"{path}: {reason}")
-        if not csvs:
+        if not csvs and data.startswith(b"PK"):
             problems.append(f"{name}: contains no CSV that lists films")
     return tables, problems
 
@@ -656,7 +694,8 @@ def read_tables(files: Iterable[tuple[str, bytes]], allowance: Allowance) -> tup
 def _csvs_in(name: str, data: bytes, allowance: Allowance) -> list[tuple[str, bytes]]:
     """The `(path, bytes)` that may list films: the file itself, or the files of a ZIP."""
     if not data.startswith(b"PK"):
-        return [(name, data)]
+        path = _path_in_export(name)  # from a folder, the rules of a ZIP apply
+        return [(path, data)] if path else []
     try:
         return list(_unzipped(data, allowance))
     except (Unreadable, UploadTooLarge):
@@ -1122,12 +1161,8 @@ class Joiner:
         namesakes = self._by_name[normalize_title(row.title), row.year]
         compared = namesakes[:MAX_COMPARED] if row.title else []
         alike = [film for film in compared if _compatible(self._identities[id(film)], identities)]
-        if len(alike) > 1:
-            alike.sort(key=lambda film: film.rating != entry.rating)
-            shown = f"'{row.title}' ({row.year or 'no year'})"
-            table.warn(line, f"{len(alike)} films are called {shown}; one of them was used")
         if alike:
-            return alike[0]
+            return alike[0] if len(alike) == 1 else _choose(alike, row, entry, table, line)
         self.films.append(row)
         namesakes.append(row)
         return row
@@ -1166,6 +1201,19 @@ class Joiner:
         for place, film in enumerate(ordered, 1):
             film.movie_id = place
         return ordered
+
+
+def _choose(alike: list[Film], row: Film, entry: Viewing, table: Table, line: int) -> Film:
+    """One of several films with a row's name and year: by spelling, rating or day added, else a row each."""
+
+    def differences(film: Film) -> tuple[bool, bool]:
+        return film.title != row.title, film.rating != entry.rating
+
+    best = min(alike, key=lambda f: (*differences(f), f.added_date != row.added_date, len(f.entries)))
+    if sum(differences(film) == differences(best) for film in alike) > 1:
+        shown = f"'{row.title}' ({row.year or 'no year'})"
+        table.warn(line, f"{len(alike)} films are called {shown}; {best.film_uri or 'the first'} was used")
+    return best
 
 
 def _identities(film: Film, entry_uri: str = "") -> dict[str, Hashable]:
@@ -3117,15 +3165,26 @@ class Session:
     enriched_count = property(lambda self: sum(self.counts[s] for s in ("exact", "guessed", "corrected")))
     not_found_count = property(lambda self: self.counts["not_found"])
     failed_count = property(lambda self: self.counts["failed"])
-    progress_percent = property(lambda self: 100 * self.processed_count / self.total_movies)
 
     @property
-    def eta_seconds(self) -> float | None:
-        """At the pace so far. None until there is a pace, 0 at the end."""
+    def progress_percent(self) -> float:
+        """At most 99.9 until the work has ended, since collections are read after the last film."""
+        percent: float = round(100 * self.processed_count / self.total_movies, 1)
+        return percent if self.ended_at is not None else min(percent, 99.9)
+
+    @property
+    def films_per_second(self) -> float | None:
+        """So far. None until a film has been looked up."""
+        done = self._films_to_look_up - self.counts["pending"]
+        return done / max(self.clock() - self._begun_at, 0.001) if done else None
+
+    @property
+    def eta_seconds(self) -> int | None:
+        """At the rate so far. None until there is one, 0 at the end."""
         if self.ended_at is not None:
             return 0
-        done = self._films_to_look_up - self.counts["pending"]
-        return (self.clock() - self._begun_at) / done * self.counts["pending"] if done else None
+        rate = self.films_per_second
+        return math.ceil(self.counts["pending"] / rate) if rate else None
 
     @property
     def waiting_for(self) -> str | None:
@@ -3548,8 +3607,8 @@ class SessionView(SessionBase):
     enriched_count: int = Field(examples=[1090])
     not_found_count: int = Field(examples=[2])
     failed_count: int = Field(examples=[1])
-    progress_percent: float = Field(examples=[50.0])
-    eta_seconds: float | None = Field(description="At the pace so far; null until there is one.")
+    progress_percent: float = Field(description="100 only when the session has ended.", examples=[50.0])
+    eta_seconds: int | None = Field(description="At the rate so far; null until there is one.", examples=[14])
     waiting_for: str | None = Field(
         description="Why lookups are paused; null if they are not.",
         examples=["TMDB refused requests (status 429); trying again in 12 s"],
@@ -3750,7 +3809,7 @@ def _logged(film: Film) -> dict[str, object]:
         "movie_id": film.movie_id,
         "title": film.name,
         "year": film.year,
-        "letterboxd_uri": film.film_uri or None,
+        "letterboxd_uri": film.uri or None,
         "rating": film.rating,
         "watched_date": film.watched_date,
         "watched_dates": [viewing.watched_date for viewing in film.viewings if viewing.watched_date],
@@ -3847,7 +3906,7 @@ def match_row(film: Film) -> Row:
         "movie_id": film.movie_id,
         "title": film.title,
         "year": film.year,
-        "letterboxd_uri": film.film_uri,
+        "letterboxd_uri": film.uri,
         "watched": film.watched,
         "watchlist": film.watchlist,
         "liked": film.liked,
@@ -3890,8 +3949,8 @@ def import_row(film: Film, entry: Viewing) -> Row:
     }
 
 
-def import_csvs(films: list[Film], in_list: Literal["watched", "watchlist"]) -> list[bytes]:
-    """Letterboxd's import format, in parts small enough for Letterboxd.
+def import_files(films: list[Film], in_list: Literal["watched", "watchlist"]) -> dict[str, bytes]:
+    """Letterboxd's import format by file name, in parts small enough for Letterboxd.
 
     All rows of a film are in one part: rows for one day in two files are one viewing, not two.
     """
@@ -3903,7 +3962,10 @@ def import_csvs(films: list[Film], in_list: Literal["watched", "watchlist"]) -> 
         if len(parts[-1]) > len(header) and len(parts[-1]) + len(rows) > MAX_IMPORT_BYTES:
             parts.append(bytearray(header))
         parts[-1] += rows
-    return [bytes(part) for part in parts]
+    name = "letterboxd" if in_list == "watched" else "letterboxd-watchlist"
+    if len(parts) == 1:
+        return {f"{name}.csv": bytes(parts[0])}
+    return {f"{name}-{number}.csv": bytes(part) for number, part in enumerate(parts, 1)}
 
 
 def _entries_to_import(film: Film) -> list[Viewing]:
@@ -3951,12 +4013,12 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 LOAD_NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-# The page loads its own files, this service, and pictures from TMDB; /docs loads from a CDN.
+# Both load only their own files and this service; the page also loads pictures from TMDB.
 CONTENT_POLICIES = {
     "/": f"{LOAD_NOTHING}; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src https://image.tmdb.org data:",
-    "/docs": f"{LOAD_NOTHING}; script-src 'unsafe-inline' https://cdn.jsdelivr.net; connect-src 'self'; "
-    "style-src https://cdn.jsdelivr.net 'unsafe-inline'; img-src https://fastapi.tiangolo.com data:",
+    "/docs": f"{LOAD_NOTHING}; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; "
+    "img-src 'self' data:",
 }
 
 
@@ -3988,6 +4050,8 @@ class Guard:
         # uvicorn's own attribute: ASGI has no way to cut a connection that nobody reads.
         scope["transport"] = getattr(getattr(send, "__self__", None), "transport", None)
         scope["path"] = scope.get("root_path", "") + path_of(scope)
+        if scope["method"] == "HEAD":  # as a GET, whose body the server leaves out
+            scope = {**scope, "method": "GET"}
         headers, send = Headers(scope=scope), partial(self._secured, send, path_of(scope))
         if not all(map(self._is_known_host, headers.getlist("host") or [""])):
             await _refusal(421, WRONG_HOST)(scope, receive, send)
@@ -4024,8 +4088,10 @@ class Guard:
             headers = MutableHeaders(scope=message)
             headers.update(SECURITY_HEADERS)
             headers["Content-Security-Policy"] = CONTENT_POLICIES.get(path, LOAD_NOTHING)
-            is_page = path == "/" or path.startswith("/page/")  # may be kept, but asked for if it has changed
-            headers["Cache-Control"] = "no-cache" if is_page else "no-store"
+            is_file = path in CONTENT_POLICIES or path.startswith(("/page/", "/docs/"))
+            headers["Cache-Control"] = (
+                "no-cache" if is_file else "no-store"
+            )  # kept, but asked for if it changed
         await send(message)
 
     async def _within_limits(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -4184,11 +4250,13 @@ OpenedFilmDep = Annotated[Film, Depends(get_opened_film)]
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    content = {"application/json": {"schema": ErrorView.model_json_schema()}}
+    """For FastAPI's `responses`. Its own `model` would give errors of a CSV the type text/csv."""
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorView"}}}
     return {status: {"description": STATUS_MEANINGS[status], "content": content} for status in statuses}
 
 
 PAGE = StaticFiles(directory=Path(__file__).with_name("page"))
+SWAGGER_UI = StaticFiles(packages=[("fastapi_swagger", "resources")])
 PAGINATION_HEADERS = {
     "X-Total-Count": {
         "description": "How many films match, on all pages.",
@@ -4212,6 +4280,10 @@ STATUS_MEANINGS = {
     503: "No room for another session; too many uploads, statistics or unread downloads; or the service is "
     "stopping. Retry-After, if present, says when to try again",
 }
+ERROR_MODEL = {
+    "description": STATUS_MEANINGS[400],
+    "model": ErrorView,
+}  # brings ErrorView into the components
 IMPORT_CONTENT = {
     "description": "A CSV, or a ZIP of them",
     "content": {"text/csv": {}, "application/zip": {}},
@@ -4266,11 +4338,12 @@ def _attachment(name: str) -> dict[str, str]:
     summary="Upload an export",
     status_code=201,
     tags=["sessions"],
-    responses=CHANGE_ERRORS | error_responses(400, 422, 503) | {201: UPLOAD_LINKS},
+    responses=CHANGE_ERRORS | error_responses(422, 503) | {201: UPLOAD_LINKS, 400: ERROR_MODEL},
 )
 async def upload(
     files: Annotated[
-        list[UploadFile], File(description="The ZIP, or CSVs from it. Repeat the field for more files.")
+        list[Annotated[UploadFile, WithJsonSchema({"type": "string", "format": "binary"})]],
+        File(description="The ZIP, or CSVs from it. Repeat the field for more files."),
     ],
     service: ServiceDep,
     request: Request,
@@ -4470,12 +4543,12 @@ def download_letterboxd(
     A film without a viewing, or with a rating other than its latest viewing's, has a line without a date.
     Letterboxd imports up to 1 MB; beyond that, the answer is a ZIP of parts.
     """
-    parts = import_csvs(session.export.films, in_list)
-    name = "letterboxd" if in_list == "watched" else "letterboxd-watchlist"
-    if len(parts) == 1:
-        return Response(parts[0], media_type=CSVResponse.media_type, headers=_attachment(f"{name}.csv"))
-    numbered = ((f"{name}-{number}.csv", part) for number, part in enumerate(parts, 1))
-    return Response(zipped(numbered), media_type="application/zip", headers=_attachment(f"{name}.zip"))
+    files = import_files(session.export.films, in_list)
+    (name, data), *more = files.items()
+    if not more:
+        return Response(data, media_type=CSVResponse.media_type, headers=_attachment(name))
+    name = name.replace("-1.csv", ".zip")
+    return Response(zipped(files.items()), media_type="application/zip", headers=_attachment(name))
 
 
 @of_session.delete("", summary="Delete a session", status_code=204, responses=CHANGE_ERRORS)
@@ -4501,6 +4574,11 @@ async def health(service: ServiceDep) -> HealthView:
 @routes.get("/", include_in_schema=False)
 async def page(request: Request) -> Response:
     return await PAGE.get_response("index.html", request.scope)
+
+
+@routes.get("/docs", include_in_schema=False)
+async def docs(request: Request) -> Response:
+    return await PAGE.get_response("docs.html", request.scope)
 
 
 async def handle_error(_: Request, error: Exception) -> JSONResponse:
@@ -4541,11 +4619,19 @@ def _request_problem(error: Any) -> str:
 # The app and its life: the lifespan opens what lives as long as the process, and closes it in reverse order.
 
 
+POLL = re.compile(r"GET .*/api/session/[\w-]+")
+
+
 class ShortIds(logging.Filter):
-    """Shortens session ids in uvicorn's access log, since whoever knows an id can read the session."""
+    """Shortens session ids in uvicorn's access log, since whoever knows an id can read the session.
+
+    Polls of the progress are left out: they would be most of the log, and take a fifth of their time.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
+            if POLL.fullmatch(" ".join(map(str, record.args[1:3]))) and record.args[-1] == 200:
+                return False
             record.args = tuple(
                 re.sub(r"([\w-]{6})[\w-]{16,}", r"\1…", arg) if isinstance(arg, str) else arg
                 for arg in record.args
@@ -4763,8 +4849,8 @@ def create_app(settings: Settings) -> FastAPI:
         description=ABOUT,
         lifespan=lifespan,
         generate_unique_id_function=attrgetter("name"),
+        docs_url=None,
         redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
         exception_handlers=dict.fromkeys(
             (ServiceError, RequestValidationError, HTTPException, Exception), handle_error
         ),
@@ -4773,6 +4859,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(routes)
     app.include_router(of_session)
     app.mount("/page", PAGE)
+    app.mount("/docs", SWAGGER_UI)
     # add_middleware would put Guard inside the handler of unexpected errors, so 500s would lack its headers.
     app.state.guard = app.middleware_stack = Guard(app.build_middleware_stack(), settings)
     return app
@@ -4780,6 +4867,204 @@ def create_app(settings: Settings) -> FastAPI:
 
 app = create_app(Settings.load())
 
-if __name__ == "__main__":
-    settings = app.state.settings
+# === Terminal =================================================================
+# The command line. `python main.py` serves; with an export, it looks the films up and prints what is in it,
+# without a server. Results go to stdout, progress and warnings to stderr.
+
+MAX_LISTED = 20  # warnings, or films without a certain match
+BAR_WIDTH = 40
+RATINGS_WIDTH = 30
+
+
+def read_paths(paths: Iterable[Path]) -> list[tuple[str, bytes]]:
+    """`(name, bytes)` of the files, and of all CSVs in the folders. Raises UnusableUpload."""
+    files = []
+    try:
+        for path in paths:
+            for file in sorted(path.rglob("*.csv")) if path.is_dir() else [path]:
+                name = file.relative_to(path.parent).as_posix()
+                files.append((name, file.read_bytes()))
+    except OSError as error:
+        raise UnusableUpload(f"{error.filename} cannot be read: {error.strerror}.") from None
+    return files
+
+
+async def show_progress(session: Session) -> None:
+    """Until the session ends: a bar in a terminal, otherwise a line whenever another tenth is done."""
+    tenth = -1
+    async for _ in session.changes():
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{progress_line(session)}\x1b[K")
+        elif (reached := int(session.progress_percent // 10)) > tenth:
+            tenth = reached
+            sys.stderr.write(f"{progress_line(session)}\n")
+        sys.stderr.flush()
+    if sys.stderr.isatty():
+        sys.stderr.write("\n")
+
+
+def progress_line(session: Session) -> str:
+    done, total = session.processed_count, session.total_movies
+    words = [f"{'█' * (BAR_WIDTH * done // total):░<{BAR_WIDTH}} {done} of {total} films"]
+    if session.films_per_second and session.ended_at is None:
+        words += [f"{session.films_per_second:.0f} a second", f"{session.eta_seconds} s left"]
+    if session.waiting_for:
+        words.append(session.waiting_for)
+    return ", ".join(words)
+
+
+def summary(session: Session) -> str:
+    """What is in the export, in about thirty lines."""
+    films = session.export.films
+    statistics = compute_statistics(films, session.collections, limit=5)
+    totals, what, who = statistics.totals, statistics.what, statistics.who
+    matches = ", ".join(f"{count} {status}" for status, count in (+session.counts).most_common())
+    tops = {
+        "directors": who.directors.most_watched,
+        "actors": who.cast.most_watched,
+        "genres": what.genres.most_watched,
+        "decades": sorted(statistics.through_time.decades, key=lambda bar: -bar.count)[:5],
+        "countries": what.countries.most_watched,
+    }
+    lines = [
+        f"{_count(totals.films, 'film')} watched, {totals.hours:,.0f} hours ({totals.days:g} days); "
+        f"{_count(totals.viewings, 'viewing')} in the diary, of which rewatches: {totals.rewatches}",
+        *(f"    {name}: {_counted(bars)}" for name, bars in tops.items() if bars),
+        *_rating_lines(statistics.ratings, totals),
+        f"{totals.liked} liked, {totals.reviewed} reviewed, {statistics.watchlist.films} on the watchlist",
+        f"matches: {matches}",
+    ]
+    uncertain = [film for film in films if film.match.status not in ("exact", "corrected")]
+    lines += [
+        f"    {_named(film)}, {film.match.status}: {film.match.reason}" for film in uncertain[:MAX_LISTED]
+    ]
+    if len(uncertain) > MAX_LISTED:
+        lines.append(f"    … and {len(uncertain) - MAX_LISTED} more; --out writes them all to matches.csv")
+    return "\n".join(lines)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _counted(bars: Iterable[Bar]) -> str:
+    return ", ".join(f"{bar.name} ({bar.count})" for bar in bars)
+
+
+def _named(film: Film) -> str:
+    return f"{film.name or film.imdb_id} ({film.year})" if film.year else film.name or film.imdb_id
+
+
+def _rating_lines(ratings: Ratings, totals: Totals) -> Iterator[str]:
+    most = max((bar.count for bar in ratings.histogram), default=0)
+    if totals.mean_rating is None:
+        return
+    line = f"{_count(totals.rated, 'film')} rated, {totals.mean_rating:g} stars on average"
+    if ratings.compared_mean is not None and ratings.crowd_mean is not None:
+        line += f"; where TMDB's voters give {ratings.crowd_mean:g}, you give {ratings.compared_mean:g}"
+    yield line
+    for bar in ratings.histogram:
+        columns = math.ceil(RATINGS_WIDTH * bar.count / most)
+        yield f"    {bar.name:>3} {'█' * columns}{' ' if columns else ''}{bar.count}"
+
+
+def write_results(session: Session, folder: Path) -> None:
+    """The downloads of the API, and the statistics for all time. Raises OSError."""
+    films = session.export.films
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {
+        "movies.csv": "".join(csv_chunks(films, movie_row)).encode(),
+        "matches.csv": "".join(csv_chunks(films, match_row)).encode(),
+        "stats.json": statistics_json(session, None, 100),
+        **import_files(films, "watched"),
+        **import_files(films, "watchlist"),
+    }
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+
+
+async def analyse(paths: list[Path], out: Path | None, settings: Settings) -> bool:
+    """Prints what is in an export. Whether every film could be looked up. Raises ServiceError and OSError."""
+    export = parse_export(read_paths(paths), settings.max_films)
+    for warning in export.warnings[:MAX_LISTED]:
+        sys.stderr.write(f"{warning}\n")
+    if len(export.warnings) > MAX_LISTED:
+        sys.stderr.write(f"… and {len(export.warnings) - MAX_LISTED} more warnings\n")
+    async with TMDBClient(settings) as tmdb:
+        session = Session(export, settings.session_ttl_seconds, time.monotonic)
+        start_enrichment(session, Matcher(tmdb, KnownFilms.read(KNOWN_FILMS)))
+        try:
+            await show_progress(session)
+        finally:
+            await session.stop()
+    if session.error_message:
+        sys.stderr.write(f"{session.error_message}\n")
+    sys.stdout.write(f"{summary(session)}\n")
+    if out:
+        write_results(session, out)
+        sys.stdout.write(
+            f"Written to {out}: the films, the matches, Letterboxd's import format, statistics.\n"
+        )
+    return not session.failed_count
+
+
+def serve(settings: Settings, open_page: bool) -> None:
+    address = "localhost" if settings.host in ("127.0.0.1", "0.0.0.0", "::") else settings.host
+    with contextlib.suppress(OSError), socket.create_connection((address, settings.port), 1):
+        raise SystemExit(
+            f"Port {settings.port} is taken. Choose another: set PORT and run python main.py, "
+            f"or run uvicorn main:app --port {settings.port + 1}."
+        )
+    if open_page:
+        threading.Thread(target=_open_page, args=(address, settings.port), daemon=True).start()
     uvicorn.run(app, host=settings.host, port=settings.port)
+
+
+def _open_page(address: str, port: int) -> None:
+    """In the browser, once the service answers."""
+    for _ in range(100):
+        with contextlib.suppress(OSError), socket.create_connection((address, port), 1):
+            webbrowser.open(f"http://{address}:{port}")
+            return
+        time.sleep(0.1)
+
+
+def command(arguments: Sequence[str] | None = None) -> None:
+    """The command line; exits with 1 if something failed, with 2 if it was called wrongly."""
+    parser = argparse.ArgumentParser(
+        prog="python main.py",
+        description="Looks up the films of a Letterboxd export in TMDB and prints what is in it. "
+        "Without an export, serves the page and the API.",
+        epilog="Settings, such as TMDB_API_KEY, come from the environment or .env; .env.example lists them.",
+    )
+    parser.add_argument(
+        "exports", nargs="*", type=Path, metavar="EXPORT", help="ZIPs, CSVs or folders of CSVs"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="also write CSVs and stats.json into this folder"
+    )
+    parser.add_argument("--open", action="store_true", help="open the page in a browser when serving")
+    options = parser.parse_args(arguments)
+    if options.out and not options.exports:
+        parser.error("--out needs an export to analyse")
+    if options.open and options.exports:
+        parser.error("--open is for serving, without an export")
+    settings: Settings = app.state.settings
+    if not options.exports:
+        serve(settings, options.open)
+        return
+    for stream in (sys.stdout, sys.stderr):
+        cast(io.TextIOWrapper, stream).reconfigure(errors="replace")  # not every terminal shows every title
+    try:
+        done = asyncio.run(analyse(options.exports, options.out, settings))
+    except KeyboardInterrupt:
+        raise SystemExit("\nStopped.") from None
+    except ServiceError as error:
+        raise SystemExit(str(error)) from None
+    except OSError as error:
+        raise SystemExit(f"{error.filename} cannot be written: {error.strerror}.") from None
+    sys.exit(0 if done else 1)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,7 +1,7 @@
 """The whole thing in a minute, without a TMDB key: python -m tests.demo
 
-Starts the fake TMDB and the service, uploads the sample export, shows the progress, prints what came out
-and the curl lines to go on with, and keeps serving until Ctrl-C.
+Starts the fake TMDB and the service, looks up the sample export, prints what is in it and how to go on with
+curl, and keeps serving until Ctrl-C.
 """
 
 from __future__ import annotations
@@ -9,12 +9,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import socket
-import sys
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
-import httpx
 import uvicorn
 
 import main
@@ -23,49 +19,19 @@ from tests.fake_tmdb import V3_KEY, FakeTMDB
 SAMPLE = Path(__file__).with_name("letterboxd-demo-2026-01-01-00-00-utc.zip")
 
 
-async def show(url: str, tmdb: FakeTMDB) -> None:
-    """Uploads the sample to the service at `url`, and prints what happens."""
-    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-        print(f"Uploading {SAMPLE.name} …")
-        with SAMPLE.open("rb") as sample:
-            upload = (await client.post("/api/upload", files={"files": (SAMPLE.name, sample)})).json()
-        print(f"{upload['total_movies']} films in {', '.join(upload['files'])}\n")
-        session = f"/api/session/{upload['session_id']}"
-        await _follow(client, session)
-        _summarise((await client.get(f"{session}/movies?limit=1000")).json())
+async def show(service: main.Service, url: str, tmdb: FakeTMDB) -> None:
+    """Starts a session with the sample, and prints what happens."""
+    export = main.parse_export([(SAMPLE.name, SAMPLE.read_bytes())])
+    session = service.store.create(export)
+    print(f"{SAMPLE.name}: {session.total_movies} films in {', '.join(session.files)}\n", flush=True)
+    main.start_enrichment(session, service.matcher)
+    await main.show_progress(session)
+    print(f"\n{main.summary(session)}\n")
     print(f"{tmdb.calls()} calls to TMDB, {tmdb.calls('search/')} of them searches")
-    print(f"\nGo on with\n\n    curl {url}{session}\n    curl '{url}{session}/movies?limit=3'")
+    path = f"{url}/api/session/{session.session_id}"
+    print(f"\nGo on with\n\n    curl {path}\n    curl '{path}/movies?limit=3'")
     print(f"    curl -F files=@tests/{SAMPLE.name} {url}/api/upload\n")
-    print(f"or look at it: {url}/#{upload['session_id']}\nCtrl-C ends it.")
-
-
-async def _follow(client: httpx.AsyncClient, session: str) -> None:
-    while True:
-        status = (await client.get(session)).json()
-        done, total = status["processed_count"], status["total_movies"]
-        bar = "█" * (40 * done // total)
-        eta = "" if status["eta_seconds"] is None else f", {status['eta_seconds']:.0f} s left"
-        sys.stdout.write(f"\r{bar:░<40} {done} of {total}{eta}      ")
-        sys.stdout.flush()
-        if status["status"] in ("completed", "failed"):
-            print("\n")
-            return
-        await asyncio.sleep(0.2)
-
-
-def _summarise(movies: list[dict[str, Any]]) -> None:
-    hours = sum(movie["runtime"] or 0 for movie in movies if movie["watched"]) / 60
-    print(f"{sum(movie['watched'] for movie in movies)} films watched, {hours:.0f} hours of them")
-    for name in ("directors", "genres", "countries"):
-        most = Counter(value for movie in movies if movie["watched"] for value in movie[name]).most_common(5)
-        print(f"    {name}: {', '.join(f'{value} ({count})' for value, count in most)}")
-    matches = Counter(movie["match"]["status"] for movie in movies)
-    print("matches:", ", ".join(f"{count} {status}" for status, count in matches.most_common()))
-    for movie in movies:
-        match = movie["match"]
-        if match["status"] != "exact":
-            year = f" ({movie['year']})" if movie["year"] else ""
-            print(f"    {movie['title']}{year}, {match['status']}: {match['reason']}")
+    print(f"or look at it: {url}/#{session.session_id}\nCtrl-C ends it.", flush=True)
 
 
 async def demo(port: int) -> None:
@@ -78,7 +44,7 @@ async def demo(port: int) -> None:
         while not (server.started or serving.done()):  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.05)
         if server.started:
-            await show(f"http://localhost:{port}", tmdb)
+            await show(app.state.service, f"http://localhost:{port}", tmdb)
         await serving
 
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+from typing import Any
 
 import pytest
 
@@ -237,6 +239,70 @@ async def test_page_and_docs_are_served(api: Api) -> None:
     assert (page.status_code, docs.status_code) == (200, 200)
     assert "This product uses the TMDB API but is not endorsed or certified by TMDB." in page.text
     assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/health", "/page/main.js", "/api/session/{id}/movies.csv"])
+async def test_head_is_a_get_without_the_body(path: str, api: Api) -> None:
+    path = path.format(id=(await api.upload(SAMPLE_FILE))["session_id"])
+    given = {"Accept-Encoding": "identity"}
+
+    head, get = await api.head(path, headers=given), await api.get(path, headers=given)
+
+    assert (head.status_code, head.content) == (200, b"")
+    assert {*head.headers} == {*get.headers}
+
+
+async def test_film_of_the_diary_alone_has_the_address_of_its_entry(api: Api) -> None:
+    row = "2024-01-02,Inception,2010,https://boxd.it/1skl,4,,,2024-01-02"
+    session_id = (await api.upload(*files(diary=row)))["session_id"]
+
+    (film,) = await api.movies(session_id)
+
+    assert film["letterboxd_uri"] == "https://boxd.it/1skl"
+
+
+async def test_progress_has_one_decimal_and_the_time_left_none(api: Api, tmdb: FakeTMDB) -> None:
+    tmdb.latency_seconds = 0.02
+    session = f"/api/session/{(await api.upload(SAMPLE_FILE))['session_id']}"
+    seen: list[dict[str, Any]] = []
+    while not seen or seen[-1]["status"] == "enriching":
+        seen.append((await api.get(session)).json())
+        await asyncio.sleep(0.05)
+
+    percents = [status["progress_percent"] for status in seen]
+    assert percents == [round(percent, 1) for percent in percents]
+    assert all((status["progress_percent"] == 100) == (status["status"] == "completed") for status in seen)
+    assert all(isinstance(status["eta_seconds"], int | None) for status in seen)
+
+
+async def test_docs_load_nothing_from_elsewhere(api: Api) -> None:
+    docs = await api.get("/docs")
+
+    assert re.findall(r'(?:src|href)="(?:https?:)?//', docs.text) == []
+    assert "http" not in docs.headers["Content-Security-Policy"]
+    for part in re.findall(r'(?:src|href)="([^"]+)"', docs.text):
+        assert (await api.get(f"/{part}")).status_code == 200
+
+
+def test_upload_is_described_as_files() -> None:
+    """Swagger UI shows them as file inputs then, and generated clients send them as files."""
+    files = main.app.openapi()["components"]["schemas"]["Body_upload"]["properties"]["files"]
+
+    assert files["items"] == {"type": "string", "format": "binary"}
+
+
+def test_errors_share_one_schema() -> None:
+    calls = [call for methods in main.app.openapi()["paths"].values() for call in methods.values()]
+    errors = [
+        answer["content"]["application/json"]["schema"]
+        for call in calls
+        for status, answer in call["responses"].items()
+        if status >= "400"
+    ]
+
+    assert len(errors) > 40
+    assert all(schema == {"$ref": "#/components/schemas/ErrorView"} for schema in errors)
+    assert "ErrorView" in main.app.openapi()["components"]["schemas"]
 
 
 async def test_docs_describe_every_call_and_its_errors() -> None:

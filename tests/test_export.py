@@ -252,6 +252,76 @@ def test_undated_review_is_not_a_viewing() -> None:
     assert film.undated_reviews[0].review == "Fine."
 
 
+RAINS = "2024-01-01,Rain,2019,https://boxd.it/fA7G\n2024-02-02,rain,2019,https://boxd.it/4O24"
+IN_DIARY = "{},{},2019,https://boxd.it/{},,,{},{}"
+
+
+def viewings_of(read: main.Export) -> list[tuple[str, list[tuple[str, ...]]]]:
+    return [(film.film_uri[-4:], [viewing.tags for viewing in film.viewings]) for film in read.films]
+
+
+def test_namesakes_are_told_apart_by_their_spelling() -> None:
+    rows = [
+        IN_DIARY.format("2024-03-03", "rain", "xPZrr", "small", "2024-03-03"),
+        IN_DIARY.format("2024-03-04", "Rain", "xQ22J", "large", "2024-03-04"),
+    ]
+
+    read = export(watched=RAINS, diary="\n".join(rows))
+
+    assert dict(viewings_of(read)) == {"fA7G": [("large",)], "4O24": [("small",)]}
+    assert read.warnings == []
+
+
+def test_namesakes_are_told_apart_by_the_day_they_were_added() -> None:
+    rows = [
+        IN_DIARY.format("2024-02-02", "Rain", "xPZrr", "second", "2024-01-30"),
+        IN_DIARY.format("2024-01-01", "Rain", "xQ22J", "first", "2023-12-30"),
+    ]
+
+    read = export(watched=RAINS.replace("rain", "Rain"), diary="\n".join(rows))
+
+    assert dict(viewings_of(read)) == {"fA7G": [("first",)], "4O24": [("second",)]}
+    assert "2 films are called 'Rain' (2019); https://boxd.it/4O24 was used" in read.warnings[0]
+
+
+def test_namesakes_that_nothing_tells_apart_get_a_row_each() -> None:
+    rows = [IN_DIARY.format("2024-05-05", "Rain", code, code, "2024-05-05") for code in ("xPZrr", "xQ22J")]
+
+    read = export(watched=RAINS.replace("rain", "Rain"), diary="\n".join(rows))
+
+    assert [len(tags) for _, tags in viewings_of(read)] == [1, 1]
+    assert len(read.warnings) == 2
+
+
+def test_namesakes_are_told_apart_by_their_ratings_without_a_warning() -> None:
+    ratings = RAINS.replace("rain", "Rain").replace("fA7G", "fA7G,2").replace("4O24", "4O24,4.5")
+    row = IN_DIARY.format("2024-05-05", "Rain", "xPZrr", "loved", "2024-05-05").replace(",,,", ",4.5,,")
+
+    read = export(ratings=ratings, diary=row)
+
+    assert dict(viewings_of(read)) == {"fA7G": [], "4O24": [("loved",)]}
+    assert read.warnings == []
+
+
+def test_files_of_a_folder_follow_the_rules_of_a_zip() -> None:
+    line = "2024-01-02,Inception,2010,https://boxd.it/1skk"
+    given = files(watched=line, diary=f"{line},,,,2024-01-02", likes=line)
+    watched, diary, likes = (content for _, content in given)
+
+    read = main.parse_export(
+        [
+            ("data/watched.csv", watched),
+            ("data/deleted/diary.csv", diary),
+            ("data/likes/films.csv", likes),
+            ("data/likes/lists.csv", b"Date,Name\r\n2024-01-02,Some list"),
+            ("profile.csv", b"Date Joined,Username\r\n2020-01-01,me"),
+        ]
+    )
+
+    assert [(film.liked, film.viewings) for film in read.films] == [(True, [])]
+    assert read.warnings == []
+
+
 def test_namesakes_with_different_uris_are_two_films() -> None:
     read = export(
         watched="2024-01-02,Cinderella,1922,https://boxd.it/fA7G\n2024-01-02,Cinderella,1922,https://boxd.it/4O24",

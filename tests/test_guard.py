@@ -143,7 +143,7 @@ async def test_every_response_has_security_headers(path: str, api: Api) -> None:
     answer = await api.get(path.replace("/x", f"/{session_id}"))
 
     assert {name: answer.headers[name] for name in main.SECURITY_HEADERS} == main.SECURITY_HEADERS
-    assert answer.headers["Cache-Control"] == ("no-cache" if path == "/" else "no-store")
+    assert answer.headers["Cache-Control"] == ("no-cache" if path in ("/", "/docs") else "no-store")
     assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
     assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
 
@@ -620,7 +620,7 @@ async def test_service_works_under_a_path_prefix(serve: Serve) -> None:
     big = "\r\n".join(f"2024-01-02,Film {n},2001," for n in range(6_000))
 
     page, docs = await api.get("/"), await api.get("/docs")
-    parts = re.findall(r'(?:href|src)="(page/[^"]+)"', page.text)
+    parts = re.findall(r'(?:href|src)="((?:page|docs)/[^"]+)"', page.text + docs.text)
     loaded = [await api.get(f"/{part}") for part in parts]
     uploaded = await api.post("/api/upload", files={"files": files(watched=big)[0]})
     films = await api.get(f"/api/session/{uploaded.json()['session_id']}/movies?limit=1")

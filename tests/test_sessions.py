@@ -52,6 +52,8 @@ def test_progress_always_adds_up(clock: Clock) -> None:
         )
         assert session.eta_seconds == 2 * (3 - done)
 
+    assert session.progress_percent == 99.9  # collections may still be read
+    session.end("completed", None)
     assert session.progress_percent == 100
 
 

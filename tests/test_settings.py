@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +74,39 @@ def test_module_docstring_lists_the_sections_in_order() -> None:
 
 
 def test_everything_that_is_installed_is_pinned() -> None:
-    lines = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
-    pinned = {Requirement(line).name.lower().replace("_", "-") for line in lines if "==" in line}
+    pinned = {name_of(line) for line in requirements() + requirements("tests")}
 
     needed = {name for each in pinned for name in brought_by(each)}
 
     assert needed <= pinned
+
+
+def requirements(*folder: str) -> list[str]:
+    lines = ROOT.joinpath(*folder, "requirements.txt").read_text("utf-8").splitlines()
+    return [line for line in lines if "==" in line]
+
+
+def name_of(requirement: str) -> str:
+    return Requirement(requirement).name.lower().replace("_", "-")
+
+
+def test_service_needs_nothing_of_the_tests() -> None:
+    pinned = set(map(name_of, requirements()))
+
+    assert {name for each in pinned for name in brought_by(each)} <= pinned
+
+
+def test_uv_installs_what_the_requirements_name_for_the_service() -> None:
+    """The inline metadata (PEP 723) of main.py."""
+    script = (ROOT / "main.py").read_text("utf-8")
+    block = re.search(r"(?m)^# /// script\n((?:#.*\n)+?)# ///$", script)
+    assert block
+    metadata = tomllib.loads(re.sub(r"(?m)^# ?", "", block[1]))
+
+    direct = (ROOT / "requirements.txt").read_text("utf-8").partition("# What these bring")[0]
+
+    assert metadata["dependencies"] == [line for line in direct.splitlines() if "==" in line]
+    assert metadata["requires-python"] == ">=3.11"
 
 
 def brought_by(package: str) -> set[str]:
@@ -118,6 +146,29 @@ def test_invalid_value_is_reported_with_its_variable(name: str, value: str, said
     assert sentence.startswith(f"{name} is '{value}'")
     assert said in sentence
     assert "\n" not in sentence
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+def test_env_file_of_powershell_is_read(encoding: str, tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    bom = b"\xff\xfe" if encoding == "utf-16-le" else b""
+    file.write_bytes(bom + f"TMDB_API_KEY={SECRET}\r\nPORT=8001\r\n".encode(encoding))
+
+    assert main._read_env(file) == {"TMDB_API_KEY": SECRET, "PORT": "8001"}
+
+
+@pytest.mark.parametrize("content", [b"PORT=8001\n" + "HOST=x\n".encode("utf-16-le"), b"HOST=\xff\n"])
+def test_env_file_that_cannot_be_read_is_refused(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_bytes(content)
+
+    with pytest.raises(SystemExit, match=r"\.env is neither UTF-8 nor UTF-16 text; save it as UTF-8\."):
+        main._read_env(file)
+
+
+def test_example_of_a_key_is_refused() -> None:
+    with pytest.raises(SystemExit, match="TMDB_API_KEY: is still the example"):
+        main.Settings.load({"TMDB_API_KEY": "your-key"})
 
 
 def test_key_is_never_shown() -> None:

@@ -1,0 +1,147 @@
+"""The command line: an export analysed without a server, and the ways to start one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+import main
+from tests.conftest import ROOT, SAMPLE, files
+from tests.fake_tmdb import V3_KEY, FakeTMDB, free_port
+
+
+async def run(*arguments: str | Path, tmdb: FakeTMDB | None = None, **environ: str) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of python main.py."""
+    given = {"TMDB_API_KEY": V3_KEY if tmdb else "", "TMDB_BASE_URL": tmdb.url if tmdb else ""}
+    running = await asyncio.create_subprocess_exec(
+        sys.executable,
+        ROOT / "main.py",
+        *arguments,
+        cwd=ROOT,
+        env=os.environ | given | environ,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(running.communicate(), 60)
+    assert running.returncode is not None
+    return running.returncode, out.decode(), err.decode()
+
+
+async def test_export_is_analysed_in_one_command(tmdb: FakeTMDB, tmp_path: Path) -> None:
+    status, out, err = await run(SAMPLE, "--out", tmp_path / "new" / "results", tmdb=tmdb)
+
+    assert status == 0
+    assert out.startswith("133 films watched, 248 hours (10.3 days); 87 viewings in the diary")
+    for words in ("directors: Quentin Tarantino (6)", "decades: 2010s (60)", "3.22 stars", "152 exact"):
+        assert words in out
+    assert "Glass Onion (2022), guessed: 'Glass Onion: A Knives Out Mystery' (2022)" in out
+    assert err.splitlines()[-1].endswith("159 of 159 films")
+    results = {path.name: path.read_bytes() for path in (tmp_path / "new" / "results").iterdir()}
+    assert json.loads(results["stats.json"])["totals"]["films"] == 133
+    assert results["movies.csv"].decode("utf-8-sig").count("\r\n") == 160
+    assert set(results) == {
+        "movies.csv", "matches.csv", "letterboxd.csv", "letterboxd-watchlist.csv", "stats.json",
+    }  # fmt: skip
+
+
+async def test_files_and_folders_are_analysed_together(tmdb: FakeTMDB, tmp_path: Path) -> None:
+    folder = tmp_path / "letterboxd-me"
+    for name in ("likes", "deleted", "lists"):
+        (folder / name).mkdir(parents=True)
+    line = "2024-01-02,Inception,2010,https://boxd.it/1skk"
+    (folder / "likes" / "films.csv").write_bytes(files(likes=line)[0][1])
+    (folder / "deleted" / "diary.csv").write_bytes(
+        files(diary="2024-01-02,Deleted,2010,,,,,2024-01-02")[0][1]
+    )
+    (folder / "lists" / "best.csv").write_bytes(
+        b"Letterboxd list export v7\r\nDate,Name\r\n2024-01-02,Best\r\n"
+    )
+    (folder / "profile.csv").write_bytes(b"Date Joined,Username\r\n2020-01-01,me\r\n")
+    (tmp_path / "ratings.csv").write_bytes(files(ratings=f"{line},4.5")[0][1])
+
+    status, out, err = await run(folder, tmp_path / "ratings.csv", tmdb=tmdb)
+
+    assert status == 0
+    assert out.startswith("1 film watched")
+    assert "1 liked" in out
+    assert "Deleted" not in out
+    assert "1 of 1 films" in err
+    assert not any(name in err for name in ("deleted", "lists", "profile"))
+
+
+async def test_export_without_a_key_is_summarised_and_says_so() -> None:
+    status, out, err = await run(SAMPLE)
+
+    assert status == 1
+    assert out.startswith("133 films watched, 0 hours")
+    assert main.NO_KEY in err
+    assert "… and 139 more; --out writes them all to matches.csv" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nothing.zip"], "nothing.zip cannot be read: No such file or directory."),
+        (["README.md"], "No films in this upload: README.md: the header"),
+        (["README.md", "--out", "README.md"], "No films in this upload"),
+        ([str(SAMPLE), "--out", "README.md"], "README.md cannot be written: File exists."),
+        (["--nonsense"], "unrecognized arguments: --nonsense"),
+        (["--out", "results"], "--out needs an export to analyse"),
+        ([str(SAMPLE), "--open"], "--open is for serving, without an export"),
+    ],
+)
+async def test_what_is_wrong_is_a_sentence(arguments: list[str], said: str) -> None:
+    status, _, err = await run(*arguments)
+
+    assert status in (1, 2)
+    assert said in err
+    assert "Traceback" not in err
+
+
+async def test_help_says_what_there_is() -> None:
+    status, out, _ = await run("--help")
+
+    assert status == 0
+    for word in ("EXPORT", "--out DIR", "--open", "TMDB_API_KEY"):
+        assert word in out
+
+
+async def test_taken_port_is_a_sentence_with_both_ways_to_start() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        status, _, err = await run(PORT=str(port))
+
+    assert status == 1
+    assert err == (
+        f"Port {port} is taken. Choose another: set PORT and run python main.py, "
+        f"or run uvicorn main:app --port {port + 1}.\n"
+    )
+
+
+async def test_open_shows_the_page_once_it_is_served(tmp_path: Path) -> None:
+    port, shown = free_port(), tmp_path / "shown"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {shown}\n')
+    browser.chmod(0o755)
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, ROOT / "main.py", "--open", cwd=ROOT,
+        env=os.environ | {"PORT": str(port), "BROWSER": str(browser), "TMDB_API_KEY": ""},
+        stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+
+    async with asyncio.timeout(20):
+        while not (shown.exists() and shown.read_text()):  # noqa: ASYNC110 - another process writes it
+            await asyncio.sleep(0.05)
+    running.terminate()
+    await running.wait()
+
+    assert shown.read_text() == f"http://localhost:{port}\n"
