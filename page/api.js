@@ -1,0 +1,58 @@
+// calls return the service's response, or throw an Error with its message.
+
+export async function call(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch {
+    throw Object.assign(new Error("The service is not responding."), { away: true });
+  }
+  if (response.status === 204) return null;
+  const body = await response.json().catch(() => ({}));
+  if (!response.ok) throw Object.assign(new Error(body.detail || `The service returned status ${response.status}.`), { status: response.status });
+  return body;
+}
+
+export const sessionUrl = (id, path = "") => `api/session/${encodeURIComponent(id)}${path}`;
+
+export function upload(files) {
+  const form = new FormData();
+  for (const file of files) form.append("files", file);
+  return call("api/upload", { method: "POST", body: form });
+}
+
+export async function allMovies(id, filter = "") {
+  const movies = [];
+  for (let page; !page || page.length === 1000; movies.push(...page))
+    page = await call(sessionUrl(id, `/movies?limit=1000&skip=${movies.length}${filter}`));
+  return movies;
+}
+
+/** Reports a session's progress until it ends: by server-sent events, or by polling if they fail. */
+export function follow(id, onProgress, failed) {
+  let over = false, timer = 0;
+  const source = new EventSource(sessionUrl(id, "/events"));
+  const done = () => { over = true; source.close(); clearTimeout(timer); };
+  const poll = async () => {
+    if (over) return;
+    try {
+      const session = await call(sessionUrl(id));
+      if (over) return;
+      onProgress(session);
+      if (ended(session)) return done();
+    } catch (error) {
+      if (over) return;
+      failed(error);
+      if (!isTransient(error)) return done();
+    }
+    timer = setTimeout(poll, 1000);
+  };
+  source.addEventListener("progress", event => onProgress(JSON.parse(event.data)));
+  source.addEventListener("end", event => { done(); onProgress(JSON.parse(event.data)); });
+  source.onerror = () => { source.close(); poll(); };
+  return done;
+}
+
+/** Whether the error may pass: the service, or a proxy in front of it, may be back in a moment. */
+export const isTransient = error => error.away || error.status >= 500;
+export const ended = session => session.status === "completed" || session.status === "failed";
