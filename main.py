@@ -247,6 +247,7 @@ def _setting_problem(error: Any) -> str:
 #    ├─ SessionNotFound   404   unknown, expired or malformed session id
 #    ├─ MovieNotFound     404   the session has no film with that movie id
 #    ├─ SessionBusy       409   its films are still being looked up
+#    ├─ NothingToUndo     409   the film has no choice by hand to take back
 #    ├─ UploadTooLarge    413   too many bytes, rows or films
 #    ├─ Overloaded        503   too many statistics are being computed
 #    ├─ StoreFull         503   no room for another session
@@ -277,6 +278,10 @@ class MovieNotFound(ServiceError):
 
 
 class SessionBusy(ServiceError):
+    status = 409
+
+
+class NothingToUndo(ServiceError):
     status = 409
 
 
@@ -335,7 +340,8 @@ class TMDBName(str):
 
 
 class Person(TMDBName):
-    __slots__ = ()
+    __slots__ = ("portrait_url",)
+    portrait_url: str | None
 
 
 class Company(TMDBName):
@@ -369,6 +375,8 @@ class Movie:
     tmdb_rating: float | None
     tmdb_votes: int
     collections: tuple[TMDBName, ...]  # at most one
+    original_language: str | None = None  # ISO 639-1
+    backdrop_url: str | None = None
     other_titles: tuple[str, ...] = ()  # alternative and translated ones, if they were asked for
 
     @property
@@ -1531,6 +1539,7 @@ class NamedItem(BaseModel):
     order: int | None = None
     job: str | None = None
     jobs: list[NamedItem] = []  # where the credits of a series have `job`
+    profile_path: Text | None = None
 
 
 class LenientModel(BaseModel):
@@ -1608,6 +1617,8 @@ class MovieBody(ResultBody):
     )
     vote_average: Annotated[float, Field(ge=0, le=10)] = 0
     belongs_to_collection: NamedItem | None = None
+    original_language: str = ""
+    backdrop_path: Text = ""
     alternative_titles: dict[str, list[TitleBody]] = {}
     translations: dict[str, list[TranslationBody]] = {}
 
@@ -1628,12 +1639,13 @@ JOBS = {
     "editors": {"Editor"},
     "producers": {"Producer"},
 }
-POSTER_BASE_URL = "https://image.tmdb.org/t/p/w500"
-POSTER_PATH = re.compile(r"/[\w-]+\.(jpg|png|svg|webp)")
+IMAGE_BASE_URL = "https://image.tmdb.org/t/p/"
+IMAGE_PATH = re.compile(r"/[\w-]+\.(jpg|png|svg|webp)")
 
 
-def _poster_url(path: str) -> str | None:
-    return POSTER_BASE_URL + path if POSTER_PATH.fullmatch(path) else None
+def _image_url(path: str | None, size: str = "w500") -> str | None:
+    """The sizes are TMDB's, for example w92, w185 and w500 for posters, and h632 for portraits."""
+    return f"{IMAGE_BASE_URL}{size}{path}" if path and IMAGE_PATH.fullmatch(path) else None
 
 
 def candidate_from_result(tmdb_type: MediaType, body: ResultBody) -> Candidate:
@@ -1645,7 +1657,7 @@ def candidate_from_result(tmdb_type: MediaType, body: ResultBody) -> Candidate:
         year=year_of(body.release_date),
         votes=body.vote_count,
         popularity=body.popularity,
-        poster_url=_poster_url(body.poster_path),
+        poster_url=_image_url(body.poster_path),
     )
 
 
@@ -1693,6 +1705,8 @@ class NameFactory:
         if name is None:
             name = self._known[kind][identity] = kind(body.name or "")
             name.identity = identity
+            if isinstance(name, Person):
+                name.portrait_url = _image_url(body.profile_path, "w185")
         return cast(NameType, name)
 
 
@@ -1724,10 +1738,12 @@ def movie_of(tmdb_type: MediaType, body: MovieBody, names: NameFactory) -> Movie
         countries=names.texts(body.production_countries),
         languages=names.texts(body.spoken_languages),
         keywords=names.texts(itertools.chain(*body.keywords.values())),
-        poster_url=_poster_url(body.poster_path),
+        poster_url=_image_url(body.poster_path),
         tmdb_rating=body.vote_average if body.vote_count else None,
         tmdb_votes=body.vote_count,
         collections=names(TMDBName, filter(None, [body.belongs_to_collection])),
+        original_language=body.original_language[:3] or None,
+        backdrop_url=_image_url(body.backdrop_path, "w1280"),
         other_titles=tuple(dict.fromkeys(body.other_titles))[:MAX_NAMES],
     )
 
@@ -2310,26 +2326,35 @@ def _retry_after_seconds(response: aiohttp.ClientResponse) -> float | None:
 # is the number by which a list is ordered.
 
 MIN_RATED_FILMS = 3  # for a mean rating to be ranked
+MAX_POSTERS = 6  # of a person's films
 
 
 @dataclass(slots=True)
 class Bar:
-    """One bar of a chart: the number of films (in some charts, of viewings), their mean rating, the films."""
+    """One bar of a chart: the number of films (in some charts, of viewings), their mean rating, the films.
+
+    Directors and cast have a portrait, if TMDB has one, and the posters of up to six films, best first.
+    """
 
     name: str
     count: int
     mean_rating: float | None
     movie_ids: list[int]
     tmdb_id: int | None = None
+    portrait_url: str | None = None
+    poster_urls: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class Ranking:
-    """The first of `total` groups: by films, and by mean rating among those with three rated films."""
+    """The first of `total` groups by films, and the first of `total_rated` by mean rating: those with three
+    rated films, whose `count` leaves out the others.
+    """
 
     most_watched: list[Bar]
     highest_rated: list[Bar]
     total: int
+    total_rated: int
 
 
 @dataclass(slots=True)
@@ -2342,6 +2367,9 @@ class ListedFilm:
     poster_url: str | None
     rating: float | None
     value: float | None
+    liked: bool
+    tmdb_rating: float | None
+    backdrop_url: str | None
 
 
 @dataclass(slots=True)
@@ -2368,6 +2396,10 @@ class FilmSnapshot:
     @property
     def runtime(self) -> int | None:
         return self.movie.runtime if self.movie else None
+
+    @property
+    def is_series(self) -> bool:
+        return self.movie is not None and self.movie.tmdb_type == "tv"
 
 
 Group = tuple[Any, list[FilmSnapshot]]
@@ -2406,8 +2438,18 @@ def _histogram(films: Iterable[tuple[int, FilmSnapshot]], ends: Sequence[int]) -
 
 
 def _listed(counted: FilmSnapshot, value: float | None = None) -> ListedFilm:
-    poster = counted.movie.poster_url if counted.movie else None
-    return ListedFilm(counted.movie_id, counted.name, counted.year, poster, counted.rating, value)
+    movie = counted.movie
+    return ListedFilm(
+        movie_id=counted.movie_id,
+        title=counted.name,
+        year=counted.year,
+        poster_url=movie.poster_url if movie else None,
+        rating=counted.rating,
+        value=value,
+        liked=counted.film.liked,
+        tmdb_rating=movie.tmdb_rating if movie else None,
+        backdrop_url=movie.backdrop_url if movie else None,
+    )
 
 
 def _top(
@@ -2456,7 +2498,21 @@ def _means(groups: list[Group]) -> Iterator[tuple[float, int, str, int]]:
 
 
 def _ranking(groups: list[Group], limit: int) -> Ranking:
-    return Ranking(_most_watched(groups, limit), _highest_rated(groups, limit), len(groups))
+    total_rated = sum(1 for _ in _means(groups))
+    return Ranking(_most_watched(groups, limit), _highest_rated(groups, limit), len(groups), total_rated)
+
+
+def _with_pictures(ranking: Ranking, watched: list[FilmSnapshot], role: str) -> Ranking:
+    """A ranking of people, with portraits and posters."""
+    people = {name.identity: name for film in watched for name in getattr(film.movie, role, ())}
+    films = {film.movie_id: film for film in watched}
+    for bar in ranking.most_watched + ranking.highest_rated:
+        person = people.get(bar.tmdb_id or bar.name)
+        best = sorted((films[movie_id] for movie_id in bar.movie_ids), key=lambda film: -(film.rating or 0))
+        posters = (film.movie.poster_url for film in best if film.movie and film.movie.poster_url)
+        bar.portrait_url = getattr(person, "portrait_url", None)
+        bar.poster_urls = list(itertools.islice(posters, MAX_POSTERS))
+    return ranking
 
 
 def _hours(films: Iterable[FilmSnapshot], times: Mapping[int, int]) -> float:
@@ -2504,9 +2560,10 @@ class Totals:
     """`viewings` are rows of the diary, including rewatches; `undated` of them have no date.
 
     `hours` count each viewing, and once each film that is not in the diary. They leave out the films
-    `without_runtime`. All numbers include `series`. A streak is a run of days, or of weeks from Monday, with
-    a viewing. Averages cover the time from the first to the last viewing. `milestones` are every 50th
-    viewing. `reviewed` films have a review; with a year, a review of a viewing in it.
+    `without_runtime`. All numbers include `series`, of which `series_hours` are. A streak is a run of days,
+    or of weeks from Monday, with a viewing. Averages cover the time from the first to the last viewing.
+    `milestones` are every 50th viewing. `reviewed` films have a review; with a year, a review of a viewing
+    in it.
     """
 
     films: int
@@ -2516,6 +2573,7 @@ class Totals:
     rewatches: int
     hours: float
     days: float
+    series_hours: float
     without_runtime: int
     rated: int
     liked: int
@@ -2539,7 +2597,8 @@ class Totals:
 def _totals(
     every: list[FilmSnapshot], watched: list[FilmSnapshot], viewings: list[FilmViewing], year: int | None
 ) -> Totals:
-    hours = _hours(watched, Counter(seen.film.movie_id for seen in viewings))
+    times = Counter(seen.film.movie_id for seen in viewings)
+    hours, series = _hours(watched, times), [film for film in watched if film.is_series]
     undated_reviews = {c.movie_id for c in watched if year is None and c.film.undated_reviews}
     dated = [seen for seen in viewings if seen.day]
     per_day = Counter(seen.day.toordinal() for seen in dated if seen.day)
@@ -2547,12 +2606,13 @@ def _totals(
     ratings = [film.rating for film in watched if film.rating is not None]
     return Totals(
         films=len(watched),
-        series=sum(counted.movie is not None and counted.movie.tmdb_type == "tv" for counted in watched),
+        series=len(series),
         viewings=len(viewings),
         undated=len(viewings) - len(dated),
         rewatches=sum(seen.rewatch for seen in viewings),
         hours=hours,
         days=round(hours / 24, 1),
+        series_hours=_hours(series, times),
         without_runtime=sum(counted.runtime is None for counted in watched),
         rated=len(ratings),
         liked=sum(counted.film.liked for counted in watched),
@@ -2637,10 +2697,16 @@ def _through_time(watched: list[FilmSnapshot], viewings: list[FilmViewing], year
 class Ratings:
     """`above_crowd` and `below_crowd`: the rating minus half of TMDB's, for films with at least 50 votes.
 
-    `obscure` and `popular` are by votes. `gems` are rated 4 or higher and have 50 to 999 votes.
+    `obscure` and `popular` are by votes. `gems` are rated 4 or higher and have 50 to 999 votes. `compared`
+    films have a rating and at least 50 votes: their mean rating is `compared_mean`, and by half of TMDB's
+    rating they have the `crowd_mean` and, in the columns of `histogram`, the `crowd_histogram`.
     """
 
     histogram: list[Bar]
+    crowd_histogram: list[int]
+    compared: int
+    compared_mean: float | None
+    crowd_mean: float | None
     above_crowd: list[ListedFilm]
     below_crowd: list[ListedFilm]
     obscure: list[ListedFilm]
@@ -2651,11 +2717,9 @@ class Ratings:
 def _ratings(watched: list[FilmSnapshot], limit: int) -> Ratings:
     movies = [(counted.movie, counted) for counted in watched if counted.movie]
     voted = [(movie, film) for movie, film in movies if movie.tmdb_votes >= MIN_VOTES]
-    crowd = [
-        (film.rating - movie.tmdb_rating / 2, film)
-        for movie, film in voted
-        if film.rating is not None and movie.tmdb_rating
-    ]
+    rated = [(film.rating, m.tmdb_rating / 2, film) for m, film in voted if film.rating and m.tmdb_rating]
+    crowd = [(mine - others, film) for mine, others, film in rated]
+    columns = Counter(min(max(round(others * 2), 1), 10) for _, others, _ in rated)
     votes = [(movie.tmdb_votes, film) for movie, film in movies if movie.tmdb_votes]
     gems = [(m.tmdb_votes, f) for m, f in voted if m.tmdb_votes < MAX_GEM_VOTES and (f.rating or 0) >= 4]
     return Ratings(
@@ -2663,6 +2727,10 @@ def _ratings(watched: list[FilmSnapshot], limit: int) -> Ratings:
             ((f"{counted.rating:g}", [counted]) for counted in watched if counted.rating),
             [f"{half / 2:g}" for half in range(1, 11)],
         ),
+        crowd_histogram=[columns[half] for half in range(1, 11)],
+        compared=len(rated),
+        compared_mean=_mean([mine for mine, _, _ in rated]),
+        crowd_mean=_mean([others for _, others, _ in rated]),
         above_crowd=_top(((less, film) for less, film in crowd if less > 0), limit),
         below_crowd=_top(((less, film) for less, film in crowd if less < 0), limit, least_first=True),
         obscure=_top(votes, limit, least_first=True),
@@ -2684,12 +2752,17 @@ class CollectionProgress:
 
 @dataclass(slots=True)
 class Topics:
-    """`themes` are TMDB's keywords. `completeness` lists collections, the fewest unwatched films first."""
+    """`themes` are TMDB's keywords, `world` has all countries. `languages` are all that are spoken in a film;
+    `original_languages` are ISO 639-1 codes. `completeness` lists collections, the fewest unwatched films
+    first.
+    """
 
     genres: Ranking
     genre_pairs: Ranking
     countries: Ranking
+    world: list[Bar]
     languages: Ranking
+    original_languages: Ranking
     themes: Ranking
     studios: Ranking
     collections: Ranking
@@ -2699,11 +2772,19 @@ class Topics:
 def _topics(watched: list[FilmSnapshot], collections: Mapping[int, Collection], limit: int) -> Topics:
     genres = ((sorted(counted.movie.genres), counted) for counted in watched if counted.movie)
     pairs = _merged((pair, [film]) for names, film in genres for pair in itertools.combinations(names, 2))
+    countries = _group_by(watched, "countries")
+    spoken_first = _merged(
+        (film.movie.original_language, [film])
+        for film in watched
+        if film.movie and film.movie.original_language
+    )
     return Topics(
         genres=_ranking(_group_by(watched, "genres"), limit),
         genre_pairs=_ranking([(" & ".join(pair), films) for pair, films in pairs], limit),
-        countries=_ranking(_group_by(watched, "countries"), limit),
+        countries=_ranking(countries, limit),
+        world=_most_watched(countries, len(countries)),
         languages=_ranking(_group_by(watched, "languages"), limit),
+        original_languages=_ranking(spoken_first, limit),
         themes=_ranking(_group_by(watched, "keywords"), limit),
         studios=_ranking(_group_by(watched, "studios"), limit),
         collections=_ranking(_group_by(watched, "collections"), limit),
@@ -2735,15 +2816,31 @@ class People:
     producers: Ranking
 
 
+def _people(watched: list[FilmSnapshot], limit: int) -> People:
+    rankings = {role.name: _ranking(_group_by(watched, role.name), limit) for role in fields(People)}
+    for role in ("directors", "cast"):
+        _with_pictures(rankings[role], watched, role)
+    return People(**rankings)
+
+
+MAX_WALL = 48  # favourites, whatever the limit
+MAX_DIARY = 1_000
+
+
 @dataclass(slots=True)
 class FilmLists:
-    """`most_rewatched` films have at least two viewings. `new` and `old` are the highest rated of the year's
-    releases and of older films; they are empty without a year.
+    """`favourites` are the highest rated, then liked, then most often watched films. `most_rewatched` films
+    have at least two viewings. `longest` are without series, `series` those with the most minutes.
+    With a year, `new` and `old` are the highest rated of its releases and of older films, and `diary` has one
+    entry per viewing, in order. Without, they are empty.
     """
 
+    favourites: list[ListedFilm]
+    diary: list[ListedFilm]
     most_rewatched: list[ListedFilm]
     longest: list[ListedFilm]
     shortest: list[ListedFilm]
+    series: list[ListedFilm]
     new: list[ListedFilm]
     old: list[ListedFilm]
     runtimes: list[Bar]
@@ -2754,18 +2851,50 @@ def _lists(
 ) -> FilmLists:
     times = Counter(seen.film.movie_id for seen in viewings)
     runtimes = [(minutes, film) for film in watched if (minutes := film.runtime)]
+    feature_runtimes = [(minutes, film) for minutes, film in runtimes if not film.is_series]
     new = [film for film in watched if year and film.year == year]
     old = [film for film in watched if year and film.year and film.year < year]
+    diary = [_listed(seen.film, number) for number, seen in enumerate(viewings, 1)] if year else []
     return FilmLists(
+        favourites=_favourites(watched, times),
+        diary=diary[:MAX_DIARY],
         most_rewatched=_top(
             ((times[film.movie_id], film) for film in watched if times[film.movie_id] > 1), limit
         ),
-        longest=_top(runtimes, limit),
-        shortest=_top(runtimes, limit, least_first=True),
+        longest=_top(feature_runtimes, limit),
+        shortest=_top(feature_runtimes, limit, least_first=True),
+        series=_top(((minutes, film) for minutes, film in runtimes if film.is_series), limit),
         new=_top(((film.rating, film) for film in new), limit),
         old=_top(((film.rating, film) for film in old), limit),
         runtimes=_histogram(runtimes, RUNTIMES),
     )
+
+
+def _favourites(watched: list[FilmSnapshot], times: Mapping[int, int]) -> list[ListedFilm]:
+    def better(film: FilmSnapshot) -> tuple[float, bool, int, int]:
+        return -(film.rating or 0), not film.film.liked, -times.get(film.movie_id, 0), film.movie_id
+
+    films = (film for film in watched if not film.is_series)
+    return [_listed(film, film.rating) for film in heapq.nsmallest(MAX_WALL, films, key=better)]
+
+
+@dataclass(slots=True)
+class YearBefore:
+    """What the year before has of the totals; None if it has no viewing."""
+
+    year: int
+    viewings: int
+    films: int
+    hours: float
+    mean_rating: float | None
+
+
+def _year_before(viewings: list[FilmViewing], year: int) -> YearBefore | None:
+    seen_then = [seen for seen in viewings if seen.day and seen.day.year == year - 1]
+    films = {seen.film.movie_id: seen.film for seen in seen_then}
+    hours = _hours(films.values(), Counter(seen.film.movie_id for seen in seen_then))
+    ratings = [film.rating for film in films.values() if film.rating is not None]
+    return YearBefore(year - 1, len(seen_then), len(films), hours, _mean(ratings)) if films else None
 
 
 @dataclass(slots=True)
@@ -2817,6 +2946,7 @@ class Statistics:
     matched: int
     pending: int
     totals: Totals
+    year_before: YearBefore | None
     through_time: ThroughTime
     ratings: Ratings
     what: Topics
@@ -2833,6 +2963,7 @@ def compute_statistics(
     viewings = [seen for counted in every for seen in _viewings(counted)]
     years = sorted({seen.day.year for seen in viewings if seen.day}, reverse=True)
     watched = [counted for counted in every if counted.film.watched]
+    year_before = _year_before(viewings, year) if year else None
     if year is not None:
         viewings = [seen for seen in viewings if seen.day and seen.day.year == year]
         watched = list({seen.film.movie_id: seen.film for seen in viewings}.values())
@@ -2844,10 +2975,11 @@ def compute_statistics(
         matched=sum(counted.movie is not None for counted in watched),
         pending=sum(counted.match.status == "pending" for counted in watched),
         totals=_totals(every, watched, viewings, year),
+        year_before=year_before,
         through_time=_through_time(watched, viewings, year),
         ratings=_ratings(watched, limit),
         what=_topics(watched, collections, limit),
-        who=People(**{role.name: _ranking(_group_by(watched, role.name), limit) for role in fields(People)}),
+        who=_people(watched, limit),
         lists=_lists(watched, viewings, year, limit),
         watchlist=_watchlist(every, limit),
     )
@@ -2884,6 +3016,7 @@ class Session:
     status: SessionStatus = "processing"
     error_message: str | None = None
     collections: dict[int, Collection] = field(default_factory=dict)  # by TMDB's id
+    replaced: dict[int, Match] = field(default_factory=dict)  # by movie_id: the match before the last choice
     revision: int = 0  # increases whenever a film, a collection or the status changes
     followers: int = 0
     over: asyncio.Event = field(default_factory=asyncio.Event)  # set when followers should stop
@@ -3133,6 +3266,9 @@ class Corrections:
     def get(self, film: Film) -> Match | None:
         return self._matches.get(identity_key(film))
 
+    def forget(self, film: Film) -> None:
+        self._matches.pop(identity_key(film), None)
+
     def set(self, film: Film, match: Match) -> None:
         key = identity_key(film)
         self._matches.pop(key, None)
@@ -3186,6 +3322,12 @@ class Matcher:
         """What a search offers, whatever the film was matched with."""
         match = await self.tmdb.cache.get_or_fetch(("search", cache_key(film)), partial(self._search, film))
         return match.candidates or ()
+
+    async def candidates_titled(self, film: Film, title: str) -> list[Candidate]:
+        """What one search for another title offers, best first."""
+        results = await self.tmdb.search("movie", title, None)
+        ranked = sorted((score_candidate(film, each) for each in results), key=partial(best_first, film))
+        return [replace(scored.candidate, score=round(scored.score, 2)) for scored in ranked[:MAX_CANDIDATES]]
 
     async def _search(self, film: Film) -> Match:
         ranked, movie = await self.rank(film), None
@@ -3339,7 +3481,20 @@ def apply_correction(session: Session, film: Film, movie: Movie | None, matcher:
     else:
         match = Match("not_found", "The match was cleared by hand.", None, candidates, by_hand=True)
     matcher.corrections.set(film, match)
+    session.replaced[film.movie_id] = film.match
     session.record(film, match)
+
+
+def undo_correction(session: Session, film: Film, matcher: Matcher) -> None:
+    """Brings back the match before the last choice by hand."""
+    before = session.replaced.pop(film.movie_id, None)
+    if before is None:
+        raise NothingToUndo("Nothing was chosen by hand for this film, or it has been undone already.")
+    if before.by_hand:
+        matcher.corrections.set(film, before)
+    else:
+        matcher.corrections.forget(film)
+    session.record(film, before)
 
 
 async def add_candidates(film: Film, matcher: Matcher) -> None:
@@ -3404,6 +3559,12 @@ class SessionView(SessionBase):
     )
 
 
+class SessionDetail(SessionView):
+    """The progress of a session, and what could not be read of its upload."""
+
+    warnings: list[str] = Field(description="What could not be read, with file, line and reason.")
+
+
 class MatchView(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
@@ -3444,6 +3605,7 @@ class MovieView(BaseModel):
     writers: list[str] = []
     countries: list[str] = []
     languages: list[str] = []
+    original_language: str | None = Field(None, description="ISO 639-1.", examples=["en"])
     keywords: list[str] = []
     poster_url: str | None = None
     tmdb_rating: float | None = Field(None, description="From 0 to 10.")
@@ -3486,9 +3648,19 @@ class Choice(BaseModel):
         return cast(TMDBRef, parse_tmdb_url(self.tmdb_url) if self.tmdb_url else by_id)
 
 
-class MovieQuery(BaseModel):
-    """Which films of a session to return, and in which order."""
+MAX_PAGE = 1_000  # films in one answer
 
+
+class MovieFilter(BaseModel):
+    """Which films of a session, and in which order."""
+
+    ids: str = Field(
+        "",
+        pattern=r"^([0-9]{1,6}(,[0-9]{1,6})*)?$",
+        max_length=7 * MAX_PAGE,
+        description="Only films with these movie_ids, separated by commas; in this order unless sorted.",
+        examples=["7,3,12"],
+    )
     match: list[MatchStatus] = Field([], description="Only films with this match status. May be repeated.")
     in_list: Literal["watched", "rated", "liked", "watchlist"] | None = Field(
         None, alias="list", description="Only films in this list."
@@ -3502,15 +3674,13 @@ class MovieQuery(BaseModel):
         Literal["rating", "year", "watched_date", "runtime", "-rating", "-year", "-watched_date", "-runtime"]
         | None
     ) = Field(None, description="`-` means descending. Films without a value come last.")
-    skip: int = Field(0, ge=0, description="How many films to skip.")
-    limit: int = Field(100, ge=1, le=1000, description="How many films to return.")
 
     def select(self, films: list[Film]) -> list[Film]:
         """The films of all pages."""
         text = fold_title(self.q) if self.q else ""
         chosen = [
             film
-            for film in films
+            for film in self._named(films)
             if (not self.match or film.match.status in self.match)
             and (not self.in_list or LISTS[self.in_list](film))
             and (not text or any(text in fold_title(title) for title in film.titles))
@@ -3522,6 +3692,19 @@ class MovieQuery(BaseModel):
         known = [pair for pair in keyed if pair[0] is not None]
         known.sort(key=itemgetter(0), reverse=self.sort.startswith("-"))
         return [film for _, film in known] + [film for key, film in keyed if key is None]
+
+    def _named(self, films: list[Film]) -> list[Film]:
+        if not self.ids:
+            return films
+        ids = dict.fromkeys(map(int, self.ids.split(",")))
+        return [films[movie_id - 1] for movie_id in ids if 1 <= movie_id <= len(films)]
+
+
+class MovieQuery(MovieFilter):
+    """One page of them."""
+
+    skip: int = Field(0, ge=0, description="How many films to skip.")
+    limit: int = Field(100, ge=1, le=MAX_PAGE, description="How many films to return.")
 
 
 LISTS: dict[str, Callable[[Film], bool]] = {
@@ -4020,7 +4203,7 @@ STATUS_MEANINGS = {
     403: "Other sites' pages may not change anything here",
     404: "No such session (it may have expired), no such film in it, or no such id at TMDB",
     408: "The body did not arrive in time",
-    409: "The session's films are still being looked up",
+    409: "The session's films are still being looked up, or there is nothing to undo",
     413: "Too many bytes or too many films",
     421: "The Host is neither this machine nor one of ALLOWED_HOSTS",
     422: "The request is not as described here. The detail says where",
@@ -4105,17 +4288,17 @@ async def upload(
 
 
 @of_session.get("", summary="The progress of a session")
-async def read_session(session: SessionDep) -> SessionView:
+async def read_session(session: SessionDep) -> SessionDetail:
     """Read from memory, so poll as often as you like. Every film ends up enriched, not found or failed."""
-    return SessionView.model_validate(session)
+    return SessionDetail.model_validate(session)
 
 
 @of_session.get("/events", summary="Follow a session", response_class=EventSourceResponse)
 async def follow_session(session: SessionDep) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: `progress` at once and after changes, up to four per second, then one `end`.
 
-    The data of each event is what `/api/session/{session_id}` returns. The more followers a session has, the
-    rarer its events. Close your `EventSource` on `end`, or it will connect again.
+    The data of each event is what `/api/session/{session_id}` returns, without `warnings`. The more followers
+    a session has, the rarer its events. Close your `EventSource` on `end`, or it will connect again.
     """
     async for _ in session.changes():
         yield ServerSentEvent(event="progress", raw_data=progress_json(session))
@@ -4141,6 +4324,12 @@ def read_movies(
     return [movie_view(film) for film in films[query.skip : after]]
 
 
+@of_session.get("/movies/ids", summary="The ids of a session's films")
+def read_movie_ids(session: SessionDep, query: Annotated[MovieFilter, Query()]) -> list[int]:
+    """The `movie_id` of every film that `/movies` returns on all its pages, in the same order."""
+    return [film.movie_id for film in query.select(session.export.films)]
+
+
 @of_session.get("/movies/{movie_id}", summary="One film, with its viewings and candidates")
 def read_movie(film: OpenedFilmDep) -> MovieDetail:
     """With all viewings, and the candidates that TMDB's search returned, with their scores.
@@ -4149,6 +4338,23 @@ def read_movie(film: OpenedFilmDep) -> MovieDetail:
     candidates.
     """
     return movie_detail(film)
+
+
+@of_session.get(
+    "/movies/{movie_id}/candidates", summary="Search by another title", responses=error_responses(502)
+)
+async def search_candidates(
+    film: FilmDep,
+    service: ServiceDep,
+    q: Annotated[str, Query(min_length=1, max_length=200, description="A title.", examples=["Amélie"])],
+) -> list[Candidate]:
+    """What TMDB's search for films offers, scored like all candidates, best first. Changes nothing."""
+    urgent.set(True)
+    try:
+        async with asyncio.timeout(CORRECTION_SECONDS):
+            return await service.matcher.candidates_titled(film, q)
+    except TimeoutError:
+        raise TMDBUnavailable("TMDB does not answer now; search again later.") from None
 
 
 @of_session.put(
@@ -4179,6 +4385,17 @@ async def correct_match(
 async def clear_match(session: SessionDep, film: FilmDep, service: ServiceDep) -> None:
     """Makes the film `not_found`, which no retry changes. Applies to later uploads like a correction."""
     apply_correction(session, film, None, service.matcher)
+
+
+@of_session.post(
+    "/movies/{movie_id}/match/undo",
+    summary="Undo a correction",
+    responses=CHANGE_ERRORS | error_responses(409),
+)
+async def undo_match(session: SessionDep, film: FilmDep, service: ServiceDep) -> MovieDetail:
+    """Brings back the match before the last `PUT` or `DELETE` in this session. Works once for each."""
+    undo_correction(session, film, service.matcher)
+    return movie_detail(film)
 
 
 @of_session.get("/stats", summary="Statistics", description=WHAT_COUNTS, response_model=Statistics)

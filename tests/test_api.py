@@ -25,7 +25,7 @@ async def test_upload_poll_read_delete(api: Api, tmdb: FakeTMDB) -> None:
     status = await api.ended(uploaded["session_id"])
     assert set(status) == {
         "session_id", "status", "total_movies", "processed_count", "enriched_count", "not_found_count",
-        "failed_count", "progress_percent", "eta_seconds", "created_at", "expires_at", "error_message",
+        "failed_count", "progress_percent", "eta_seconds", "created_at", "expires_at", "warnings", "error_message",
         "revision", "waiting_for",
     }  # fmt: skip
     assert (status["status"], status["processed_count"], status["progress_percent"]) == (
@@ -217,6 +217,15 @@ async def test_logs_and_responses_contain_no_secrets(api: Api, caplog: pytest.Lo
     assert session_id[:6] in logged
     assert session_id not in logged
     assert V3_KEY not in logged + "".join(answer.text for answer in answers)
+
+
+async def test_session_keeps_the_warnings_of_its_upload(api: Api) -> None:
+    uploaded = await api.upload(*files(ratings="2024-01-02,Dune,2021,,9\n2024-01-02,Alien,1979,,4"))
+
+    session = await api.ended(uploaded["session_id"])
+
+    assert "rating '9'" in uploaded["warnings"][0]
+    assert session["warnings"] == uploaded["warnings"]
 
 
 # --- Around it

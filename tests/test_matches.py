@@ -101,6 +101,26 @@ async def test_sorting_puts_films_without_a_value_last(api: Api) -> None:
         assert (up, down) == (sorted(values) + none, sorted(values, reverse=True) + none), field
 
 
+async def test_ids_select_films_in_their_order(api: Api) -> None:
+    session = await done(api, (SAMPLE.name, SAMPLE.read_bytes()))
+
+    given = await get(api, f"{session}/movies?ids=7,3,9999,3,12")
+    by_year = await get(api, f"{session}/movies?ids=7,3,12&sort=year")
+    wrong = await api.get(f"{session}/movies?ids=7,x")
+
+    assert [movie["movie_id"] for movie in given] == [7, 3, 12]
+    assert [movie["year"] for movie in by_year] == sorted(movie["year"] for movie in given)
+    assert wrong.status_code == 422
+
+
+async def test_all_ids_come_in_the_order_of_the_films(api: Api) -> None:
+    session = await done(api, (SAMPLE.name, SAMPLE.read_bytes()))
+
+    for query in ("", "sort=-rating", "list=watched&q=the&sort=year"):
+        movies = await get(api, f"{session}/movies?limit=1000&{query}")
+        assert await get(api, f"{session}/movies/ids?{query}") == [movie["movie_id"] for movie in movies]
+
+
 async def test_pages_keep_filter_and_order(api: Api) -> None:
     session = await done(api, SAMPLE_FILE)
     whole = await titles(api, f"{session}/movies?list=watched&sort=-rating&limit=1000")
@@ -403,6 +423,50 @@ async def test_latest_corrections_are_kept(api: Api, monkeypatch: pytest.MonkeyP
     assert statuses == ["not_found", "exact", "not_found"]
 
 
+async def test_correction_can_be_undone_once(api: Api) -> None:
+    session = await done(api, *files(watched=f"{INCEPTION}\n{PARASITE}"))
+    before = await get(api, f"{session}/movies/1")
+    await api.put(f"{session}/movies/1/match", json={"tmdb_id": 496243, "tmdb_type": "movie"})
+
+    undone = await api.post(f"{session}/movies/1/match/undo")
+    again = await api.post(f"{session}/movies/1/match/undo")
+
+    assert undone.json() == before == await get(api, f"{session}/movies/1")
+    assert (again.status_code, again.json()["detail"][:7]) == (409, "Nothing")
+    later = await done(api, *files(watched=INCEPTION))
+    assert [movie["match"]["status"] for movie in await get(api, f"{later}/movies")] == ["exact"]
+
+
+async def test_undo_brings_an_earlier_choice_back(api: Api) -> None:
+    session = await done(api, *files(watched=INCEPTION))
+    await api.put(f"{session}/movies/1/match", json={"tmdb_id": 496243, "tmdb_type": "movie"})
+    await api.delete(f"{session}/movies/1/match")
+
+    undone = await api.post(f"{session}/movies/1/match/undo")
+
+    assert (undone.json()["tmdb_id"], undone.json()["match"]["status"]) == (496243, "corrected")
+    later = await done(api, *files(watched=INCEPTION))
+    assert [movie["tmdb_id"] for movie in await get(api, f"{later}/movies")] == [496243]
+
+
+async def test_candidates_can_be_searched_by_another_title(api: Api, tmdb: FakeTMDB) -> None:
+    session = await done(api, *files(watched=NOWHERE))
+    asked = len(tmdb.requests)
+
+    found = await get(api, f"{session}/movies/1/candidates?q=Parasite")
+
+    assert [candidate["tmdb_id"] for candidate in found][:1] == [496243]
+    assert [request.query["query"] for request in tmdb.requests[asked:]] == ["Parasite"]
+    assert (await get(api, f"{session}/movies/1"))["match"]["status"] == "not_found"
+
+
+async def test_search_by_another_title_without_a_key_is_a_502(serve: Serve) -> None:
+    api = await serve(tmdb_api_key="")
+    session = await done(api, *files(watched=NOWHERE))
+
+    assert (await api.get(f"{session}/movies/1/candidates?q=Parasite")).status_code == 502
+
+
 # --- Retrying
 
 
@@ -511,7 +575,8 @@ async def test_followers_see_another_clients_correction(api: Api, tmdb: FakeTMDB
         assert states[0]["status"] == "enriching"
         revisions = [state["revision"] for state in states[:-1]]
         assert revisions == sorted(set(revisions))
-        assert states[-1] == states[-2] == final
+        assert states[-1] == states[-2]
+        assert states[-1] | {"warnings": []} == final
         assert all(
             state["processed_count"]
             == state["enriched_count"] + state["not_found_count"] + state["failed_count"]

@@ -190,6 +190,66 @@ def test_films_by_release_year_decade_and_age(ever: main.Statistics) -> None:
     assert time.mean_age == round((44 + 45 + 38 + 42 + 0 + 1) / 6, 2)
 
 
+def test_year_is_compared_with_the_one_before(in_2024: main.Statistics, ever: main.Statistics) -> None:
+    assert in_2024.year_before == main.YearBefore(2023, viewings=1, films=1, hours=1.9, mean_rating=5)
+    assert main.compute_statistics(DIARY, {}, 2023).year_before is None
+    assert ever.year_before is None
+
+
+def test_crowds_histogram_covers_the_compared_films(ever: main.Statistics) -> None:
+    ratings = ever.ratings
+
+    # Alien, Aliens, Blade Runner and Shorty. The series has 49 votes.
+    assert ratings.compared == sum(ratings.crowd_histogram) == 4
+    assert ratings.crowd_histogram == [0, 0, 0, 0, 0, 1, 0, 3, 0, 0]
+    assert ratings.compared_mean == round((5 + 4 + 4.5 + 4.5) / 4, 2)
+    assert ratings.crowd_mean == round((8.2 + 7.9 + 7.9 + 6.0) / 8, 2)
+
+
+def test_series_are_apart() -> None:
+    series, alien = movie(1, tmdb_type="tv", runtime=600), ALIEN
+    stats = main.compute_statistics(
+        [film(1, "Long", 2019, rating=5, movie=series), film(2, "Alien", 1979, movie=alien)], {}
+    )
+
+    assert stats.totals.series_hours == 10
+    assert titles(stats.lists.longest) == [("Alien", 117)]
+    assert titles(stats.lists.series) == [("Long", 600)]
+    assert [listed.title for listed in stats.lists.favourites] == ["Alien"]
+
+
+def test_favourites_are_by_rating_then_likes_then_viewings() -> None:
+    diary = [
+        film(1, "Seen once", 2000, ("2024-01-01",), rating=4),
+        film(2, "Seen twice", 2000, ("2024-01-03", "2024-01-02"), rating=4),
+        film(3, "Liked", 2000, rating=4, liked=True),
+        film(4, "Best", 2000, rating=5),
+        film(5, "Unrated", 2000, liked=True),
+    ]
+
+    favourites = main.compute_statistics(diary, {}).lists.favourites
+
+    assert [listed.title for listed in favourites] == ["Best", "Liked", "Seen twice", "Seen once", "Unrated"]
+
+
+def test_people_have_a_portrait_and_the_posters_of_their_best_films() -> None:
+    scott = main.Person("Ridley Scott")
+    scott.identity, scott.portrait_url = 578, "https://image.tmdb.org/t/p/w185/scott.jpg"
+    diary = [
+        film(n, f"Film {n}", 2000, rating=n / 2, movie=movie(n, directors=(scott,), poster_url=f"p{n}"))
+        for n in range(1, 9)
+    ]
+
+    director = main.compute_statistics(diary, {}).who.directors.most_watched[0]
+
+    assert director.portrait_url == scott.portrait_url
+    assert director.poster_urls == ["p8", "p7", "p6", "p5", "p4", "p3"]
+
+
+def test_world_lists_every_country(ever: main.Statistics) -> None:
+    assert told(ever.what.world) == [("United States", 3), ("United Kingdom", 1)]
+
+
 def test_viewing_before_the_release_year_has_no_age() -> None:
     time = main.compute_statistics([film(1, "x", 2020, ("1401-01-05", "2021-01-01"))], {}).through_time
 
@@ -290,7 +350,7 @@ def test_people_are_identified_by_id_and_count_once_per_film(ever: main.Statisti
     assert told(who.writers.most_watched) == [("James Cameron", 1), ("Stephen King", 1)]
     assert told(who.composers.most_watched) == [("Vangelis", 1)]
     for role in (who.cinematographers, who.editors, who.producers):
-        assert role == main.Ranking([], [], 0)
+        assert role == main.Ranking([], [], 0, 0)
 
 
 def test_film_lists(ever: main.Statistics, in_2024: main.Statistics) -> None:
