@@ -25,8 +25,8 @@ async def test_upload_poll_read_delete(api: Api, tmdb: FakeTMDB) -> None:
     status = await api.ended(uploaded["session_id"])
     assert set(status) == {
         "session_id", "status", "total_movies", "processed_count", "enriched_count", "not_found_count",
-        "failed_count", "progress_percent", "eta_seconds", "created_at", "expires_at", "warnings", "error_message",
-        "revision", "waiting_for",
+        "failed_count", "progress_percent", "eta_seconds", "created_at", "expires_at", "error_message",
+        "warnings", "revision", "waiting_for",
     }  # fmt: skip
     assert (status["status"], status["processed_count"], status["progress_percent"]) == (
         "completed",
