@@ -2,6 +2,7 @@
 import { call, ended, follow, isTransient, sessionUrl, statsUrl, upload } from "./api.js";
 import { $, h, notice, painted, pause, redraw, update } from "./dom.js";
 import { closed, showFilms } from "./films.js";
+import { dropped, plain } from "./intake.js";
 import { doubtful, matchesView } from "./matches.js";
 import { RANKINGS, SECTIONS } from "./report.js";
 import { shareCard } from "./share.js";
@@ -38,29 +39,6 @@ async function start(message, bad) {
   if (health?.tmdb_key === "rejected") said.append(notice("TMDB rejects this service’s key, so films cannot be looked up.", true));
 }
 
-const plain = files => [...files].map(file => ({ file, path: file.name }));
-const EXPORTED = /^(?:watched|ratings|diary|reviews|watchlist|likes\/films)\.csv$|^[^/]+\.zip$/;
-
-/** The files of an export among what was dropped, even in a folder, as Safari leaves it. */
-async function dropped(transfer) {
-  const entries = [...transfer.items].map(item => item.webkitGetAsEntry?.()).filter(Boolean), given = plain(transfer.files);
-  if (!entries.some(entry => entry.isDirectory)) return given;
-  const found = (await Promise.all(entries.map(entry => walk(entry, "", 0)))).flat();
-  if (!found.length) throw new Error(`The folder ${entries[0].name} has no file of an export, such as watched.csv or diary.csv.`);
-  return found;
-}
-
-async function walk(entry, folder, depth) {
-  if (entry.isFile) {
-    const file = await new Promise((done, failed) => entry.file(done, failed)), path = `${folder}${entry.name}`;
-    return depth === 0 || EXPORTED.test(path) ? [{ file, path }] : [];
-  }
-  if (depth > 2 || /^(deleted|orphaned|__MACOSX)$/.test(entry.name)) return [];
-  const inner = entry.name === "likes" ? "likes/" : "", reader = entry.createReader(), all = [];
-  for (let some; !some || some.length; all.push(...some)) some = await new Promise((done, failed) => reader.readEntries(done, failed));
-  return (await Promise.all(all.map(each => walk(each, inner, depth + 1)))).flat();
-}
-
 let sending = false;
 
 async function send(files) {
@@ -72,7 +50,6 @@ async function send(files) {
     say("");
     history.pushState({ inside: true }, "", `${location.pathname}#${session.session_id}`);
     await open(session.session_id);
-    scrollTo(0, 0);
     main.focus({ preventScroll: true });
   } catch (error) {
     say(error.message, true);
@@ -213,6 +190,7 @@ function build() {
   app.layout = { year: stats.year, sections, bar: bar(stats) };
   app.layout.take = isEver && take();
   if (isEver) app.matches.view.hidden = app.layout.take.hidden = true;  // they would be pushed down
+  if (main.firstChild) scrollTo({ top: 0, behavior: "instant" });
   const [hero, ...rest] = sections.map(each => each.element);
   main.replaceChildren(...[hero, app.layout.bar, h("div.notices", null, problem(), warningsView(app.warnings)), rest, app.matches?.view, app.layout.take].flat().filter(Boolean));
   app.matches?.draw();
@@ -227,7 +205,7 @@ function warningsView(warnings) {
 /** The sticky line: the year, the sections, the card. */
 function bar(stats) {
   const years = h("select", { "aria-label": "Year", onchange: () => go({ year: Number(years.value) || null, open: null }) }, h("option", { value: "" }, "All time"), stats.years.map(year => h("option", { value: year, selected: year === stats.year }, String(year))));
-  return h("div.bar", null, stats.years.length > 0 && years, h("nav", { "aria-label": "Contents" }), stats.films > 0 && h("button.main", { onclick: () => shareCard(app.stats) }, "Share"));
+  return h("div.sticky", null, stats.years.length > 0 && years, h("nav", { "aria-label": "Contents" }), stats.films > 0 && h("button.main", { onclick: () => shareCard(app.stats) }, "Share"));
 }
 
 function contents() {
@@ -345,7 +323,6 @@ async function route() {
     app.all = {};
     await refresh();
     if (address().year !== year) return;
-    scrollTo(0, 0);
     main.focus({ preventScroll: true });
     $("heard").textContent = document.title;
   }

@@ -38,7 +38,7 @@ function basis(stats) {
   const t = stats.totals, parts = [];
   if (stats.matched < stats.films || stats.pending) parts.push(`${number(stats.matched)} of ${plural(stats.films, "film")} found on TMDB`);
   if (stats.pending) parts.push(`${number(stats.pending)} still being looked up`);
-  if (stats.matched && t.without_runtime) parts.push(`${number(t.without_runtime)} not counted in the hours because the runtime is unknown`);
+  if (stats.matched && !stats.pending && t.without_runtime) parts.push(`${number(t.without_runtime)} not counted in the hours because the runtime is unknown`);
   if (t.undated) parts.push(plural(t.undated, "undated viewing"));
   return parts.length ? `${parts.join("; ")}.` : "";
 }
@@ -64,8 +64,8 @@ const hero = {
         h("h1", { id: "totals-title" }, title),
         h("dl.figures", null, figures.map(([value, name]) => h("div", null, h("dt", null, name), h("dd", null, value)))),
         against && h("p.against", null, against), h("p.quiet", null, quiet), h("p.quiet.basis", null, basis),
-        years.length > 0 && h("nav.years", { "aria-label": "Year" }, link(null, "All time"), years.map(each => link(each, String(each)))),
-        film && h("p.credit", null, `Behind: ${titled(film)} `, film.rating !== null && stars(film.rating))),
+        h("div.row", null, years.length > 0 && h("nav.years", { "aria-label": "Year" }, link(null, "All time"), years.map(each => link(each, String(each)))),
+          film && h("p.credit", null, `Behind: ${titled(film)} `, film.rating !== null && stars(film.rating)))),
     ];
   },
 };
@@ -199,9 +199,9 @@ const days = {
   data: stats => stats.through_time.days.length > 1 ? { year: stats.year, days: stats.through_time.days } : null,
   draw({ year, days }) {
     const years = [...new Set(days.map(bar => Number(bar.name.slice(0, 4))))].reverse(), of = each => days.filter(bar => bar.name.startsWith(`${each}-`));
-    const say = bar => `${date(bar.name)}: ${plural(bar.count, "viewing")}`, plots = years.map(each => calendar(each, of(each), say, bar => date(bar.name)));
-    const rest = plots.slice(4), chart = calendars(year === null ? "Day by day" : "Every day of the year", plots.slice(0, 4), () => [["Day", "Viewings"], ...days.map(bar => [date(bar.name), number(bar.count)])]);
-    const more = h("button.more", { onclick: () => { chart.querySelector(".calendars").append(...rest); more.remove(); } }, `Show all ${plots.length} years`);
+    const say = bar => `${date(bar.name)}: ${plural(bar.count, "viewing")}`, plot = each => calendar(each, of(each), say, bar => date(bar.name));
+    const rest = years.slice(4), chart = calendars(year === null ? "Day by day" : "Every day of the year", years.slice(0, 4).map(plot), () => [["Day", "Viewings"], ...days.map(bar => [date(bar.name), number(bar.count)])]);
+    const more = h("button.more", { onclick: () => { chart.querySelector(".calendars").append(...rest.map(plot)); more.remove(); } }, `Show all ${years.length} years`);
     if (rest.length) chart.querySelector(".calendars").after(more);
     return chart;
   },
@@ -291,7 +291,7 @@ const bar = (each, most) => meter(each.count / most);
 /** In reading order. A part is "wide", or a "strip" of posters, or flows beside others. */
 export const SECTIONS = [
   { id: "totals", parts: [hero] },
-  { id: "favourites", title: stats => stats.year === null ? favourites.title(stats) : "The year in posters", short: "Films", parts: [inShort, favourites, diary] },
+  { id: "favourites", title: stats => stats.year === null ? favourites.title(stats) : "The year in posters", short: "Films", parts: [favourites, diary, inShort] },
   { id: "story", title: stats => `The story of ${stats.year}`, short: "Story", parts: [cards] },
   { id: "ratings", title: () => "How you rate", short: "Ratings", parts: [
     rating,

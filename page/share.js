@@ -68,9 +68,9 @@ function layout(canvas, stats, films, face) {
   write(c, stats.year === null ? "My life in film" : "My year in film", pad, y, 40, ACCENT, 700);
   y += tall ? 150 : 130;
   write(c, stats.year === null ? "All time" : String(stats.year), pad - 6, y, tall ? 170 : 150, PAPER, 800);
-  y += tall ? 130 : 100;
+  y += tall ? 160 : 125;
   numbers(c, stats, pad, y, width, tall);
-  y += tall ? 330 : 250;
+  y += tall ? 300 : 235;
   who(c, stats, face, pad, y);
   histogram(c, stats.ratings.histogram, width / 2 + 30, y - 24, width / 2 - pad - 30, 130);
   write(c, "Data: TMDB", pad, height - 44, 22, SOFT, 400);

@@ -1115,9 +1115,10 @@ async def test_print_keeps_headings_with_what_follows(browse: Browse, api: Api) 
         .filter(each => getComputedStyle(each).breakAfter !== "avoid").map(each => each.innerText)"""
 
     assert await page.evaluate(kept) == []
-    for hidden in (".bar", "#matches", "#take", ".years", "#status"):
+    for hidden in (".sticky", "#matches", "#take", ".years", "#status"):
         assert await page.locator(hidden).first.is_hidden(), hidden
-    assert await page.locator("#ratings .plot").is_visible()
+    for shown in ("#ratings .plot .bar", "#what .meter .bar", ".figures dd", ".wall .poster"):
+        assert await page.locator(shown).first.is_visible(), shown
 
 
 @pytest.mark.parametrize(
