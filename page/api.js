@@ -1,4 +1,4 @@
-// calls return the service's response, or throw an Error with its message.
+// Calls return the service's response, or throw an Error with its message.
 
 export async function call(path, options = {}) {
   let response;
@@ -14,19 +14,26 @@ export async function call(path, options = {}) {
 }
 
 export const sessionUrl = (id, path = "") => `api/session/${encodeURIComponent(id)}${path}`;
+export const statsUrl = (id, year, limit = 10) => sessionUrl(id, `/stats?limit=${limit}${year ? `&year=${year}` : ""}`);
 
+/** Each file under its path in the folder that it came from, if any. */
 export function upload(files) {
   const form = new FormData();
-  for (const file of files) form.append("files", file);
+  for (const { file, path } of files) form.append("files", file, path);
   return call("api/upload", { method: "POST", body: form });
 }
 
-export async function allMovies(id, filter = "") {
+export async function allMovies(id, filter) {
   const movies = [];
   for (let page; !page || page.length === 1000; movies.push(...page))
     page = await call(sessionUrl(id, `/movies?limit=1000&skip=${movies.length}${filter}`));
   return movies;
 }
+
+export const moviesOf = (id, ids) => ids.length ? call(sessionUrl(id, `/movies?limit=1000&ids=${ids.join(",")}`)) : [];
+export const choose = (id, film, choice) => call(sessionUrl(id, `/movies/${film}/match`), { method: "PUT", headers: { "Content-Type": "application/json" }, body: JSON.stringify(choice) });
+export const clear = (id, film) => call(sessionUrl(id, `/movies/${film}/match`), { method: "DELETE" });
+export const undo = (id, film) => call(sessionUrl(id, `/movies/${film}/match/undo`), { method: "POST" });
 
 /** Reports a session's progress until it ends: by server-sent events, or by polling if they fail. */
 export function follow(id, onProgress, failed) {

@@ -1,68 +1,107 @@
-// elements whose text is never parsed as HTML.
+// Elements, whose text is never parsed as HTML.
+import { stars } from "./words.js";
+
+const shown = child => child !== null && child !== undefined && child !== false;
 
 /** h("button.main", { onclick }, "Text") creates an element. Null, undefined and false children are skipped. */
 export function h(kind, properties, ...children) {
   const [tag, ...classes] = kind.split(".");
-  const element = document.createElement(tag);
-  if (classes.length) element.className = classes.join(" ");
-  for (const [name, value] of Object.entries(properties || {})) {
-    if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (name === "size") element.style.setProperty("--size", value);
-    else element.setAttribute(name, value === true ? "" : value);
-  }
-  element.append(...children.flat(Infinity).filter(child => child !== null && child !== undefined && child !== false));
-  return element;
+  return filled(document.createElement(tag), classes, properties, children);
 }
 
-export function svg(tag, attributes, ...children) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name === "size") element.style.setProperty("--size", value);
-    else element.setAttribute(name, value);
+/** The same for SVG. */
+export function s(kind, properties, ...children) {
+  const [tag, ...classes] = kind.split(".");
+  return filled(document.createElementNS("http://www.w3.org/2000/svg", tag), classes, properties, children);
+}
+
+function filled(element, classes, properties, children) {
+  if (classes.length) element.setAttribute("class", classes.join(" "));
+  for (const [name, value] of Object.entries(properties || {})) {
+    if (!shown(value)) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "style") Object.assign(element.style, value);
+    else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children);
+  element.append(...children.flat(Infinity).filter(shown));
   return element;
 }
 
 export const $ = id => document.getElementById(id);
-export const main = $("main"), dialog = $("films"), tip = $("tip");
-export const number = value => value.toLocaleString("en", { maximumFractionDigits: 1 });
-export const plural = (count, one, more = `${one}s`) => `${number(count)} ${count === 1 ? one : more}`;
-export const stars = rating => "★".repeat(Math.floor(rating)) + (rating % 1 ? "½" : "");
-export const mean = value => value === null ? "" : ` · ★ ${value.toFixed(2)}`;
-export const show = (...children) => main.replaceChildren(...children.flat().filter(Boolean));
-export const notice = (text, bad) => h(bad ? "p.notice.bad" : "p.notice", { role: bad ? "alert" : "status" }, text);
+export const notice = (text, bad) => h(bad ? "p.notice.bad" : "p.notice", null, text);
 /** URLs from an upload stay plain text; only Letterboxd's own become links. */
 export const letterboxd = uri => /^https:\/\/(boxd\.it|letterboxd\.com)\/[\w/-]+$/.test(uri || "") ? uri : null;
+export const sized = (url, size) => url.replace(/\/t\/p\/w\d+\//, `/t/p/${size}/`);
 
-// #tip shows the numbers of the element under the pointer or in focus. Each chart is one tab stop; arrow keys move within it.
-export function showTip(event) {
-  const on = event.target.closest?.("[data-tip]");
-  tip.hidden = !on;
-  if (!on) return;
-  tip.textContent = on.dataset.tip;
-  const box = on.getBoundingClientRect();
-  tip.style.left = `${Math.max(4, Math.min(box.left, innerWidth - tip.offsetWidth - 8))}px`;
-  tip.style.top = `${Math.max(4, box.top - tip.offsetHeight - 6)}px`;
-}
-for (const kind of ["pointerover", "focusin"]) document.addEventListener(kind, showTip);
-for (const kind of ["pointerleave", "focusout", "scroll"]) document.addEventListener(kind, () => { tip.hidden = true; }, true);
-document.addEventListener("keydown", event => {
-  const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-  const chart = event.target.closest?.("[data-chart]");
-  if (!step || !chart) return;
-  event.preventDefault();
-  const stops = [...chart.querySelectorAll("[data-tip]")];
-  const next = stops[stops.indexOf(event.target) + step];
-  if (!next) return;
-  event.target.setAttribute("tabindex", -1);
-  next.setAttribute("tabindex", 0);
-  next.focus();
-});
-document.addEventListener("keydown", event => {
-  if ((event.key === "Enter" || event.key === " ") && event.target.matches?.("rect.day")) {
-    event.preventDefault();
-    event.target.dispatchEvent(new MouseEvent("click", { bubbles: true }));
+/** A poster, or a card with the title if there is none. */
+export function poster(film, size = "w185") {
+  const frame = h("span.poster", { "aria-hidden": "true" }, h("span", null, film.title));
+  if (film.poster_url) {
+    const image = h("img", { src: sized(film.poster_url, size), alt: "", loading: "lazy", decoding: "async", width: 185, height: 278 });
+    image.addEventListener("error", () => image.remove());
+    frame.append(image);
   }
-});
+  return frame;
+}
+
+export function portrait(person) {
+  const letters = person.name.split(/\s+/).map(word => word[0]).slice(0, 2).join("");
+  const frame = h("span.portrait", { "aria-hidden": "true" }, h("span", null, letters));
+  if (person.portrait_url) {
+    const image = h("img", { src: person.portrait_url, alt: "", loading: "lazy", decoding: "async", width: 185, height: 278 });
+    image.addEventListener("error", () => image.remove());
+    frame.append(image);
+  }
+  return frame;
+}
+
+/** Stars and a heart, with words for those who hear them. */
+export function verdict(film) {
+  if (film.rating === null && !film.liked) return h("span.verdict", null, "\u00a0");
+  return h("span.verdict", null,
+    film.rating !== null && h("span", { role: "img", "aria-label": `${film.rating} stars` }, stars(film.rating)),
+    film.liked && h("span.heart", { role: "img", "aria-label": "liked" }, "♥"));
+}
+
+/** Lets the browser paint and react. */
+export const pause = () => globalThis.scheduler?.yield ? scheduler.yield() : new Promise(done => setTimeout(done));
+export const painted = () => new Promise(done => requestAnimationFrame(() => setTimeout(done)));
+
+const drawn = new WeakMap(), waiting = new Map();
+
+/**
+ * Draws data into an element, unless it shows them already. While the reader is in it (with the focus or a
+ * selection) the new drawing waits, so that nothing is lost.
+ */
+export function update(host, data, draw) {
+  const text = JSON.stringify(data);
+  if (drawn.get(host) === text) { waiting.delete(host); return; }
+  if (isBusy(host)) { waiting.set(host, [data, draw]); return; }
+  waiting.delete(host);
+  drawn.set(host, text);
+  const nodes = data === null ? null : draw(data);
+  host.replaceChildren(...[nodes].flat(Infinity).filter(shown));
+  host.hidden = !host.childNodes.length;
+}
+
+/** Draws again although the data are the same, and keeps the focus. */
+export function redraw(host, data, draw) {
+  const key = host.contains(document.activeElement) && document.activeElement.dataset.key;
+  document.activeElement?.blur?.();
+  drawn.delete(host);
+  update(host, data, draw);
+  if (key) host.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
+}
+
+function isBusy(host) {
+  if (!host.isConnected || !host.childNodes.length) return false;
+  if (host.contains(document.activeElement)) return true;
+  const selection = getSelection();
+  return !selection.isCollapsed && selection.rangeCount > 0 && selection.getRangeAt(0).intersectsNode(host);
+}
+
+function catchUp() {
+  for (const [host, [data, draw]] of waiting) if (!isBusy(host)) update(host, data, draw);
+}
+document.addEventListener("focusout", () => setTimeout(catchUp));
+document.addEventListener("selectionchange", () => waiting.size && setTimeout(catchUp));

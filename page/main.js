@@ -1,169 +1,345 @@
-// which view to show when. The URL hash holds the session id, so reloads and new tabs resume it.
-import { call, sessionUrl, upload, allMovies, follow, isTransient, ended } from "./api.js";
-import { h, $, main, plural, show, notice, dialog } from "./dom.js";
-import { reportView, filmRow, DOUBTFUL, matchesView, downloadsView, progressView } from "./report.js";
+// Which view to show when: the start, or the report of the session in the address.
+import { call, ended, follow, isTransient, sessionUrl, statsUrl, upload } from "./api.js";
+import { $, h, notice, painted, pause, redraw, update } from "./dom.js";
+import { closed, showFilms } from "./films.js";
+import { dropped, plain } from "./intake.js";
+import { doubtful, matchesView } from "./matches.js";
+import { RANKINGS, SECTIONS } from "./report.js";
+import { shareCard } from "./share.js";
+import { address, go, sets } from "./state.js";
+import { number, plural, time } from "./words.js";
 
-export let state = null;
+const main = $("main");
+/** The session that is shown, or null: its progress, statistics, doubtful matches and what has been unfolded. */
+export let app = null;
+const tabs = new BroadcastChannel("letterboxd");
 
-/** Shows a notice above the report until the next progress update. */
-export function say(text, bad) {
-  state.said = text ? notice(text, bad) : null;
-  drawProgress();
-}
+// --- The start
 
-export const statsOf = (at, limit) => sessionUrl(at.id, `/stats?limit=${limit}${at.year ? `&year=${at.year}` : ""}`);
-
-export async function start(message, bad) {
-  state?.stop();
-  state = null;
-  document.title = "Your film diary, in numbers";
+async function start(message, bad) {
+  app?.stop();
+  app = null;
+  sets.clear();
+  document.title = "Your life in film";
   $("actions").replaceChildren();
-  const input = h("input.visually-hidden", { type: "file", id: "file", multiple: true, accept: ".zip,.csv", onchange: () => { send([...input.files]); input.value = ""; } });
-  const said = h("div", { id: "said" }, message ? notice(message, bad) : null);
-  const drop = h("div.drop", {
-    ondragover: event => { event.preventDefault(); drop.classList.add("over"); }, ondragleave: () => drop.classList.remove("over"),
-    ondrop: event => { event.preventDefault(); drop.classList.remove("over"); send([...event.dataTransfer.files]); },
-  }, h("p.lead", null, "Drop your Letterboxd export here"), h("p.soft", null, "the ZIP as it is, or any of its CSVs"),
-    h("button.main", { onclick: () => input.click() }, "Choose files"), input);
-  input.setAttribute("aria-label", "Letterboxd export");
-  input.tabIndex = -1;
-  show(h("div.start", null,
-    h("p.lead", null, "See which directors, genres and decades you watch, how many hours you have watched, and how you rate films."), said, drop,
-    h("h2", null, "Where to find your export"), h("p", null, "On letterboxd.com, go to Settings → Data → ", h("em", null, "Export your data"), ". You get a ZIP of CSV files."),
-    h("h2", null, "What happens to your data"), h("p", null, "TMDB receives your films' titles and years, any ids in your upload or corrections, and this service's key. Nothing else leaves the machine that runs the service. Your session is kept in memory and deleted an hour after the lookups finish, or whenever you choose. The last 2,000 TMDB answers and your corrections are kept until the service restarts.")));
+  $("progress").hidden = true;
+  $("skip").hidden = true;
+  document.body.classList.remove("has-report");
+  say(message, bad);
+  const input = h("input.visually-hidden", { type: "file", id: "file", multiple: true, accept: ".zip,.csv", tabindex: -1, "aria-label": "Letterboxd export", onchange: () => { send(plain(input.files)); } });
+  const said = h("div");
+  main.replaceChildren(h("div.start", null,
+    h("h1", null, "Your life in film"),
+    h("p.lead", null, "Your Letterboxd export as a report to read and to show: posters, people, countries, years."),
+    h("div.drop", null, h("p.lead", null, "Drop your export here"), h("p.soft", null, "the ZIP, its unpacked folder, or any of its CSVs"), h("button.main", { onclick: () => input.click() }, "Choose files"), input), said,
+    h("h2", null, "Where to find it"), h("p", null, "On letterboxd.com: Settings → Data → ", h("em", null, "Export your data"), ". You get a ZIP of CSV files."),
+    h("h2", null, "What happens to your data"), h("p", null, "TMDB receives your films’ titles and years, any ids in your upload or corrections, and this service’s key. Nothing else leaves the machine that runs the service. Your session is kept in memory and deleted an hour after the lookups finish, or whenever you choose. The last 2,000 TMDB answers and your corrections are kept until the service restarts.")));
   const health = await call("health").catch(() => null);
   if (health?.tmdb_key === "missing") said.append(notice("No TMDB key is set, so films cannot be looked up. You can still see your ratings and diary."));
-  if (health?.tmdb_key === "rejected") said.append(notice("TMDB rejects this service's key, so films cannot be looked up.", true));
+  if (health?.tmdb_key === "rejected") said.append(notice("TMDB rejects this service’s key, so films cannot be looked up.", true));
 }
 
-export let sending = false;
+let sending = false;
 
-export async function send(files) {
+async function send(files) {
   if (!files.length || sending) return;
   sending = true;
-  $("said").replaceChildren(notice("Reading your export…"));
+  say("Reading your export…");
   try {
     const session = await upload(files);
-    history.pushState(null, "", `#${session.session_id}`);
-    await open(session.session_id, session.warnings);
-    main.focus();
+    say("");
+    history.pushState({ inside: true }, "", `${location.pathname}#${session.session_id}`);
+    await open(session.session_id);
+    main.focus({ preventScroll: true });
   } catch (error) {
-    $("said")?.replaceChildren(notice(error.message, true));
+    say(error.message, true);
   } finally {
     sending = false;
+    if ($("file")) $("file").value = "";
   }
 }
 
-export async function open(id, warnings = []) {
-  state?.stop();
-  state = { id, warnings, year: null, stats: null, long: null, doubtful: null, movies: null, views: {}, nodes: {}, rate: 0, turn: 0, drawn: 0, stop() {} };
-  const mine = state;
+// --- The session
+
+async function open(id) {
+  app?.stop();
+  sets.clear();
+  app = { id, session: null, stats: null, long: null, doubtful: null, all: {}, layout: null, turn: 0, drawing: 0, loaded: 0, rate: 0, stop() {} };
+  const mine = app;
+  say("");
   try {
-    mine.session = await call(sessionUrl(id));
+    [mine.session, mine.stats] = await Promise.all([call(sessionUrl(id)), call(statsUrl(id, address().year))]);
   } catch (error) {
-    if (mine !== state) return;
+    if (mine !== app) return;
     if (!isTransient(error)) history.replaceState(null, "", location.pathname);
     return start(isTransient(error) ? `${error.message} Reload this page when it is back.` : error.message, true);
   }
-  $("actions").replaceChildren(h("button", { onclick: () => { history.pushState(null, "", location.pathname); start(); } }, "Upload another export"));
-  await refresh();
-  if (mine === state) watch();
+  if (mine !== app) return;
+  mine.warnings = mine.session.warnings;
+  $("actions").replaceChildren(h("button", { onclick: () => { history.pushState({ inside: true }, "", location.pathname); start(); } }, "New upload"));
+  $("skip").hidden = false;
+  document.body.classList.add("has-report");
+  main.setAttribute("aria-busy", "true");
+  watch();
+  const turn = mine.turn;
+  await draw();
+  await showFilms(id, moreFilms);
+  await readMatches();
+  if (mine === app && turn === mine.turn) main.removeAttribute("aria-busy");
 }
 
 export function watch() {
-  const mine = state, began = { at: performance.now(), done: state.session.processed_count };
+  const mine = app, began = { at: performance.now(), done: mine.session.processed_count };
+  mine.stop();
+  progress();
   if (ended(mine.session)) return;
+  mine.loaded = performance.now();
   mine.stop = follow(mine.id, session => {
-    if (mine !== state) return;
+    if (mine !== app) return;
     const seconds = (performance.now() - began.at) / 1000;
     mine.rate = seconds > 1 ? (session.processed_count - began.done) / seconds : 0;
     mine.session = session;
-    mine.said = null;
-    drawProgress();
-    if (ended(session)) refresh();
-    else if (performance.now() - mine.drawn > 2000) refresh();
+    say("");
+    progress();
+    if (ended(session) || performance.now() - mine.loaded > 2000) refresh();
   }, error => {
-    if (mine !== state) return;
-    if (error.status === 404) { history.replaceState(null, "", location.pathname); start(error.message, true); return; }
+    if (mine !== app) return;
+    if (error.status === 404) return gone(error.message);
     say(`${error.message} Trying again…`, true);
   });
 }
 
+function gone(message) {
+  $("films").close();
+  $("share").close();
+  history.replaceState(null, "", location.pathname);
+  return start(message, true);
+}
+
 /** Loads the current statistics and matches. If two refreshes overlap, the later one wins. */
 export async function refresh() {
-  const mine = state, turn = ++mine.turn, long = Object.values(mine.views).some(view => view.all);
-  mine.drawn = performance.now();
+  const mine = app, turn = ++mine.turn, year = address().year, isLong = Object.values(mine.all).some(Boolean);
+  mine.loaded = performance.now();
+  main.setAttribute("aria-busy", "true");
+  const isCurrent = () => mine === app && turn === mine.turn;
   try {
-    const filter = DOUBTFUL.map(status => `&match=${status}`).join("");
-    const [stats, all, doubtful] = await Promise.all([call(statsOf(mine, 10)), long ? call(statsOf(mine, 100)) : null, allMovies(mine.id, filter)]);
-    if (mine !== state || turn !== mine.turn) return;
-    doubtful.sort((one, other) => DOUBTFUL.indexOf(one.match.status) - DOUBTFUL.indexOf(other.match.status));
-    Object.assign(mine, { stats, long: all, doubtful, movies: null });
-    redraw();
+    const [stats, long] = await Promise.all([call(statsUrl(mine.id, year)), isLong ? call(statsUrl(mine.id, year, 100)) : null]);
+    if (!isCurrent()) return;
+    Object.assign(mine, { stats, long });
+    await draw();
+    if (isCurrent()) await readMatches();
   } catch (error) {
-    if (mine !== state || turn !== mine.turn) return;
-    if (!mine.stats) return start(error.message, true);
-    mine.year = mine.stats.year;
+    if (!isCurrent()) return;
+    if (error.status === 404) return gone(error.message);
+    if (mine.stats.year !== year) go({ year: mine.stats.year }, true);
     say(error.message, true);
+  } finally {
+    if (turn === app?.turn) main.removeAttribute("aria-busy");
   }
 }
 
-export function redraw() {
-  const focused = document.activeElement?.dataset?.key, strips = new Map([...main.querySelectorAll(".strip")].map(strip => [strip.ariaLabel, strip.scrollLeft]));
-  document.title = `${plural(state.stats.films, "film")} – your film diary`;
-  show(h("div", { id: "live" }), warningsView(state.warnings), reportView(state), matchesView(state), downloadsView(state.id));
-  drawProgress();
-  for (const strip of main.querySelectorAll(".strip")) strip.scrollLeft = strips.get(strip.ariaLabel) || 0;
-  if (focused) main.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+/** Not while a year is shown, which has no matches, nor if nothing was looked up. */
+async function readMatches() {
+  const mine = app, session = mine.session;
+  if (mine.stats.year !== null || (session.error_message && !session.enriched_count)) return mine.matches?.draw();
+  const films = await doubtful(mine.id);
+  if (mine !== app) return;
+  mine.doubtful = films;
+  mine.matches?.draw();
 }
 
-export function drawProgress() {
-  $("live")?.replaceChildren(...[state.said, progressView(state)].filter(Boolean));
-  $("live")?.classList.toggle("stay", Boolean(state.said) || !ended(state.session));
+// --- Drawing
+
+/** Draws what has changed, the top of the page first, in steps that leave the browser free. */
+async function draw() {
+  const mine = app, turn = ++mine.drawing, stats = mine.stats, isNew = mine.layout?.year !== stats.year;
+  if (isNew) build();
+  document.title = stats.year === null ? `${plural(stats.films, "film")} – your life in film` : `${stats.year} in film – ${plural(stats.films, "film")}`;
+  let began = performance.now();
+  for (const [index, { section, element, heading, hosts }] of mine.layout.sections.entries()) {
+    for (const [part, host] of hosts) {
+      update(host, section.onlyEver && stats.year !== null ? null : part.data(stats, mine), part.draw);
+      if (performance.now() - began > 8) {
+        await pause();
+        if (mine !== app || turn !== mine.drawing) return;
+        began = performance.now();
+      }
+    }
+    element.hidden = hosts.every(([, host]) => host.hidden);
+    element.querySelector(".flow")?.setAttribute("data-count", hosts.filter(([part, host]) => !part.kind && !host.hidden).length);
+    if (heading && !element.hidden) heading.textContent = section.title(stats);
+    if (isNew && index === 1) await painted();
+    if (mine !== app || turn !== mine.drawing) return;
+  }
+  contents();
+  if (app.matches) app.matches.view.hidden = app.layout.take.hidden = false;
 }
 
-export function warningsView(warnings) {
-  return warnings.length ? h("details.notice", null, h("summary", null, plural(warnings.length, "problem") + " reading the export"), h("ul", null, warnings.map(text => h("li", null, text)))) : null;
+function build() {
+  const { stats } = app, isEver = stats.year === null;
+  sets.clear();
+  const sections = SECTIONS.map(section => {
+    const hosts = section.parts.map(part => [part, h(`div.part.as-${part.kind || "flow"}`, { hidden: true })]);
+    const of = kind => hosts.filter(([part]) => (part.kind || "flow") === kind).map(([, host]) => host);
+    const heading = section.title && h("h2", { id: `${section.id}-title` });
+    const flow = of("flow"), strips = of("strip");
+    const element = h("section", { id: section.id, "aria-labelledby": `${section.id}-title`, hidden: true }, heading, of("wide"), flow.length > 0 && h("div.flow", null, flow), strips.length > 0 && h("div.strips", null, strips));
+    return { section, element, heading, hosts };
+  });
+  app.matches = isEver ? matchesView(app, changed, retry) : null;
+  app.layout = { year: stats.year, sections, bar: bar(stats) };
+  app.layout.take = isEver && take();
+  if (isEver) app.matches.view.hidden = app.layout.take.hidden = true;  // they would be pushed down
+  if (main.firstChild) scrollTo({ top: 0, behavior: "instant" });
+  const [hero, ...rest] = sections.map(each => each.element);
+  main.replaceChildren(...[hero, app.layout.bar, h("div.notices", null, problem(), warningsView(app.warnings)), rest, app.matches?.view, app.layout.take].flat().filter(Boolean));
+  app.matches?.draw();
 }
 
-export async function chooseYear(year) {
-  state.year = year;
+const problem = () => app.session.error_message && ended(app.session) ? notice(app.session.error_message, app.session.status === "failed") : null;
+
+function warningsView(warnings) {
+  return warnings?.length ? h("details.notice", null, h("summary", null, `${plural(warnings.length, "problem")} reading the export`), h("ul", null, warnings.map(text => h("li", null, text)))) : null;
+}
+
+/** The sticky line: the year, the sections, the card. */
+function bar(stats) {
+  const years = h("select", { "aria-label": "Year", onchange: () => go({ year: Number(years.value) || null, open: null }) }, h("option", { value: "" }, "All time"), stats.years.map(year => h("option", { value: year, selected: year === stats.year }, String(year))));
+  return h("div.sticky", null, stats.years.length > 0 && years, h("nav", { "aria-label": "Contents" }), stats.films > 0 && h("button.main", { onclick: () => shareCard(app.stats) }, "Share"));
+}
+
+function contents() {
+  const { sections, bar } = app.layout, links = sections.filter(({ section, element }) => section.short && !element.hidden).map(({ section }) => [section.id, section.short]);
+  if (app.matches) links.push(["matches", "Matches"], ["take", "Download"]);
+  update(bar.querySelector("nav"), links, all => all.map(([id, text]) => h("button.link", { "data-to": id }, text)));
+}
+
+function take() {
+  const link = (path, name, what) => h("p", null, h("a.button", { href: sessionUrl(app.id, path), download: "" }, name), " ", h("span.soft", null, what)), at = h("p");
+  const ask = () => { at.replaceChildren(h("span", null, "Delete this session and all its films? "), h("button.bad", { onclick: forget }, "Yes, forget everything"), " ", h("button", { onclick: offer }, "Keep it")); at.querySelector("button").focus(); };
+  const offer = () => at.replaceChildren(h("button", { onclick: ask }, "Forget everything"), " ", h("span.soft", null, `otherwise it is deleted at ${time(app.session.expires_at)} or later`));
+  offer();
+  return h("section.take", { id: "take", "aria-labelledby": "take-title" }, h("h2", { id: "take-title" }, "Download"),
+    link("/movies.csv", "movies.csv", "every film with its TMDB data, for a spreadsheet"), link("/letterboxd.csv", "letterboxd.csv", "to import into Letterboxd or upload here again"),
+    link("/letterboxd.csv?list=watchlist", "watchlist", "the same for your watchlist"), link("/matches.csv", "matches.csv", "how each film was matched, and why"), at);
+}
+
+/** One line at the bottom, so that nothing moves when it comes or goes. */
+function progress() {
+  const s = app.session, line = $("progress"), done = ended(s), was = line.hidden;
+  line.hidden = done;
+  if (done) {
+    if (!was) $("heard").textContent = s.error_message || "All films have been looked up.";
+    const notices = main.querySelector(".notices");
+    if (notices && problem() && !notices.querySelector("p.notice")) notices.prepend(problem());
+    return;
+  }
+  if (!line.firstChild) line.append(h("progress", { "aria-label": "Films looked up" }), h("p"));
+  const left = s.eta_seconds === null ? "" : `, about ${s.eta_seconds < 90 ? `${Math.ceil(s.eta_seconds)} s` : `${Math.round(s.eta_seconds / 60)} min`} left`;
+  line.firstChild.max = s.total_movies;
+  line.firstChild.value = s.processed_count;
+  line.lastChild.textContent = s.waiting_for ? `${s.waiting_for}.` : `${number(s.processed_count)} of ${number(s.total_movies)} films looked up${left}`;
+  const tenth = Math.floor(s.processed_count / s.total_movies * 10);
+  if (tenth !== app.heard) $("heard").textContent = `${number(s.processed_count)} of ${number(s.total_movies)} films looked up`;
+  app.heard = tenth;
+}
+
+/** A word to the reader, at the bottom of the window; nothing takes it back. */
+function say(text, bad) {
+  $("said").replaceChildren(...text ? [notice(text, bad)] : []);
+}
+
+// --- What the reader does
+
+async function changed() {
+  tabs.postMessage({ id: app.id, kind: "changed" });
+  const mine = app, session = await call(sessionUrl(mine.id));
+  if (mine !== app) return;
+  mine.session = session;
   await refresh();
 }
 
-export async function showFilms(title, ids) {
-  dialog.replaceChildren(h("div.head", null, h("h3", { id: "films-title" }, title), h("button", { onclick: () => dialog.close() }, "Close")), h("p.soft", null, "…"));
-  if (!dialog.open) dialog.showModal();
-  try {
-    state.movies ||= allMovies(state.id).then(movies => new Map(movies.map(movie => [movie.movie_id, movie])));
-    const movies = await state.movies;
-    dialog.lastChild.replaceWith(h("div", null, h("p.soft", null, plural(ids.length, "film")),
-      h("ul.films", null, ids.map(id => movies.get(id)).filter(Boolean).map(film => h("li", null, filmRow(film))))));
-  } catch (error) {
-    state.movies = null;
-    dialog.lastChild.replaceWith(notice(error.message, true));
-  }
+async function retry() {
+  try { app.session = await call(sessionUrl(app.id, "/retry"), { method: "POST" }); watch(); } catch (error) { say(error.message, true); }
 }
 
-export async function retry() {
-  try { state.session = await call(sessionUrl(state.id, "/retry"), { method: "POST" }); redraw(); watch(); } catch (error) { say(error.message, true); }
-}
-
-export async function forget() {
-  const id = state.id;
-  state.stop();
+async function forget() {
+  const id = app.id;
+  app.stop();
   try { await call(sessionUrl(id), { method: "DELETE" }); } catch (error) { if (error.status !== 404) return say(error.message, true); }
+  tabs.postMessage({ id, kind: "forgotten" });
   history.replaceState(null, "", location.pathname);
-  await start("Session deleted.");
+  await start("Everything is forgotten.");
 }
 
-export function route() {
-  const id = location.hash.slice(1);
-  dialog.close();
-  if (id) open(id); else start();
+tabs.onmessage = ({ data }) => {
+  if (data.id !== app?.id) return;
+  if (data.kind === "forgotten") gone("This session was deleted in another tab.");
+  else refresh();
+};
+
+/** Films of a bar that only the long rankings have, or of one that is not drawn yet. */
+async function moreFilms(name) {
+  const mine = app, key = name.split(":")[0], part = RANKINGS.find(each => each.key === key);
+  if (part) await unfold(key, true).catch(() => null);
+  if (name.startsWith("film:")) return { title: "Film", ids: [Number(name.slice(5))], mean: null };
+  return mine === app ? sets.get(name) : null;
 }
-dialog.addEventListener("click", event => { if (event.target === dialog) dialog.close(); });
-addEventListener("popstate", route);
-addEventListener("dragover", event => event.preventDefault());
-addEventListener("drop", event => event.preventDefault());
+
+async function unfold(key, open) {
+  const mine = app;
+  mine.long ||= await call(statsUrl(mine.id, mine.stats.year, 100));
+  if (mine !== app) return;
+  mine.all[key] = open;
+  again(key);
+}
+
+function again(key) {
+  for (const { hosts } of app.layout.sections)
+    for (const [part, host] of hosts) if (part.key === key) redraw(host, part.data(app.stats, app), part.draw);
+}
+
+document.addEventListener("click", async event => {
+  const on = event.target.closest?.("[data-open], [data-year], [data-rated], [data-all], [data-to]");
+  if (!on || !app || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  const { open, year, rated, all, to } = on.dataset;
+  if (on.matches("a")) event.preventDefault();
+  if (open) go({ open });
+  else if (year !== undefined) go({ year: Number(year) || null, open: null });
+  else if (to) { const target = $(to); target.scrollIntoView(); target.tabIndex = -1; target.focus({ preventScroll: true }); }
+  else if (rated) {
+    const key = rated.replace("-", ""), others = address().rated.filter(each => each !== key);
+    go({ rated: rated === key ? [...others, key] : others }, true);
+    again(key);
+  } else if (all) await unfold(all, !app.all[all]).catch(error => say(error.message, true));
+});
+
+async function route() {
+  const { id, year } = address();
+  if (!id) { $("films").close(); $("share").close(); return app || !main.firstChild ? start() : null; }
+  if (app?.id !== id) { $("films").close(); return open(id); }
+  if (app.stats && app.stats.year !== year) {
+    app.long = null;
+    app.all = {};
+    await refresh();
+    if (address().year !== year) return;
+    main.focus({ preventScroll: true });
+    $("heard").textContent = document.title;
+  }
+  await showFilms(id, moreFilms);
+}
+
+$("films").addEventListener("close", closed);
+for (const dialog of [$("films"), $("share")]) dialog.addEventListener("click", event => { if (event.target === dialog) dialog.close(); });
+addEventListener("popstate", async () => { await route(); if (app?.layout) for (const part of RANKINGS) again(part.key); });
+addEventListener("go", route);
+addEventListener("dragover", event => { event.preventDefault(); document.body.classList.add("dropping"); });
+addEventListener("dragleave", event => { if (!event.relatedTarget) document.body.classList.remove("dropping"); });
+addEventListener("drop", async event => {
+  event.preventDefault();
+  document.body.classList.remove("dropping");
+  try { await send(await dropped(event.dataTransfer)); } catch (error) { say(error.message || "The files could not be read.", true); }
+});
+addEventListener("beforeprint", () => { for (const image of document.images) image.loading = "eager"; });
+$("skip").addEventListener("click", event => { event.preventDefault(); main.focus(); });
 route();

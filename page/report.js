@@ -1,266 +1,341 @@
-// turn data into elements.
-import { call, sessionUrl, ended } from "./api.js";
-import { h, svg, $, number, plural, stars, mean, show, notice, letterboxd } from "./dom.js";
-import { state, say, statsOf, start, open, watch, refresh, redraw, chooseYear, showFilms, retry, forget } from "./main.js";
+// The report: sections, each of parts. A part takes its slice of the data and draws it; main.js draws a part
+// again only when its slice has changed. A part without anything to say returns null.
+import { calendar, calendars, columns, dot, lines, mark, meter, rows, world } from "./charts.js";
+import { h, portrait, poster, sized, verdict } from "./dom.js";
+import { address, addressOf, opens } from "./state.js";
+import { date, day, filmsOf, language, list, mean, minutes, month, number, plural, stars, tenth, titled, viewingsOf, weekday } from "./words.js";
+import { CONTINENTS, LARGE, codeOf, countryOf } from "./countries.js";
 
-export function card(title, content, { wide, controls } = {}) {
-  return h(wide ? "section.card.wide" : "section.card", { "aria-label": title },
-    h("div.head", null, h("h3", null, title), controls), content);
-}
+// --- The opening
 
-/** A column chart. Each column is a button that opens its films; `label` describes it. */
-export function columns(title, bars, label, { each = bars.length <= 14, wide, short = name => name } = {}) {
-  const most = Math.max(1, ...bars.map(bar => bar.count));
-  const buttons = bars.map((bar, index) => h(bar.count ? "button.column" : "button.column.none", {
-    size: bar.count / most, tabindex: index ? -1 : 0, "data-key": `${title}.${bar.name}`, "aria-label": `${bar.name}: ${label(bar)}`,
-    "data-tip": `${bar.name}: ${label(bar)}`, onclick: () => showFilms(`${title}: ${bar.name}`, bar.movie_ids),
-  }, h("i")));
-  const names = each ? bars : bars.length ? [bars[0], bars[bars.length >> 1], bars.at(-1)] : [];
-  return card(title, bars.some(bar => bar.count)
-    ? [h(bars.length > 60 ? "div.columns.dense" : "div.columns", { role: "group", "aria-label": title, "data-chart": true }, buttons),
-      h(each ? "div.axis.each" : "div.axis", { "aria-hidden": "true" }, names.map(bar => h("span", null, short(bar.name))))]
-    : [h("p.soft", null, "Nothing to show yet.")], { wide });
-}
-
-/** A bar chart with one named bar per row; `value` sets its length. */
-export function rows(bars, value, say = filmsOf) {
-  const most = Math.max(...bars.map(value));
-  return h("ol.bars", { "data-chart": true }, bars.map((bar, index) => h("li", null, h("button", {
-    size: value(bar) / most, tabindex: index ? -1 : 0, "data-key": `${bar.name}.${bar.tmdb_id}`, "data-tip": `${bar.name}: ${say(bar)}`,
-    onclick: () => showFilms(bar.name, bar.movie_ids),
-  }, h("span", null, bar.name), h("span", null, say(bar))))));
-}
-
-/** The top 10 as bars, with tabs for the order and a button to show up to 100. */
-export function ranking(title, path, state) {
-  const key = path.join("."), view = state.views[key] ||= { tab: "most_watched", all: false };
-  const source = view.all && state.long ? state.long : state.stats;
-  const ranked = source[path[0]][path[1]], bars = ranked[view.tab];
-  const set = change => async () => {
-    try {
-      if (change.all && !state.long) state.long = await call(statsOf(state, 100));
-      Object.assign(view, change);
-      redraw();
-    } catch (error) { say(error.message, true); }
-  };
-  const tab = (name, text) => h("button", { "aria-pressed": String(view.tab === name), "data-key": `${key}.${name}`, onclick: set({ tab: name }) }, text);
-  const content = !bars.length
-    ? h("p.soft", null, view.tab === "most_watched" ? "Nothing to show yet." : "None with three or more rated films yet.")
-    : rows(bars, view.tab === "most_watched" ? bar => bar.count : bar => bar.mean_rating);
-  const all = ranked.total > 100 ? `Show 100 of ${number(ranked.total)}` : "Show all";
-  const more = ranked.total > 10 && h("p", null, h("button", { "data-key": `${key}.all`, onclick: set({ all: !view.all }) }, view.all ? "Show less" : all));
-  return card(title, [content, more], { controls: h("div.row", { role: "group", "aria-label": `Sort ${title.toLowerCase()}` }, tab("most_watched", "Most watched"), tab("highest_rated", "Highest rated")) });
-}
-
-export function poster(url, title, small) {
-  const frame = h(small ? "span.poster.small" : "span.poster", { "aria-hidden": "true" }, title);
-  if (url) {
-    const image = h("img", { src: url.replace("/w500/", small ? "/w92/" : "/w185/"), alt: "", loading: "lazy", width: 185, height: 278, onerror: () => frame.replaceChildren(title) });
-    frame.replaceChildren(image);
-  }
-  return frame;
-}
-
-export function strip(title, listed, say) {
-  if (!listed.length) return null;
-  return card(title, h("ul.strip", { "aria-label": title, "data-chart": true }, listed.map((film, index) => h("li", null, h("button", { tabindex: index ? -1 : 0, "data-key": `${title}.${film.movie_id}.${film.value}`, "data-tip": `${film.title}: ${say(film)}`, onclick: () => showFilms(film.title, [film.movie_id]) },
-    poster(film.poster_url, film.title), h("span.title", null, film.title, film.year ? ` (${film.year})` : ""), h("span.soft", null, say(film)))))));
-}
-
-/** One square per day of the year: weeks run left to right, with Monday on top. */
-export function calendar(year, days) {
-  const counts = new Map(days.map(bar => [bar.name, bar])), most = Math.max(...days.map(bar => bar.count));
-  const start = new Date(Date.UTC(year, 0, 1)), offset = (start.getUTCDay() + 6) % 7, squares = [];
-  let first = true;
-  for (let day = 0; ; day++) {
-    const date = new Date(start.getTime() + day * 864e5);
-    if (date.getUTCFullYear() !== year) break;
-    const name = date.toISOString().slice(0, 10), bar = counts.get(name);
-    const place = { x: 30 + Math.floor((day + offset) / 7) * 13, y: 12 + ((day + offset) % 7) * 13, width: 11, height: 11, rx: 2 };
-    if (!bar) { squares.push(svg("rect", place)); continue; }
-    const text = `${name}: ${plural(bar.count, "viewing")}`;
-    const square = svg("rect", { ...place, class: "day", role: "button", tabindex: first ? 0 : -1, "aria-label": text, "data-tip": text, "data-key": name, size: bar.count / most });
-    square.addEventListener("click", () => showFilms(name, bar.movie_ids));
-    squares.push(square);
-    first = false;
-  }
-  const months = [..."JFMAMJJASOND"].map((letter, month) => {
-    const day = (Date.UTC(year, month, 1) - start.getTime()) / 864e5;
-    return svg("text", { x: 30 + Math.floor((day + offset) / 7) * 13, y: 8, "aria-hidden": "true" }, letter);
-  });
-  const label = svg("text", { x: 0, y: 22, "aria-hidden": "true" }, String(year));
-  return svg("svg", { viewBox: "0 0 722 104", role: "group", "aria-label": `Viewings in ${year}`, "data-chart": "" }, label, ...months, ...squares);
-}
-
-export function tiles(pairs) {
-  return h("dl.tiles", null, pairs.filter(([, value]) => value).map(([name, value]) =>
-    h("div.tile", null, h("dt", null, name), h("dd", null, typeof value === "number" ? number(value) : value))));
-}
-
-export function totalsView(stats) {
-  const t = stats.totals;
-  return tiles([
-    ["films", t.films], ["hours", t.hours], ["days of film", t.days], ["viewings", t.viewings], ["rewatches", t.rewatches],
-    ["mean rating", t.mean_rating === null ? "" : `★ ${t.mean_rating.toFixed(2)}`], ["median rating", t.median_rating === null ? "" : `★ ${t.median_rating}`],
-    ["rated", t.rated], ["liked", t.liked], ["reviewed", t.reviewed], ["series", t.series], ["directors", t.directors], ["countries", t.countries], ["languages", t.languages],
-    ["viewings per week", t.viewings_per_week], ["viewings per month", t.viewings_per_month], ["weeks in a row", t.longest_streak_weeks], ["days in a row", t.longest_streak_days],
-    ["days with 2+ viewings", t.days_with_two_or_more], ["on your watchlist", t.watchlist],
-  ]);
-}
-
-export function basis(stats) {
-  const t = stats.totals, parts = [`${number(stats.matched)} of ${plural(stats.films, "film")} found on TMDB`];
-  if (stats.pending) parts.push(`${number(stats.pending)} still being looked up`);
-  if (t.without_runtime) parts.push(`${number(t.without_runtime)} not counted in the hours because the runtime is unknown`);
-  if (t.undated) parts.push(plural(t.undated, "undated viewing"));
-  return h("p.soft", null, `${parts.join("; ")}.`);
-}
-
-export const decade = name => `’${name.slice(2, 4)}`;
-export const filmsOf = bar => plural(bar.count, "film") + mean(bar.mean_rating);
-export const viewingsOf = bar => plural(bar.count, "viewing") + mean(bar.mean_rating);
-
-export function reportView(state) {
-  const s = state.stats, time = s.through_time, ratings = s.ratings, lists = s.lists, list = s.watchlist;
-  const against = film => `${film.value > 0 ? "+" : "−"}${Math.abs(film.value).toFixed(1)}: you ${film.rating}, others ${(film.rating - film.value).toFixed(1)}`;
-  const votes = film => plural(film.value, "vote");
-  const rated = film => film.rating === null ? "" : stars(film.rating);
-  const years = [...new Set(time.days.map(bar => Number(bar.name.slice(0, 4))))].reverse().slice(0, 10);
-  const what = [["Genres", "genres"], ["Genre pairs", "genre_pairs"], ["Countries", "countries"], ["Languages", "languages"], ["Themes", "themes"], ["Studios", "studios"], ["Collections", "collections"]];
-  const who = [["Directors", "directors"], ["Cast", "cast"], ["Writers", "writers"], ["Composers", "composers"], ["Cinematographers", "cinematographers"], ["Editors", "editors"], ["Producers", "producers"]];
-  const milestones = [s.totals.first && { ...s.totals.first, say: "first" }, ...s.totals.milestones.map(film => ({ ...film, say: `viewing ${film.value}` })), s.totals.last && { ...s.totals.last, say: "latest" }].filter(Boolean);
+/** The five large numbers, and the line of the others. */
+function figures(stats) {
+  const t = stats.totals, list = stats.watchlist;
+  if (!t.films && list.films) return [[number(list.films), `${list.films === 1 ? "film" : "films"} to watch`], list.hours ? [number(Math.round(list.hours)), "hours"] : null].filter(Boolean);
+  const coming = stats.pending > 0;  // what is not known yet has its place already, so that nothing moves
+  const days = t.days >= 2 || (coming && stats.pending > 20) ? [tenth(t.days), "days of your life"] : [number(t.hours), t.hours === 1 ? "hour" : "hours"];
+  const streak = t.longest_streak_weeks > t.longest_streak_days ? [t.longest_streak_weeks, "weeks in a row"] : [t.longest_streak_days, "days in a row"];
   return [
-    h("nav.row", { "aria-label": "Year" }, [null, ...s.years].map(year => h("button", { "aria-pressed": String(s.year === year), "data-key": `year.${year}`, onclick: () => chooseYear(year) }, year === null ? "All time" : String(year)))),
-    section("totals", s.year === null ? "At a glance" : `${s.year} in review`, totalsView(s), basis(s)),
-    section("ratings", "Ratings", h("div.grid", null,
-      columns("Your ratings, in stars", ratings.histogram, filmsOf, { short: name => name.replace("0.5", "½").replace(".5", "½") }),
-      columns("Films by decade", time.decades, filmsOf, { short: decade }),
-      time.best_decades.length ? card("Your highest-rated decades", rows(time.best_decades, bar => bar.mean_rating)) : null,
-      ), strips(
-      strip("You rate higher than others", ratings.above_crowd, against), strip("You rate lower than others", ratings.below_crowd, against),
-      strip("Hidden gems", ratings.gems, votes), strip("Most obscure", ratings.obscure, votes), strip("Most popular", ratings.popular, votes))),
-    section("time", "Over time", h("div.grid", null,
-      s.year === null ? columns("Viewings by year", filled(time.years, nextYear), viewingsOf) : null,
-      columns("Viewings by month", filled(time.months, nextMonth), viewingsOf, { short: name => s.year ? "JFMAMJJASOND"[name.slice(5) - 1] : name }),
-      columns(s.year === null ? "Viewings by week, last two years" : "Viewings by week", filled(time.weeks, nextWeek).slice(-105), viewingsOf, { each: false }),
-      columns("Viewings by weekday", time.weekdays, viewingsOf, { short: name => name.slice(0, 2) }),
-      columns(`Age of films when watched, in years${time.mean_age === null ? "" : ` (${number(time.mean_age)} on average)`}`, time.ages, viewingsOf, { short: name => name.replace(" or more", "+") }),
-      years.length ? card(time.years.length > 10 ? "Day by day, last ten years" : "Day by day", h("div.calendar", { tabindex: 0, role: "group", "aria-label": "One square per day" }, years.map(year => calendar(year, time.days.filter(bar => bar.name.startsWith(`${year}-`))))), { wide: true }) : null,
-      columns("Films by release year", filled(time.release_years, nextYear), filmsOf, { wide: true, each: false }),
-      ), strips(strip("First, latest and every 50th viewing", milestones, film => film.say))),
-    section("what", "What you watch", !s.matched ? unknown() : h("div.grid", null, what.map(([title, name]) => ranking(title, ["what", name], state)),
-      s.what.completeness.length ? card("Collection progress", rows(s.what.completeness, seen => seen.watched / seen.released,
-        seen => seen.watched === seen.released ? `all ${seen.watched}` : `${seen.watched} of ${seen.released}`)) : null)),
-    section("who", "Who made your films", !s.matched ? unknown() : h("div.grid", null, who.map(([title, name]) => ranking(title, ["who", name], state)))),
-    section("films-section", "Films", h("div.grid", null,
-      columns("Runtimes, in minutes", lists.runtimes, filmsOf, { short: name => name.replace(" or more", "+") })), strips(
-      strip("Most rewatched", lists.most_rewatched, film => `${film.value} times`), strip(`Best of ${s.year}`, lists.new, rated), strip("Best older films", lists.old, rated),
-      strip("Longest", lists.longest, film => `${number(film.value)} min`), strip("Shortest", lists.shortest, film => `${number(film.value)} min`))),
-    section("watchlist", "Watchlist", tiles([["films to watch", list.films], ["hours in total", list.hours], ["watched from the list", list.watched_from_it]]),
-      list.without_runtime ? h("p.soft", null, `${plural(list.without_runtime, "film")} not counted in the hours because the runtime is unknown.`) : null,
-      list.films ? h("div.grid.below", null, columns("Watchlist by decade", list.decades, filmsOf, { short: decade }),
-        list.genres.length ? card("Watchlist by genre", rows(list.genres, bar => bar.count)) : null,
-        list.directors.length ? card("Your highest-rated directors on the watchlist", rows(list.directors, bar => bar.mean_rating)) : null) : null),
+    [number(t.films), t.films === 1 ? "film" : "films"], t.hours || coming ? days : null,
+    t.rewatches ? [number(t.rewatches), t.rewatches === 1 ? "rewatch" : "rewatches"] : null,
+    streak[0] > 1 ? [number(streak[0]), streak[1]] : null, t.countries || coming ? [number(t.countries), t.countries === 1 ? "country" : "countries"] : null,
+  ].filter(Boolean);
+}
+
+function quietly(stats) {
+  const t = stats.totals;
+  const parts = [
+    t.days >= 2 && plural(t.hours, "hour"), t.series && `${plural(t.series, "series", "series")} among them, ${plural(t.series_hours, "hour")}`, t.viewings && plural(t.viewings, "viewing"),
+    t.rated && `${number(t.rated)} rated, ${mean(t.mean_rating)} on average`, t.liked && `${number(t.liked)} liked`, t.reviewed && `${number(t.reviewed)} reviewed`,
+    t.directors && plural(t.directors, "director"), t.days_with_two_or_more && `${plural(t.days_with_two_or_more, "day")} with two or more`,
+    t.viewings_per_week && t.viewings > 1 && `${tenth(t.viewings_per_week)} a week`,
   ];
+  return parts.filter(Boolean).join(" · ");
 }
 
-export const unknown = () => h("p.soft", null, "This needs data from TMDB, and no films have been found there yet.");
-export const strips = (...all) => h("div.grid.strips", null, all);
-
-export function section(id, title, ...content) {
-  return h("section", { id, "aria-labelledby": `${id}-title` }, h("h2", { id: `${id}-title` }, title), content);
+/** What the numbers do not cover. */
+function basis(stats) {
+  const t = stats.totals, parts = [];
+  if (stats.matched < stats.films || stats.pending) parts.push(`${number(stats.matched)} of ${plural(stats.films, "film")} found on TMDB`);
+  if (stats.pending) parts.push(`${number(stats.pending)} still being looked up`);
+  if (stats.matched && !stats.pending && t.without_runtime) parts.push(`${number(t.without_runtime)} not counted in the hours because the runtime is unknown`);
+  if (t.undated) parts.push(plural(t.undated, "undated viewing"));
+  return parts.length ? `${parts.join("; ")}.` : "";
 }
+
+function against(stats) {
+  const before = stats.year_before, now = stats.totals.viewings;
+  if (!before) return "";
+  const more = now - before.viewings;
+  return `${plural(now, "viewing")}, ${more === 0 ? "as many as in" : `${number(Math.abs(more))} ${more < 0 ? "fewer" : "more"} than`} ${before.year}.`;
+}
+
+const best = stats => stats.lists.favourites.find(film => film.backdrop_url) || null;
+
+const hero = {
+  kind: "wide",
+  data: stats => ({ title: stats.year !== null ? `${stats.year} in film` : stats.totals.films ? "Your life in film" : "Your watchlist", year: stats.year, figures: figures(stats), quiet: quietly(stats), basis: basis(stats), against: against(stats), film: best(stats), years: stats.years }),
+  draw({ title, year, figures, quiet, basis, against, film, years }) {
+    const link = (to, text) => h("a", { href: addressOf({ year: to, open: null }), "data-year": to ?? "", "aria-current": to === year ? "page" : null }, text);
+    const image = film && h("img.backdrop", { src: film.backdrop_url, alt: "", width: 1280, height: 720, fetchpriority: "high" });
+    image?.addEventListener("error", () => image.remove());
+    return [
+      image, h("div.hero-text", null,
+        h("h1", { id: "totals-title" }, title),
+        h("dl.figures", null, figures.map(([value, name]) => h("div", null, h("dt", null, name), h("dd", null, value)))),
+        against && h("p.against", null, against), h("p.quiet", null, quiet), h("p.quiet.basis", null, basis),
+        h("div.row", null, years.length > 0 && h("nav.years", { "aria-label": "Year" }, link(null, "All time"), years.map(each => link(each, String(each)))),
+          film && h("p.credit", null, `Behind: ${titled(film)} `, film.rating !== null && stars(film.rating)))),
+    ];
+  },
+};
+
+/** A button with a poster, its stars and whatever is to be said. */
+const tile = (film, say, first, key) => h("li", null, h("button", mark(say ? `${titled(film)}: ${say}` : titled(film), opens(`film:${film.movie_id}`, film.title, [film.movie_id]), first, { "aria-label": [titled(film), film.rating === null ? "" : `${film.rating} stars`, film.liked ? "liked" : "", say].filter(Boolean).join(", "), "data-key": key }),
+  poster(film), verdict(film), say && h("span.say", null, say)));
+
+/** Twelve, twenty-four, thirty-six or forty-eight, so that the rows of every width are full. */
+const rounded = films => films.length < 12 ? films : films.slice(0, Math.floor(films.length / 12) * 12);
+
+const favourites = {
+  kind: "wide",
+  title: stats => stats.lists.favourites.some(film => film.rating !== null || film.liked) ? "Favourites" : "Your films",
+  data: stats => stats.year === null && stats.totals.films ? rounded(stats.lists.favourites) : null,
+  draw: films => h(`ul.wall.few${films.length < 48 ? "" : ".many"}`, { "data-rove": true }, films.map((film, index) => tile(film, null, !index, `wall:${film.movie_id}`))),
+};
+
+const diary = {
+  kind: "wide",
+  data: stats => stats.year === null ? null : stats.lists.diary,
+  draw(films) {
+    const wall = h("ul.wall.few.many", { "data-rove": true }, films.map((film, index) => tile(film, null, !index, `diary:${index}`)));
+    const more = h("button.more", { onclick: () => { wall.classList.remove("few"); more.remove(); wall.querySelector("button").focus({ preventScroll: true }); } }, `Show all ${number(films.length)}`);
+    return [wall, films.length > 16 && h(`p.more-than-${films.length > 48 ? 48 : films.length > 36 ? 36 : films.length > 24 ? 24 : 16}`, null, more)];
+  },
+};
+
+const inShort = {
+  kind: "wide",
+  data(stats) {
+    const first = ranking => ranking.most_watched[0], { genres, world } = stats.what, { directors, cast } = stats.who;
+    if (stats.films < 5 || stats.matched < 5 || !first(genres)) return stats.pending > 5 ? { coming: true } : null;
+    const decade = stats.through_time.decades.reduce((most, bar) => !most || bar.count > most.count ? bar : most, null);
+    const known = [first(directors), first(cast)].map(bar => bar?.count > 1 ? { name: bar.name, count: bar.count } : null);
+    return { genre: first(genres).name, share: first(genres).count / stats.matched, country: world[0]?.name, decade: decade?.name, known, longest: stats.lists.longest[0] };
+  },
+  draw: ({ coming, genre, share, country, decade, known: [director, actor], longest }) => coming ? h("p.lead.facts.soft", null, "The first facts are a moment away.") : h("p.lead.facts", null,
+    `${share > 0.5 ? "Mostly" : "Most often"} `, h("b", null, genre.toLowerCase()), country && [", most of it from ", h("b", null, the(country))], decade && [", above all the ", h("b", null, decade)], ". ",
+    director && ["The director you return to is ", h("b", null, director.name), ` (${plural(director.count, "film")})`, actor ? ", " : ". "],
+    actor && [director ? "the face you see most " : "The face you see most is ", h("b", null, actor.name), ` (${number(actor.count)}). `],
+    longest && ["The longest sitting was ", h("b", null, longest.title), `, ${minutes(longest.value)}.`]),
+};
+
+const the = country => /^(United|Soviet|Netherlands|Philippines|Czech)/.test(country) ? `the ${country}` : country;
+
+// --- A year
+
+const cards = {
+  kind: "wide",
+  data(stats) {
+    if (stats.year === null || !stats.films) return null;
+    const most = bars => bars.reduce((top, bar) => bar.count > (top?.count || 0) ? bar : top, null), t = stats.totals, time = stats.through_time;
+    const furthest = [...stats.ratings.above_crowd, ...stats.ratings.below_crowd].filter(isApart).sort((one, other) => Math.abs(other.value) - Math.abs(one.value))[0];
+    return {
+      first: t.first, last: t.last, milestones: t.milestones, month: t.viewings > 4 ? most(time.months) : null, day: most(time.days), dates: [time.days[0]?.name, time.days.at(-1)?.name],
+      director: top(stats.who.directors), actor: top(stats.who.cast), new: stats.lists.new[0], old: stats.lists.old[0], furthest, year: stats.year,
+    };
+  },
+  draw(y) {
+    const film = (name, listed, say) => listed && card(name, poster(listed, "w342"), titled(listed), [!say?.includes("you ") && verdict(listed), say && h("span", null, say)], opens(`film:${listed.movie_id}`, listed.title, [listed.movie_id]));
+    const person = (name, bar) => bar && card(name, portrait(bar), bar.name, [plural(bar.count, "film"), bar.mean_rating !== null && ` · ${mean(bar.mean_rating)}`], opens(`person:${bar.tmdb_id ?? bar.name}`, bar.name, bar.movie_ids, bar.mean_rating));
+    const count = (name, bar, text) => bar && bar.count > 1 && card(name, h("span.big", { "aria-hidden": "true" }, number(bar.count)), text, plural(bar.count, "viewing"), opens(`busiest:${bar.name}`, text, bar.movie_ids, bar.mean_rating));
+    return h("ul.cards", null, [
+      film("First film", y.first, y.dates[0] && day(y.dates[0])), film("Last film", y.last?.movie_id !== y.first?.movie_id && y.last, y.dates[1] && day(y.dates[1])),
+      person("Director of the year", y.director), person("Face of the year", y.actor), film(`Best of ${y.year}`, y.new?.rating && y.new), film("Best older film", y.old?.rating && y.old),
+      count("Busiest month", y.month, y.month && month(y.month.name)), count("Busiest day", y.day, y.day && `${weekday(y.day.name)}, ${day(y.day.name)}`),
+      y.furthest && film("You against the crowd", y.furthest, versus(y.furthest)), y.milestones.map(each => film(`Viewing ${number(each.value)}`, each)),
+    ]);
+  },
+};
+
+const top = ranking => ranking.most_watched[0]?.count > 1 ? ranking.most_watched[0] : null;
+const card = (name, picture, title, more, opening) => h("li", null, h("button", { "data-open": opening }, picture, h("span", null, h("span.kicker", null, name), h("strong", null, title), h("span.soft", null, more))));
+
+// --- How you rate
+
+const halfStars = name => name.replace("0.5", "½").replace(".5", "½");
+
+const rating = {
+  kind: "wide",
+  data: stats => stats.totals.rated > 1 ? { histogram: stats.ratings.histogram, crowd: stats.ratings.crowd_histogram, compared: stats.ratings.compared, mine: stats.ratings.compared_mean, others: stats.ratings.crowd_mean, rated: stats.totals.rated, mean: stats.totals.mean_rating, median: stats.totals.median_rating } : null,
+  draw({ histogram, crowd, compared, mine, others, rated, mean: average, median }) {
+    const apart = compared > 4 ? mine - others : null, size = apart === null ? "" : tenth(Math.abs(apart));
+    const sentence = apart === null ? `You give ${stars(Math.round(average * 2) / 2)} on average.` : size === "0.0" ? "You agree with TMDB’s voters, on average." : `You are ${size} stars ${apart < 0 ? "harsher" : "kinder"} than TMDB’s voters.`;
+    const curve = compared > 4 ? crowd.map(count => count * rated / compared) : null;
+    const note = [`Mean ${mean(average)}, median ★ ${number(median)}.`, curve && `The curve is what TMDB’s voters give the ${number(compared)} of these films with at least 50 votes.`];
+    return [h("p.lead", null, sentence), columns("rating", "Films by your rating", histogram, { short: halfStars, minor: () => false, curve, note: note.filter(Boolean).join(" "), wide: true, kind: "hero-chart" })];
+  },
+};
+
+/** Differences are of the rounded numbers that are shown, so that they add up. */
+const crowdOf = film => Math.round(film.tmdb_rating * 5) / 10;
+const apartBy = film => Math.round((film.rating - crowdOf(film)) * 10) / 10;
+const isApart = film => apartBy(film) !== 0;
+const versus = film => `${apartBy(film) > 0 ? "+" : "−"}${tenth(Math.abs(apartBy(film)))}: you ${number(film.rating)}, TMDB’s voters ${tenth(crowdOf(film))}`;
+
+const strip = (name, choose, say, least = 1) => ({
+  kind: "strip",
+  data: stats => { const films = choose(stats); return films?.length >= least ? { name: typeof name === "function" ? name(stats) : name, films } : null; },
+  draw: ({ name, films }) => [h("h3", null, name), h("ul.strip", { "data-rove": true }, films.map((film, index) => tile(film, say(film), !index, `${name}:${film.movie_id}`)))],
+});
+
+// --- Through time
+
+const yearDays = year => (Date.UTC(year + 1, 0, 1) - Date.UTC(year, 0, 1)) / 864e5;
+const dayOfYear = name => (Date.parse(name) - Date.UTC(name.slice(0, 4), 0, 1)) / 864e5;
+
+/** Days on which a catalogue was logged, rather than films watched. */
+function bulk(days) {
+  const counts = days.map(bar => bar.count).sort((one, other) => other - one);
+  return days.filter(bar => bar.count > 20 && bar.count > 4 * (counts.find(count => count < bar.count) || 0));
+}
+
+const cumulative = {
+  kind: "wide",
+  data: stats => stats.year === null && stats.years.length > 1 ? stats.through_time.days.map(bar => ({ name: bar.name, count: bar.count })) : null,
+  draw(days) {
+    const left = bulk(days), counted = days.filter(bar => !left.includes(bar)), byYear = new Map();
+    for (const bar of counted) {
+      const year = Number(bar.name.slice(0, 4));
+      byYear.set(year, [...byYear.get(year) || [], [dayOfYear(bar.name), bar.count]]);
+    }
+    const latest = days.at(-1), years = [...byYear].slice(-12).map(([year, days]) => ({ year, days, total: days.reduce((sum, [, count]) => sum + count, 0), length: latest.name.startsWith(year) ? dayOfYear(latest.name) : yearDays(year) }));
+    return years.length > 1 ? lines("Viewings in each year, adding up", years, { note: left.length ? left.map(bar => `${number(bar.count)} viewings were logged on ${date(bar.name)}, which looks like a catalogue and is left out here.`).join(" ") : "" }) : null;
+  },
+};
+
+const days = {
+  kind: "wide",
+  data: stats => stats.through_time.days.length > 1 ? { year: stats.year, days: stats.through_time.days } : null,
+  draw({ year, days }) {
+    const years = [...new Set(days.map(bar => Number(bar.name.slice(0, 4))))].reverse(), of = each => days.filter(bar => bar.name.startsWith(`${each}-`));
+    const say = bar => `${date(bar.name)}: ${plural(bar.count, "viewing")}`, plot = each => calendar(each, of(each), say, bar => date(bar.name));
+    const rest = years.slice(4), chart = calendars(year === null ? "Day by day" : "Every day of the year", years.slice(0, 4).map(plot), () => [["Day", "Viewings"], ...days.map(bar => [date(bar.name), number(bar.count)])]);
+    const more = h("button.more", { onclick: () => { chart.querySelector(".calendars").append(...rest.map(plot)); more.remove(); } }, `Show all ${years.length} years`);
+    if (rest.length) chart.querySelector(".calendars").after(more);
+    return chart;
+  },
+};
 
 /** Fills the gaps between bars with empty ones; `next` returns the name after a given name. */
-export function filled(bars, next) {
+function filled(bars, next) {
   const known = new Map(bars.map(bar => [bar.name, bar])), all = [];
   for (let name = bars[0]?.name; name && name <= bars.at(-1).name; name = next(name)) {
     all.push(known.get(name) || { name, count: 0, mean_rating: null, movie_ids: [] });
-    if (all.length > 1000) return bars;  // someone logged a viewing in the Middle Ages
+    if (all.length > 300) return bars;  // a year that somebody mistyped
   }
   return all;
 }
 
-export const nextYear = name => String(Number(name) + 1);
-export const nextMonth = name => name.endsWith("-12") ? `${nextYear(name.slice(0, 4))}-01` : name.slice(0, 5) + String(Number(name.slice(5)) + 1).padStart(2, "0");
-export const nextWeek = name => new Date(Date.parse(name) + 7 * 864e5).toISOString().slice(0, 10);
+const nextYear = name => String(Number(name) + 1), nextDecade = name => `${Number.parseInt(name) + 10}s`;
+/** `least` is how many different bars make a chart; below, it says nothing. */
+const chart = (key, title, choose, options = {}) => ({
+  kind: options.wide && "wide",
+  data: stats => { const bars = choose(stats); return bars && bars.filter(bar => bar.count).length >= (options.least || 2) ? { title: typeof title === "function" ? title(stats) : title, bars } : null; },
+  draw: ({ title, bars }) => columns(key, title, bars, options),
+});
+const bestDecades = stats => stats.through_time.best_decades.length ? `Films by decade, the ${stats.through_time.best_decades[0].name} rated highest (${mean(stats.through_time.best_decades[0].mean_rating)})` : "Films by decade";
+const decades = { short: name => name, minor: (index, bar) => index % 2 === 1, say: filmsOf };
+const perViewing = { say: viewingsOf, of: "Viewings" };
 
-export function filmRow(film, ...more) {
-  const links = [[letterboxd(film.letterboxd_uri), "Letterboxd"], [film.tmdb_url, "TMDB"]].filter(([url]) => url);
-  const facts = [film.rating === null ? null : stars(film.rating), film.directors.join(", "), film.watched_dates.length ? `watched ${film.watched_dates.join(", ")}` : null];
-  return h("div.film", null, poster(film.poster_url, film.title, true), h("div", null,
-    h("strong", null, film.title), film.year ? ` (${film.year})` : "", h("div.small.soft", null, facts.filter(Boolean).join(" · ")),
-    h("div.small", null, links.map(([url, name]) => [h("a", { href: url, target: "_blank", rel: "noreferrer", "aria-label": `${name}: ${film.title}` }, name), " "])), more));
-}
+// --- Rankings
 
-// --- Matches
-
-export const DOUBTFUL = ["guessed", "failed", "not_found", "corrected"];
-export const WORDS = { guessed: "guessed", not_found: "not found", failed: "failed", corrected: "corrected", exact: "exact", pending: "waiting" };
-
-export function matchesView(state) {
-  const unasked = state.session.error_message && !state.session.enriched_count;  // then every film has the same reason
-  const doubtful = unasked ? [] : state.doubtful || [], shown = state.views.matches ? doubtful : doubtful.slice(0, 25);
-  const open = doubtful.filter(film => film.match.status !== "corrected").length;
-  return h("section.matches", { id: "matches", "aria-labelledby": "matches-title" },
-    h("h2", { id: "matches-title" }, "Matches"),
-    h("p", null, unasked ? "No films were looked up." : open ? `${plural(open, "film")} to check: guessed, not found or failed.` : ended(state.session) ? "Nothing to check: every match is certain." : "Nothing to check so far."),
-    !unasked && open && ended(state.session) ? h("p", null, h("button", { "data-key": "retry", onclick: retry }, "Look up missing films again")) : null,
-    h("ul.films.card", { hidden: !doubtful.length }, shown.map(film => h("li", null, matchView(film)))),
-    doubtful.length > shown.length ? h("p", null, h("button", { "data-key": "matches.all", onclick: () => { state.views.matches = true; redraw(); } }, `Show all ${number(doubtful.length)}`)) : null);
-}
-
-/** One node per film and outcome, kept across redraws so that typed text and open details stay. */
-export function matchView(film) {
-  const key = `${film.movie_id} ${film.match.status} ${film.tmdb_id}`;
-  return state.nodes[key] ||= matchNode(film);
-}
-
-export function matchNode(film) {
-  const said = h("div", { role: "status" }), fix = h("div.fix", null, said);
-  const details = h("details", { ontoggle: () => details.open && fix.childElementCount === 1 && fill() },
-    h("summary", { "data-key": `match.${film.movie_id}` }, h("strong", null, film.title), film.year ? ` (${film.year})` : "", " ", h("span.tag", null, WORDS[film.match.status]),
-      film.tmdb_title ? h("span.soft", null, ` → ${film.tmdb_title}${film.release_date ? ` (${film.release_date.slice(0, 4)})` : ""}`) : ""),
-    h("p.soft.small", null, film.match.reason), fix);
-  const act = action => async () => {
-    said.replaceChildren("…");
-    try {
-      await action();
-      state.session = await call(sessionUrl(state.id));
-      await refresh();
-      document.querySelector("#matches summary")?.focus({ preventScroll: true });
-    } catch (error) { said.replaceChildren(notice(error.message, true)); }
+/** The first ten, with tabs for the order and a button that shows up to 100 where they are. */
+function ranking(key, title, choose, { name = bar => bar.name, faces = false, wide = faces } = {}) {
+  return {
+    key, ranking: choose, kind: wide && "wide",
+    data: (stats, view) => {
+      const ranked = choose(view.all[key] && view.long ? view.long : stats), tab = address().rated.includes(key) && ranked.highest_rated.length ? "highest_rated" : "most_watched";
+      const bars = stats.year === null || faces ? ranked[tab] : ranked[tab].filter(bar => bar.count > 1);  // in a year, most have made one film
+      return bars.length > 1 || bars[0]?.count > 1 ? { bars, tab, total: ranked.total, rated: ranked.total_rated, all: Boolean(view.all[key] && view.long) } : null;
+    },
+    draw: ({ bars, tab, total, rated, all }) => {
+      const button = (name, text) => h("button", { "aria-pressed": String(tab === name), "data-rated": name === "highest_rated" ? key : `-${key}`, "data-key": `${key}.${name}` }, text);
+      const isRated = tab === "highest_rated", most = Math.max(...bars.map(bar => bar.count)), many = isRated ? rated : total;
+      const say = isRated ? bar => `${mean(bar.mean_rating)} from ${plural(bar.count, "rated film")}` : filmsOf;
+      const options = { name, say, draw: isRated ? bar => dot(bar.mean_rating) : bar => meter(bar.count / most) };
+      return [h("div.head", null, h("h3", null, title), rated > 0 && h("div.tabs", { role: "group", "aria-label": `Order of ${title.toLowerCase()}` }, button("most_watched", "By films"), button("highest_rated", "By rating"))),
+        faces ? crowdOfFaces(key, bars, options) : rows(key, bars, options),
+        many > 10 && h("p", null, h("button.more", { "data-all": key, "data-key": `${key}.all` }, all ? "Show ten" : many > 100 ? `Show 100 of ${number(many)}` : `Show all ${number(many)}`))];
+    },
   };
-  const choose = choice => call(sessionUrl(state.id, `/movies/${film.movie_id}/match`), { method: "PUT", headers: { "Content-Type": "application/json" }, body: JSON.stringify(choice) });
-  const fill = async () => {
-    const { candidates } = await call(sessionUrl(state.id, `/movies/${film.movie_id}`)).catch(() => ({ candidates: [] }));
-    const link = h("input", { type: "url", placeholder: "https://www.themoviedb.org/movie/…", "data-key": `link.${film.movie_id}`, "aria-label": `TMDB link for ${film.title}` });
-    fix.append(
-      h("ul.films", null, candidates.map(c => h("li", null, h("div.film", null, poster(c.poster_url, c.title, true),
-        h("div", null, `${c.title}${c.year ? ` (${c.year})` : ""}`, h("div.small.soft", null, `${c.tmdb_type === "tv" ? "series" : "film"} · ${plural(c.votes, "vote")} · score ${c.score}`)),
-        h("button", { "aria-label": `Choose ${c.title} (${c.year || "no year"})`, onclick: act(() => choose({ tmdb_id: c.tmdb_id, tmdb_type: c.tmdb_type })) }, "Choose"))))),
-      h("form.row", { onsubmit: event => { event.preventDefault(); act(() => choose({ tmdb_url: link.value }))(); } }, link, h("button", null, "Use this link")),
-      film.tmdb_enriched ? h("p", null, h("button", { onclick: act(() => call(sessionUrl(state.id, `/movies/${film.movie_id}/match`), { method: "DELETE" })) }, "None of these: clear the match")) : "");
-  };
-  return details;
 }
 
-export function downloadsView(id) {
-  const link = (path, name, what) => h("p", null, h("a.button", { href: sessionUrl(id, path), download: "" }, name), " ", h("span.soft", null, what));
-  return h("section.take", { id: "take", "aria-labelledby": "take-title" }, h("h2", { id: "take-title" }, "Download"),
-    link("/movies.csv", "movies.csv", "every film with its TMDB data, for a spreadsheet"), link("/letterboxd.csv", "letterboxd.csv", "to import into Letterboxd or upload here again"),
-    link("/letterboxd.csv?list=watchlist", "watchlist", "the same for your watchlist"), link("/matches.csv", "matches.csv", "how each film was matched, and why"),
-    h("p", null, h("button", { onclick: forget }, "Delete this session"), " ", h("span.soft", null, `otherwise it is deleted at ${new Date(state.session.expires_at).toLocaleTimeString()}`)));
+const crowdOfFaces = (key, bars, { say }) => h("ul.faces", { "data-rove": true }, bars.map((bar, index) => h("li", null,
+  h("button", mark(`${bar.name}: ${say(bar)}`, opens(`${key}:${bar.tmdb_id ?? bar.name}`, bar.name, bar.movie_ids, bar.mean_rating), !index, { "data-key": `${key}:${bar.tmdb_id ?? bar.name}` }),
+    portrait(bar), h("span.name", null, bar.name), h("span.say", null, say(bar)),
+    h("span.posters", { "aria-hidden": "true" }, bar.poster_urls.slice(0, 5).map(url => { const image = h("img", { src: sized(url, "w92"), alt: "", loading: "lazy", decoding: "async", width: 46, height: 69 }); image.addEventListener("error", () => image.remove()); return image; }))))));
+
+const seen = {
+  kind: "wide",
+  data: stats => stats.what.world.length > 1 && stats.films > 2 ? stats.what.world : null,
+  draw(bars) {
+    const known = new Map(bars.map(bar => [codeOf(bar.name), bar])), missing = LARGE.filter(code => !known.has(code)).slice(0, 8).map(countryOf).map(the);
+    const gone = bars.filter(bar => !CONTINENTS.flat(2).join(" ").includes(codeOf(bar.name) || "?"));
+    const note = [missing.length ? `Not yet seen: ${list(missing)}.` : "You have seen films from every large film country.", gone.length && `Not on the map: ${list(gone.map(bar => `${bar.name} (${bar.count})`))}.`];
+    return [h("p.lead", null, `Films from ${plural(bars.length, "country", "countries")}.`), world("Films by country", CONTINENTS, known, countryOf, note.filter(Boolean).join(" "))];
+  },
+};
+
+const complete = {
+  data: stats => stats.what.completeness.length ? stats.what.completeness : null,
+  draw: found => [h("h3", null, "Collections, how complete"), rows("complete", found, { draw: bar => meter(bar.watched / bar.released), say: bar => bar.watched === bar.released ? `all ${bar.watched}` : `${bar.watched} of ${bar.released}` })],
+};
+
+const listed = (key, title, choose, draw, say = filmsOf) => ({
+  data: stats => { const bars = choose(stats); return bars.length ? bars : null; },
+  draw: bars => [h("h3", null, title), rows(key, bars, { draw: bar => draw(bar, Math.max(...bars.map(each => each.count))), say })],
+});
+
+const waiting = {
+  kind: "wide",
+  data: stats => stats.watchlist.films ? { films: stats.watchlist.films, hours: stats.watchlist.hours, unknown: stats.watchlist.without_runtime } : null,
+  draw: ({ films, hours, unknown }) => [h("p.lead", null, `${plural(films, "film")} to watch${hours ? `, ${plural(Math.round(hours), "hour")} of them` : ""}.`),
+    hours > 0 && unknown > 0 && h("p.soft", null, `${plural(unknown, "film")} not counted in the hours because the runtime is unknown.`)],
+};
+
+const ever = choose => stats => stats.year === null ? choose(stats) : null;
+const dozen = stats => stats.films >= 12;
+const bar = (each, most) => meter(each.count / most);
+
+/** In reading order. A part is "wide", or a "strip" of posters, or flows beside others. */
+export const SECTIONS = [
+  { id: "totals", parts: [hero] },
+  { id: "favourites", title: stats => stats.year === null ? favourites.title(stats) : "The year in posters", short: "Films", parts: [favourites, diary, inShort] },
+  { id: "story", title: stats => `The story of ${stats.year}`, short: "Story", parts: [cards] },
+  { id: "ratings", title: () => "How you rate", short: "Ratings", parts: [
+    rating,
+    strip("You liked them more", stats => stats.ratings.above_crowd.filter(isApart), versus), strip("You liked them less", stats => stats.ratings.below_crowd.filter(isApart), versus),
+  ] },
+  { id: "who", title: () => "The people", short: "People", parts: [
+    ranking("directors", "Directors", stats => stats.who.directors, { faces: true }), ranking("cast", "Cast", stats => stats.who.cast, { faces: true }),
+    ranking("writers", "Writers", stats => stats.who.writers), ranking("composers", "Composers", stats => stats.who.composers), ranking("cinematographers", "Cinematographers", stats => stats.who.cinematographers),
+    ranking("editors", "Editors", stats => stats.who.editors), ranking("producers", "Producers", stats => stats.who.producers), ranking("studios", "Studios", stats => stats.what.studios),
+  ] },
+  { id: "world", title: () => "The world", short: "World", parts: [
+    seen, ranking("original_languages", "Original languages", stats => stats.what.original_languages, { name: bar => language(bar.name), wide: true }),
+  ] },
+  { id: "time", title: () => "Through time", short: "Time", parts: [
+    cumulative, days,
+    chart("months", "Viewings by month", stats => stats.year === null ? null : stats.through_time.months, { ...perViewing, short: name => "JFMAMJJASOND"[name.slice(5) - 1], minor: () => false }),
+    chart("decades", bestDecades, stats => filled(stats.through_time.decades, nextDecade), decades),
+    chart("weekdays", "Viewings by weekday", stats => stats.through_time.weekdays, { ...perViewing, short: name => name.slice(0, 3), minor: () => false }),
+    chart("ages", stats => `Age when watched, in years (${number(stats.through_time.mean_age)} on average)`, stats => stats.through_time.ages, { ...perViewing, short: name => name.replace(" or more", "+"), minor: () => false }),
+    chart("release_years", "Films by year of release", stats => filled(stats.through_time.release_years, nextYear), { minor: (index, bar) => bar.name % 10 !== 0, least: 3, wide: true }),
+  ] },
+  { id: "what", title: () => "What you watch", short: "Genres", parts: [
+    ranking("genres", "Genres", stats => stats.what.genres), ranking("genre_pairs", "Genre pairs", stats => stats.what.genre_pairs), ranking("themes", "Themes", stats => stats.what.themes),
+    ranking("collections", "Collections", stats => stats.what.collections), complete,
+    chart("runtimes", "Runtimes, in minutes", stats => stats.lists.runtimes, { short: name => name.replace(" or more", "+"), minor: () => false }),
+  ] },
+  { id: "lists", title: () => "Extremes", short: "Extremes", parts: [
+    strip("Most rewatched", stats => stats.lists.most_rewatched, film => plural(film.value, "viewing")),
+    strip("Hidden gems", stats => stats.ratings.gems, film => plural(film.value, "vote")),
+    strip("Longest", stats => dozen(stats) && stats.lists.longest, film => minutes(film.value)), strip("Shortest", stats => dozen(stats) && stats.lists.shortest, film => minutes(film.value)),
+    strip("Most popular", stats => dozen(stats) && stats.ratings.popular, film => plural(film.value, "vote")), strip("Most obscure", stats => dozen(stats) && stats.ratings.obscure, film => plural(film.value, "vote")),
+    strip(stats => `Series, ${plural(stats.totals.series_hours, "hour")}`, stats => stats.lists.series, film => minutes(film.value)),
+    strip("First, latest and every 50th viewing", ever(milestones), film => film.say, 2),
+  ] },
+  { id: "watchlist", title: () => "Watchlist", short: "Watchlist", onlyEver: true, parts: [
+    waiting, chart("watchlist_decades", "Watchlist by decade", ever(stats => filled(stats.watchlist.decades, nextDecade)), decades),
+    listed("watchlist_genres", "Watchlist by genre", stats => stats.watchlist.genres, bar),
+    listed("watchlist_directors", "On it by your highest-rated directors", stats => stats.watchlist.directors, each => dot(each.mean_rating)),
+  ] },
+];
+
+function milestones(stats) {
+  const t = stats.totals;
+  return [t.first && { ...t.first, say: "first" }, ...t.milestones.map(film => ({ ...film, say: `viewing ${number(film.value)}` })), t.last && { ...t.last, say: "latest" }].filter(Boolean);
 }
 
-export function progressView(state) {
-  const s = state.session, done = ended(s);
-  if (done) return s.error_message ? notice(s.error_message, s.status === "failed") : null;
-  const left = s.eta_seconds === null ? "" : `, about ${s.eta_seconds < 90 ? `${Math.ceil(s.eta_seconds)} s` : `${Math.round(s.eta_seconds / 60)} min`} left`;
-  const rate = state.rate ? `, ${number(state.rate)} per second` : "";
-  return h("div.card", { id: "progress" },
-    h("progress", { max: s.total_movies, value: s.processed_count, "aria-label": "Films looked up" }),
-    h("p", null, h("strong", null, `${number(s.processed_count)} of ${number(s.total_movies)}`), ` films looked up${rate}${left}`),
-    s.waiting_for ? h("p.soft", null, `${s.waiting_for}.`) : "",
-    h("p.soft.small", null, "You can keep reading, reload the page or come back later: its address brings you back here."));
-}
+export const RANKINGS = SECTIONS.flatMap(section => section.parts).filter(part => part.ranking);

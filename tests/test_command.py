@@ -37,7 +37,7 @@ async def test_export_is_analysed_in_one_command(tmdb: FakeTMDB, tmp_path: Path)
     status, out, err = await run(SAMPLE, "--out", tmp_path / "new" / "results", tmdb=tmdb)
 
     assert status == 0
-    assert out.startswith("133 films watched, 248 hours (10.3 days); 87 viewings in the diary")
+    assert out.startswith("133 films watched, 281 hours (11.7 days); 87 viewings in the diary")
     for words in ("directors: Quentin Tarantino (6)", "decades: 2010s (60)", "3.22 stars", "152 exact"):
         assert words in out
     assert "Glass Onion (2022), guessed: 'Glass Onion: A Knives Out Mystery' (2022)" in out

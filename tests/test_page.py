@@ -6,8 +6,11 @@ import asyncio
 import os
 import re
 import shutil
+import struct
 import subprocess
+import zipfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,24 +29,40 @@ pytestmark = [
     ),
 ]
 FLAGS = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync"
-SECTIONS = ["totals", "ratings", "time", "what", "who", "films-section", "watchlist", "matches", "take"]
+SECTIONS = [
+    "totals",
+    "favourites",
+    "ratings",
+    "who",
+    "world",
+    "time",
+    "what",
+    "lists",
+    "watchlist",
+    "matches",
+    "take",
+]
 PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
     "1f15c4890000000d49444154789c6360f8cf500f000386018035a9a5770000000049454e44ae426082"
 )
 
 RECONNECT = """async () => {
-    const { state, watch } = await import("./page/main.js");
-    state.stop();
+    const { app, watch } = await import("./page/main.js");
+    app.stop();
     watch();
 }"""
 REFRESH = "async () => (await import('./page/main.js')).refresh()"
+SHIFT = """() => { window.shifted = 0; new PerformanceObserver(list => {
+    for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifted += entry.value;
+}).observe({ type: "layout-shift", buffered: true }); }"""
+CORS = {"Access-Control-Allow-Origin": "*"}
 
 Browse = Callable[..., Awaitable["Page"]]
 
 
 async def posters(route: Route) -> None:
-    await route.fulfill(body=PIXEL, content_type="image/png")
+    await route.fulfill(body=PIXEL, content_type="image/png", headers=CORS)
 
 
 @pytest.fixture(scope="module")
@@ -98,21 +117,42 @@ async def uploaded(page: Page, *given: tuple[str, bytes]) -> None:
 
 
 async def ended(page: Page) -> None:
-    await page.wait_for_selector("#progress", state="detached")
+    await page.wait_for_selector("#progress", state="hidden")
     await page.wait_for_function("() => !document.body.innerText.includes('still being looked up')")
+    await page.wait_for_selector("main:not([aria-busy])")
 
 
-async def report(browse: Browse, api: Api) -> Page:
-    """The page of the sample, once all its films have been looked up."""
-    page = await browse(api)
-    await uploaded(page)
+async def report(browse: Browse, api: Api, *given: tuple[str, bytes], **options: Any) -> Page:
+    """The page of the sample or of what is given, once all films have been looked up."""
+    page = await browse(api, **options)
+    await uploaded(page, *given)
     await ended(page)
+    await page.wait_for_selector("#take")
     return page
 
 
-async def tile(page: Page, name: str) -> str:
-    found = page.locator(".tile", has=page.get_by_text(name, exact=True)).locator("dd").first
-    return str(await found.inner_text())
+def session_of(page: Page) -> str:
+    return f"/api/session/{page.url.partition('#')[2]}"
+
+
+async def statistics(page: Page, api: Api, year: int | None = None) -> Any:
+    return (await api.get(f"{session_of(page)}/stats" + (f"?year={year}" if year else ""))).json()
+
+
+async def large_number(page: Page, name: str) -> str:
+    """One of the five at the top."""
+    found = page.locator(".figures div", has=page.locator("dt", has_text=re.compile(f"^{name}$")))
+    return str(await found.locator("dd").inner_text())
+
+
+def watched(count: int, day: str = "2024-01-02", year: int = 2001) -> str:
+    return "\n".join(f"{day},Film {n},{year}," for n in range(count))
+
+
+def diary(*viewings: str) -> str:
+    """`diary("2024-01-02 Dune")`: rows of diary.csv."""
+    rows = (viewing.split(" ", 1) for viewing in viewings)
+    return "\n".join(f"{day},{title},2001,,,,,{day}" for day, title in rows)
 
 
 # --- From the export to the report
@@ -131,33 +171,83 @@ async def test_file_button_uploads_and_shows_every_section(browse: Browse, api: 
 
     for section in SECTIONS:
         assert await page.locator(f"#{section}").is_visible(), section
-    stats = (await api.get(f"/api/session/{page.url.partition('#')[2]}/stats")).json()
-    totals = stats["totals"]
-    assert await tile(page, "films") == "133"
-    assert await tile(page, "hours") == f"{totals['hours']:g}"
-    assert await tile(page, "viewings") == str(totals["viewings"])
-    assert await tile(page, "mean rating") == f"★ {totals['mean_rating']:.2f}"
-    directors = page.get_by_role("region", name="Directors").first
-    assert "Quentin Tarantino" in await directors.locator("li").first.inner_text()
-    assert await page.get_by_role("button", name="4.5: ").count() == 1
+    totals = (await statistics(page, api))["totals"]
+    assert await large_number(page, "films") == "133"
+    assert await large_number(page, "days of your life") == f"{totals['days']:.1f}"
+    assert await large_number(page, "rewatches") == str(totals["rewatches"])
+    assert await large_number(page, "countries") == str(totals["countries"])
+    quiet = await page.locator(".quiet").first.inner_text()
+    assert f"{totals['viewings']} viewings" in quiet
+    assert f"★ {totals['mean_rating']:.2f} on average" in quiet
+    assert "Quentin Tarantino" in await page.locator(".faces li").first.inner_text()
     assert "7 films to check" in await page.locator("#matches").inner_text()
     assert "not endorsed or certified by TMDB" in await page.locator("footer").inner_text()
 
 
+async def drop_text(page: Page, name: str, text: str) -> None:
+    data = await page.evaluate_handle(
+        """([name, text]) => { const data = new DataTransfer();
+            data.items.add(new File([text], name, { type: "text/csv" })); return data; }""",
+        [name, text],
+    )
+    await page.dispatch_event("main", "dragover", {"dataTransfer": data})
+    await page.dispatch_event("main", "drop", {"dataTransfer": data})
+
+
 async def test_dropped_file_is_uploaded(browse: Browse, api: Api) -> None:
     page = await browse(api)
-    data = await page.evaluate_handle(
-        """text => { const data = new DataTransfer();
-            data.items.add(new File([text], "watched.csv", { type: "text/csv" })); return data; }""",
-        files(watched="2024-01-02,Inception,2010,https://boxd.it/1skk")[0][1].decode(),
-    )
+    content = files(watched="2024-01-02,Inception,2010,https://boxd.it/1skk")[0][1].decode()
 
-    await page.dispatch_event(".drop", "dragover", {"dataTransfer": data})
-    await page.dispatch_event(".drop", "drop", {"dataTransfer": data})
+    await drop_text(page, "watched.csv", content)
     await page.wait_for_selector("#totals")
     await ended(page)
 
-    assert await tile(page, "films") == "1"
+    assert await large_number(page, "film") == "1"
+
+
+async def test_file_dropped_on_the_report_is_uploaded_as_well(browse: Browse, api: Api) -> None:
+    page = await report(browse, api)
+    first = page.url
+    content = files(watched="2024-01-02,Inception,2010,https://boxd.it/1skk")[0][1].decode()
+
+    await drop_text(page, "watched.csv", content)
+    await page.wait_for_function("before => location.href !== before", arg=first)
+    await page.locator(".figures dt", has_text=re.compile("^film$")).wait_for()
+    await page.go_back()
+    await page.locator(".figures dd", has_text="133").wait_for()
+
+    assert page.url == first
+
+
+async def drop_folder(page: Page, folder: Path) -> None:
+    devtools = await page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        await devtools.send("Input.dispatchDragEvent", {"type": kind, "x": 200, "y": 300, "data": data})
+
+
+async def test_dropped_folder_is_read(browse: Browse, api: Api, tmp_path: Path) -> None:
+    with zipfile.ZipFile(SAMPLE) as export:
+        export.extractall(tmp_path / "letterboxd-demo")
+    page = await browse(api)
+
+    await drop_folder(page, tmp_path / "letterboxd-demo")
+    await page.wait_for_selector("#totals")
+    await ended(page)
+
+    assert await large_number(page, "films") == "133"
+    uploaded = (await api.get(f"{session_of(page)}")).json()
+    assert (uploaded["total_movies"], uploaded["warnings"]) == (159, [])
+
+
+async def test_folder_without_an_export_is_named(browse: Browse, api: Api, tmp_path: Path) -> None:
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "holiday" / "beach.jpg").write_bytes(b"sand")
+    page = await browse(api)
+
+    await drop_folder(page, tmp_path / "holiday")
+
+    await page.get_by_role("alert").get_by_text("The folder holiday has no file of an export").wait_for()
 
 
 async def test_unusable_file_shows_the_services_message(browse: Browse, api: Api) -> None:
@@ -166,10 +256,19 @@ async def test_unusable_file_shows_the_services_message(browse: Browse, api: Api
     payload: Any = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"hello"}
     await page.set_input_files("#file", payload)
 
-    alert = page.get_by_role("alert")
-    await alert.wait_for()
-    assert "notes.txt: the header 'hello'" in await alert.inner_text()
+    await page.get_by_role("alert").get_by_text("notes.txt: the header 'hello'").wait_for()
     forget_errors(browse)
+
+
+async def test_report_begins_at_its_top(browse: Browse, api: Api) -> None:
+    page = await browse(api, viewport={"width": 360, "height": 500})
+    await page.evaluate("scrollTo(0, 300)")
+
+    await uploaded(page)
+    await ended(page)
+
+    assert await page.evaluate("scrollY") == 0
+    assert await page.locator("header").is_visible()
 
 
 async def test_reload_and_second_tab_resume_the_session(browse: Browse, api: Api, tmdb: FakeTMDB) -> None:
@@ -183,7 +282,39 @@ async def test_reload_and_second_tab_resume_the_session(browse: Browse, api: Api
     second = await browse(api, page.url.removeprefix(str(api.base_url)))
     await asyncio.gather(ended(page), ended(second))
 
-    assert await tile(page, "films") == await tile(second, "films") == "133"
+    assert await large_number(page, "films") == await large_number(second, "films") == "133"
+
+
+async def test_warnings_survive_arriving_films_and_a_reload(browse: Browse, api: Api, tmdb: FakeTMDB) -> None:
+    page = await browse(api)
+    tmdb.latency_seconds = 0.3
+    await uploaded(
+        page, *files(ratings=watched(60).replace("2001,", "2001,,4") + "\n2024-01-02,Dune,2021,,9")
+    )
+    await page.get_by_text("1 problem reading the export").click()
+    await page.evaluate(REFRESH)
+    await ended(page)
+    assert await page.get_by_text("rating '9'").is_visible()
+
+    await page.reload()
+    await page.get_by_text("1 problem reading the export").click()
+
+    assert await page.get_by_text("rating '9'").is_visible()
+
+
+async def test_progress_is_one_line_and_announced(browse: Browse, api: Api, tmdb: FakeTMDB) -> None:
+    tmdb.latency_seconds = 0.1
+    page = await browse(api, viewport={"width": 360, "height": 640})
+    await uploaded(page)
+    await page.locator("#heard", has_text="of 159 films looked up").wait_for(state="attached")
+
+    box = await page.locator("#progress").bounding_box()
+    await ended(page)
+
+    assert box
+    assert box["height"] < 50
+    assert await page.locator("#heard").get_attribute("role") == "status"
+    assert await page.locator("#heard").inner_text() == "All films have been looked up."
 
 
 async def test_polls_if_events_fail(browse: Browse, api: Api, tmdb: FakeTMDB) -> None:
@@ -199,15 +330,21 @@ async def test_polls_if_events_fail(browse: Browse, api: Api, tmdb: FakeTMDB) ->
 
 
 async def test_page_without_a_key_says_so_and_shows_the_export(browse: Browse, serve: Serve) -> None:
-    page = await browse(await serve(tmdb_api_key=""))
+    api = await serve(tmdb_api_key="")
+    page = await browse(api)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
     await page.get_by_text("No TMDB key is set").wait_for()
 
     await uploaded(page)
+    await ended(page)
+    await page.get_by_text("No TMDB_API_KEY is set").wait_for()
+    await page.get_by_text("No films were looked up.").wait_for()
 
-    await page.get_by_role("status").get_by_text("No TMDB_API_KEY is set").wait_for()
-    assert "This needs data from TMDB" in await page.locator("#who").inner_text()
-    assert await tile(page, "films") == "133"
-    assert await tile(page, "rated") != ""
+    assert await page.locator("#who").is_hidden()
+    assert await large_number(page, "films") == "133"
+    assert await page.locator("#ratings").is_visible()
+    assert not [url for url in asked if "/movies" in url]
 
 
 async def test_page_reports_an_outage_until_the_service_is_back(browse: Browse, tmdb: FakeTMDB) -> None:
@@ -224,7 +361,7 @@ async def test_page_reports_an_outage_until_the_service_is_back(browse: Browse, 
         service = await process(port, tmdb)
         await page.get_by_text("There is no such session").wait_for()
 
-        assert await page.get_by_text("Drop your Letterboxd export here").is_visible()
+        assert await page.get_by_text("Drop your export here").is_visible()
         service.terminate()
         await service.communicate()
     forget_errors(browse)
@@ -251,61 +388,334 @@ async def test_expired_session_returns_to_the_start(browse: Browse, api: Api) ->
 
     await page.get_by_text("There is no such session").wait_for()
 
-    assert await page.get_by_text("Drop your Letterboxd export here").is_visible()
+    assert await page.get_by_text("Drop your export here").is_visible()
     assert "#" not in page.url
     forget_errors(browse)
+
+
+async def test_watchlist_alone_makes_a_report_about_it(browse: Browse, api: Api) -> None:
+    listed = "2024-01-02,Inception,2010,\n2024-01-02,Parasite,2019,\n2024-01-02,Alien,1979,"
+    page = await report(browse, api, *files(watchlist=listed))
+
+    text = await page.locator("main").inner_text()
+
+    assert await large_number(page, "films to watch") == "3"
+    assert await page.get_by_role("heading", name="Your watchlist").is_visible()
+    for empty in ("Nothing to show", "0 of 0", "0 films", "not yet", "no film"):
+        assert empty not in text, empty
+    assert await page.locator("#ratings, #time, #lists").filter(visible=True).count() == 0
+
+
+async def test_one_film_makes_a_short_report(browse: Browse, api: Api) -> None:
+    page = await report(browse, api, *files(watched="2024-01-02,Inception,2010,https://boxd.it/1skk"))
+
+    text = await page.locator("main").inner_text()
+
+    assert await large_number(page, "film") == "1"
+    assert not re.search(r"\b1 \w+s\b(?<!hours)", text.replace("1 s", "")), text
+    assert "Most popular" not in text
+    assert "Most obscure" not in text
+    assert await page.locator("figure").count() == 0
+
+
+# --- The address
+
+
+async def test_year_is_in_the_address(browse: Browse, api: Api) -> None:
+    page = await report(browse, api)
+
+    await page.get_by_role("link", name="2024", exact=True).click()
+    await page.get_by_role("heading", name="2024 in film").wait_for()
+    await page.reload()
+    await page.get_by_role("heading", name="The story of 2024").wait_for()
+
+    assert "?year=2024#" in page.url
+    stats = await statistics(page, api, 2024)
+    assert await large_number(page, "films") == str(stats["films"])
+    fewer = stats["totals"]["viewings"] - stats["year_before"]["viewings"]
+    word = "fewer" if fewer < 0 else "more"
+    assert f"{abs(fewer)} {word} than 2023." in await page.locator(".against").inner_text()
+    assert await page.locator(".calendar svg").count() == 1
+    assert await page.locator("#watchlist, #matches").filter(visible=True).count() == 0
+    await page.go_back()
+    await page.get_by_role("heading", name="Your life in film").wait_for()
+    assert "year" not in page.url
+
+
+async def test_year_can_be_chosen_from_the_sticky_line(browse: Browse, api: Api) -> None:
+    page = await report(browse, api)
+
+    await page.get_by_role("combobox", name="Year").select_option("2023")
+
+    await page.get_by_role("heading", name="2023 in film").wait_for()
+
+
+async def test_open_dialog_is_in_the_address(browse: Browse, api: Api) -> None:
+    page = await report(browse, api)
+
+    await page.get_by_role("button", name="Quentin Tarantino").first.click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_role("strong").get_by_text("Reservoir Dogs").wait_for()
+    second = await browse(api, page.url.removeprefix(str(api.base_url)))
+    await second.get_by_role("dialog").get_by_role("strong").get_by_text("Reservoir Dogs").wait_for()
+    await page.reload()
+    await dialog.get_by_role("strong").get_by_text("Reservoir Dogs").wait_for()
+    await page.go_back()
+    await dialog.wait_for(state="hidden")
+
+    assert "open" not in page.url
+    assert await page.locator("#totals").is_visible()
+
+
+async def test_closing_the_dialog_leaves_the_address_as_before(browse: Browse, api: Api) -> None:
+    page = await report(browse, api)
+    before = page.url
+
+    await page.get_by_role("button", name="Quentin Tarantino").first.click()
+    await page.get_by_role("dialog").get_by_role("strong").get_by_text("Reservoir Dogs").wait_for()
+    await page.keyboard.press("Escape")
+    await page.wait_for_function("before => location.href === before", arg=before)
+
+    assert await page.get_by_role("dialog").count() == 0
+
+
+async def test_order_of_a_ranking_is_in_the_address(browse: Browse, api: Api) -> None:
+    page = await report(browse, api)
+    order = page.get_by_role("group", name="Order of cast")
+
+    await order.get_by_role("button", name="By rating").click()
+    await page.reload()
+    await order.get_by_role("button", name="By rating").wait_for()
+
+    assert "rated=cast" in page.url
+    assert await order.get_by_role("button", name="By rating").get_attribute("aria-pressed") == "true"
 
 
 # --- The report
 
 
-async def test_year_in_review(browse: Browse, api: Api) -> None:
+async def part(page: Page, heading: str) -> Any:
+    return page.locator(".part", has=page.get_by_role("heading", name=heading, exact=True)).first
+
+
+async def test_posters_come_before_everything_else(browse: Browse, api: Api) -> None:
     page = await report(browse, api)
 
-    await page.get_by_role("button", name="2024", exact=True).click()
-    await page.get_by_role("heading", name="2024 in review").wait_for()
+    walls = page.locator("#favourites .wall li")
+    favourites = (await statistics(page, api))["lists"]["favourites"]
 
-    stats = (await api.get(f"/api/session/{page.url.partition('#')[2]}/stats?year=2024")).json()
-    assert await tile(page, "viewings") == str(stats["totals"]["viewings"])
-    assert await page.locator(".calendar svg").count() == 1
+    assert await page.locator("main > section").nth(1).get_attribute("id") == "favourites"
+    assert await walls.count() == 48
+    first = await walls.first.get_by_role("button").get_attribute("aria-label")
+    assert first == f"{favourites[0]['title']} ({favourites[0]['year']}), 5 stars, liked"
+    assert await page.locator(".backdrop").get_attribute("src") == next(
+        film["backdrop_url"] for film in favourites if film["backdrop_url"]
+    )
+
+
+async def test_people_have_faces_and_posters(browse: Browse, api: Api) -> None:
+    page = await report(browse, api)
+    director = (await statistics(page, api))["who"]["directors"]["most_watched"][0]
+
+    face = page.locator(".faces li").first
+
+    assert await face.locator(".portrait img").get_attribute("src") == director["portrait_url"]
+    assert await face.locator(".posters img").count() == min(len(director["poster_urls"]), 5)
+
+
+async def test_story_of_a_year_tells_its_films_and_people(browse: Browse, api: Api) -> None:
+    page = await report(browse, api)
+    stats = await statistics(page, api, 2024)
+
+    await page.get_by_role("link", name="2024", exact=True).click()
+    await page.get_by_role("heading", name="The story of 2024").wait_for()
+    cards = await page.locator(".cards li").all_inner_texts()
+
+    assert any("First film" in card and stats["totals"]["first"]["title"] in card for card in cards)
+    assert any("Last film" in card and stats["totals"]["last"]["title"] in card for card in cards)
+    assert any("Director of the year" in card for card in cards)
+    walls = page.locator("#favourites .wall li")
+    assert await walls.count() == stats["totals"]["viewings"]
 
 
 async def test_tabs_and_show_all(browse: Browse, api: Api) -> None:
     page = await report(browse, api)
-    cast = page.get_by_role("region", name="Cast").first
+    cast = await part(page, "Cast")
+    ranked = (await statistics(page, api))["who"]["cast"]
 
     await cast.get_by_role("button", name="Show 100 of").click()
     await cast.locator("li").nth(50).wait_for()
-    await cast.get_by_role("button", name="Highest rated").click()
+    await cast.get_by_role("button", name="By rating").click()
 
-    ratings = [float(text.partition("★ ")[2].strip()) for text in await cast.locator("li").all_inner_texts()]
+    said = await cast.locator("li .say").all_inner_texts()
+    ratings = [float(text.split()[1]) for text in said]
     assert ratings == sorted(ratings, reverse=True)
-    assert await cast.get_by_role("button", name="Highest rated").get_attribute("aria-pressed") == "true"
+    assert len(said) == min(ranked["total_rated"], 100)
+    assert all(re.fullmatch(r"★ [0-9.]+ from [0-9]+ rated films", text) for text in said)
+    assert await cast.get_by_role("button", name="Show ten").is_visible()
 
 
-async def test_click_on_a_bar_shows_the_films_behind_it(browse: Browse, api: Api) -> None:
+async def test_films_come_fifty_at_a_time_in_any_order(browse: Browse, api: Api) -> None:
+    page = await report(browse, api)
+    await page.locator("#what").get_by_role("button", name="Drama").first.click()
+    dialog = page.get_by_role("dialog")
+    await dialog.locator(".films li").first.wait_for()
+
+    count = await dialog.locator(".films li").count()
+    drama = next(
+        bar
+        for bar in (await statistics(page, api))["what"]["genres"]["most_watched"]
+        if bar["name"] == "Drama"
+    )
+    await dialog.get_by_role("combobox", name="Order").select_option("-rating")
+    await page.wait_for_function(
+        "() => document.querySelector('dialog .films .verdict')?.innerText === '★★★★★♥'"
+    )
+
+    assert count == min(drama["count"], 50)
+    assert f"{drama['count']} films · ★ {drama['mean_rating']:.2f}" in await dialog.inner_text()
+
+
+async def test_more_films_are_loaded_when_asked_for(browse: Browse, api: Api) -> None:
+    page = await report(
+        browse, api, *files(watched=watched(120), ratings=watched(120).replace("2001,", "2001,,4"))
+    )
+    await page.get_by_role("button", name="4: 120 films").click()
+    dialog = page.get_by_role("dialog")
+
+    await dialog.get_by_role("button", name="Show 50 more").click()
+    await dialog.get_by_role("button", name="Show 20 more").click()
+    await dialog.locator(".films li").nth(119).wait_for()
+
+    assert await dialog.locator(".films li").count() == 120
+    assert await dialog.get_by_role("button", name="Show").count() == 0
+
+
+async def test_films_link_to_their_pages(browse: Browse, api: Api) -> None:
     page = await report(browse, api)
 
     await page.get_by_role("button", name="Quentin Tarantino").first.click()
 
     dialog = page.get_by_role("dialog")
-    await dialog.get_by_text("Reservoir Dogs").wait_for()
+    await dialog.get_by_role("strong").get_by_text("Reservoir Dogs").wait_for()
     assert await dialog.locator("li").count() == 6
     assert await dialog.get_by_role("link", name="TMDB: Reservoir Dogs").get_attribute("href") == (
         "https://www.themoviedb.org/movie/500"
     )
 
 
+async def test_rating_is_compared_with_tmdbs_voters(browse: Browse, api: Api) -> None:
+    page = await report(browse, api)
+    ratings = (await statistics(page, api))["ratings"]
+
+    apart = ratings["compared_mean"] - ratings["crowd_mean"]
+
+    word = "harsher" if apart < 0 else "kinder"
+    await page.get_by_text(f"You are {abs(apart):.1f} stars {word} than TMDB’s voters.").wait_for()
+    assert await page.locator("#ratings .crowd").count() == 1
+    assert await page.locator("#ratings .value").all_text_contents() == [
+        str(bar["count"]) for bar in ratings["histogram"] if bar["count"]
+    ]
+
+
+async def test_differences_add_up_and_are_never_zero(browse: Browse, api: Api) -> None:
+    page = await report(browse, api)
+
+    said = await page.locator("#ratings .strip .say").all_inner_texts()
+
+    assert len(said) > 10
+    for text in said:
+        sign, apart, mine, others = re.fullmatch(  # type: ignore[union-attr]
+            r"([+−])([0-9.]+): you ([0-9.]+), TMDB’s voters ([0-9.]+)", text
+        ).groups()
+        assert apart != "0.0"
+        assert float(mine) - float(others) == pytest.approx(float(apart) * (1 if sign == "+" else -1))
+
+
+async def test_decades_have_no_gaps_and_full_names(browse: Browse, api: Api) -> None:
+    page = await report(
+        browse,
+        api,
+        *files(watched="2024-01-02,Nosferatu,1922,\n2024-01-02,Dune,2021,\n2024-01-03,Alien,1979,"),
+    )
+
+    axis = page.locator("figure", has_text="Films by decade").locator(".axis span")
+
+    assert await axis.all_text_contents() == [f"{year}s" for year in range(1920, 2030, 10)]
+
+
+async def test_catalogue_logged_on_one_day_flattens_nothing(browse: Browse, api: Api) -> None:
+    days = [
+        f"202{year}-0{month}-1{day} Film {year}{month}{day}"
+        for year in (2, 3)
+        for month in (1, 3)
+        for day in (1, 5)
+    ]
+    page = await report(
+        browse, api, *files(diary=diary(*days, *(f"2023-02-01 Catalogue {n}" for n in range(244))))
+    )
+
+    time = await page.locator("#time").inner_text()
+
+    assert (
+        "244 viewings were logged on Feb 1, 2023, which looks like a catalogue and is left out here." in time
+    )
+    assert "2023 · 4" in time
+    weekdays = page.locator("figure", has_text="Viewings by weekday")
+    assert "The highest column is cut off: it stands for" in await weekdays.inner_text()
+
+
+async def test_shades_of_days_are_the_same_in_every_year(browse: Browse, api: Api) -> None:
+    page = await report(
+        browse, api,
+        *files(diary=diary("2022-03-01 A", "2023-03-01 B", *(f"2023-04-01 C{n}" for n in range(4)))),
+    )  # fmt: skip
+
+    shade = "days => days.map(day => [day.dataset.tip.split(': ')[1], getComputedStyle(day).fill])"
+    days = await page.locator(".calendar .day").evaluate_all(shade)
+
+    once = {fill for said, fill in days if said == "1 viewing"}
+    assert len(days) == 3
+    assert len(once) == 1
+    legend = await page.locator(".legend").inner_text()
+    assert legend.split() == ["Viewings", "a", "day", "1", "2", "3", "4", "or", "more"]
+
+
+async def test_world_shows_countries_seen_and_not_seen(browse: Browse, api: Api) -> None:
+    page = await report(browse, api)
+    world = (await statistics(page, api))["what"]["world"]
+
+    await page.locator("#world").get_by_text(f"Films from {len(world)} countries.").wait_for()
+    tile = page.locator("#world .tile.mark", has_text="NZ")
+
+    assert (await tile.get_attribute("aria-label") or "").startswith("New Zealand: ")
+    assert "Not yet seen: Nigeria, " in await page.locator("#world .note").inner_text()
+
+
+async def test_series_are_apart(browse: Browse, api: Api) -> None:
+    page = await report(browse, api)
+    stats = await statistics(page, api)
+
+    assert f"3 series among them, {stats['totals']['series_hours']:g} hours" in (
+        await page.locator(".quiet").first.inner_text()
+    )
+    series = page.locator(".part", has=page.get_by_role("heading", name="Series, "))
+    longest = page.locator(".part", has=page.get_by_role("heading", name="Longest"))
+    assert "Chernobyl" in await series.inner_text()
+    assert "Chernobyl" not in await longest.inner_text()
+
+
 async def test_chart_values_are_reachable_by_keyboard(browse: Browse, api: Api) -> None:
     page = await report(browse, api)
-    chart = page.locator("[data-chart]").first
+    chart = page.locator("#ratings .plot")
 
-    await chart.locator("button").first.focus()
+    await chart.locator("[tabindex='0']").focus()
     await page.keyboard.press("ArrowRight")
-    assert (await page.locator("#tip").inner_text()).startswith("1: ")
-    for _ in range(6):
-        await page.keyboard.press("ArrowRight")
-    assert (await page.locator("#tip").inner_text()).startswith("4: ")
+    assert (await page.locator("#tip").inner_text()).startswith("1.5: ")
+    await page.keyboard.press("Escape")
+    assert await page.locator("#tip").is_hidden()
+    await page.keyboard.press("End")
+    assert (await page.locator("#tip").inner_text()).startswith("5: ")
     await page.keyboard.press("Enter")
     await page.get_by_role("dialog").locator("li").first.wait_for()
     await page.keyboard.press("Escape")
@@ -313,40 +723,78 @@ async def test_chart_values_are_reachable_by_keyboard(browse: Browse, api: Api) 
     assert await page.get_by_role("dialog").count() == 0
 
 
-async def test_match_is_corrected_by_candidate_or_link(browse: Browse, api: Api) -> None:
+async def test_first_tap_shows_the_value_and_the_second_the_films(browse: Browse, api: Api) -> None:
+    page = await report(browse, api, has_touch=True, viewport={"width": 360, "height": 640})
+    chart = page.locator("#time figure", has_text="Films by year of release").locator(".plot")
+    column = chart.locator(".mark").nth(3)
+    await column.scroll_into_view_if_needed()
+    box = await column.bounding_box()
+    assert box
+
+    await page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + 5)
+    tip = await page.locator("#tip").inner_text()
+    assert tip.endswith("tap again for the films")
+    assert await page.get_by_role("dialog").count() == 0
+    await page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + 5)
+
+    title = await page.get_by_role("dialog").get_by_role("heading").inner_text()
+    assert title.split(": ")[1] == tip.split(": ")[0]
+
+
+async def test_hovering_a_row_changes_neither_its_bar_nor_its_name(browse: Browse, api: Api) -> None:
     page = await report(browse, api)
-    matches = page.locator("#matches")
+    row = page.locator("#what .rows button").nth(2)
+    await row.scroll_into_view_if_needed()
+    before = [await row.locator(part).bounding_box() for part in (".bar", ".name")]
 
-    await matches.get_by_text("The Visit", exact=True).click()
-    await matches.get_by_role("button", name="Choose The Visit (2015)").nth(1).click()
-    await matches.get_by_text("6 films to check").wait_for()
-    await matches.get_by_text("Our Summer on Super 8").click()
-    link = matches.get_by_label("TMDB link for Our Summer on Super 8")
-    await link.fill("https://letterboxd.com/film/inception/")
-    await link.press("Enter")
-    await matches.get_by_text("give tmdb_id and tmdb_type (movie or tv)").wait_for()
-    await link.fill("https://www.themoviedb.org/movie/27205")
-    await link.press("Enter")
-    await matches.get_by_text("5 films to check").wait_for()
+    await row.hover()
 
-    corrected = (await api.get(f"/api/session/{page.url.partition('#')[2]}/movies?match=corrected")).json()
-    assert {movie["title"]: movie["tmdb_id"] for movie in corrected} == {
-        "The Visit": 459990,
-        "Our Summer on Super 8": 27205,
-    }
-    forget_errors(browse)
+    assert [await row.locator(part).bounding_box() for part in (".bar", ".name")] == before
 
 
-async def test_typed_text_survives_a_redraw(browse: Browse, api: Api) -> None:
+async def test_charts_can_be_read_as_tables(browse: Browse, api: Api) -> None:
     page = await report(browse, api)
-    await page.locator("#matches").get_by_text("Our Summer on Super 8").click()
-    link = page.get_by_label("TMDB link for Our Summer on Super 8")
-    await link.fill("https://www.themovie")
+    histogram = (await statistics(page, api))["ratings"]["histogram"]
+
+    await page.locator("#ratings .as-table summary").click()
+
+    cells = await page.locator("#ratings table tbody tr").all_inner_texts()
+    assert [text.split("\t")[:2] for text in cells] == [[bar["name"], str(bar["count"])] for bar in histogram]
+
+
+async def test_part_is_drawn_again_only_if_its_data_changed(browse: Browse, api: Api) -> None:
+    page = await report(browse, api)
+    await page.evaluate(
+        "() => document.querySelectorAll('.part > *').forEach(node => { node.drawnBefore = true; })"
+    )
+
+    corrected = await api.put(
+        f"{session_of(page)}/movies/1/match", json={"tmdb_id": 12, "tmdb_type": "movie"}
+    )
+    await page.evaluate(REFRESH)
+
+    assert corrected.status_code == 200
+    kept = "id => [...document.querySelectorAll(`#${id} .part > *`)].every(node => node.drawnBefore)"
+    assert await page.evaluate(kept, "time")
+    assert not await page.evaluate(kept, "who")
+
+
+async def test_reader_is_not_disturbed_by_arriving_films(browse: Browse, api: Api, tmdb: FakeTMDB) -> None:
+    tmdb.latency_seconds = 0.3
+    page = await browse(api)
+    await uploaded(page)
+    row = page.locator("#ratings .strip button").first
+    await row.wait_for()
+    await row.focus()
+    before = await row.get_attribute("data-key")
 
     await page.evaluate(REFRESH)
-    await page.keyboard.type("db.org/movie/27205")
+    await ended(page)
 
-    assert await link.input_value() == "https://www.themoviedb.org/movie/27205"
+    assert await page.evaluate("document.activeElement.dataset.key") == before
+    await page.evaluate("document.activeElement.blur()")
+    shown = (await statistics(page, api))["ratings"]["above_crowd"][0]["movie_id"]
+    await page.locator(f"#ratings [data-key='You liked them more:{shown}']").wait_for()
 
 
 async def test_late_response_does_not_replace_a_newer_one(browse: Browse, api: Api) -> None:
@@ -360,12 +808,146 @@ async def test_late_response_does_not_replace_a_newer_one(browse: Browse, api: A
 
     await page.route("**/stats?*", hold_all_time)
     pending = asyncio.create_task(page.evaluate(REFRESH))
-    await page.get_by_role("button", name="2024", exact=True).click()
-    await page.get_by_role("heading", name="2024 in review").wait_for()
+    await page.get_by_role("link", name="2024", exact=True).click()
+    await page.get_by_role("heading", name="2024 in film").wait_for()
     late.set()
     await pending
 
-    assert await page.get_by_role("heading", name="2024 in review").is_visible()
+    assert await page.get_by_role("heading", name="2024 in film").is_visible()
+
+
+# --- A card to share
+
+
+def size_of(png: bytes) -> tuple[int, int]:
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", png[16:24])
+    return width, height
+
+
+COLOURS = """() => { const canvas = document.querySelector("#share canvas"), seen = new Set();
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    for (let at = 0; at < data.length; at += 4004) seen.add(data.slice(at, at + 3).join());
+    return seen.size; }"""
+
+
+async def saved_card(page: Page) -> bytes:
+    async with page.expect_download() as started:
+        await page.get_by_role("dialog").get_by_role("button", name="Save").click()
+    card = await (await started.value).path()
+    return await asyncio.to_thread(card.read_bytes)
+
+
+@pytest.mark.parametrize("year", [None, 2024])
+async def test_card_is_a_png_in_two_shapes(year: int | None, browse: Browse, api: Api) -> None:
+    page = await report(browse, api)
+    if year:
+        await page.get_by_role("link", name=str(year), exact=True).click()
+        await page.get_by_role("heading", name=f"{year} in film").wait_for()
+
+    await page.get_by_role("button", name="Share", exact=True).click()
+    upright = await saved_card(page)
+    colours = await page.evaluate(COLOURS)
+    await page.get_by_role("dialog").get_by_role("button", name="9:16").click()
+    tall = await saved_card(page)
+
+    assert (size_of(upright), size_of(tall)) == ((1080, 1350), (1080, 1920))
+    assert colours > 5
+
+
+async def test_card_without_posters_shows_titles(browse: Browse, api: Api) -> None:
+    page = await report(browse, api)
+    await page.route("https://image.tmdb.org/**", lambda route: route.abort())
+
+    await page.get_by_role("button", name="Share", exact=True).click()
+    card = await saved_card(page)
+
+    assert size_of(card) == (1080, 1350)
+    assert await page.evaluate(COLOURS) > 5
+    forget_errors(browse)
+
+
+# --- Matches
+
+
+async def test_guess_is_confirmed_in_one_click_and_undone(browse: Browse, api: Api) -> None:
+    page = await report(browse, api)
+    matches = page.locator("#matches")
+
+    await matches.get_by_role("button", name="Yes, Glass Onion is right").click()
+    await matches.get_by_text(
+        "Glass Onion (2022) is now Glass Onion: A Knives Out Mystery (2022)."
+    ).wait_for()
+    await matches.get_by_text("6 films to check").wait_for()
+    assert await page.evaluate("document.activeElement.innerText") == "Undo"
+    await matches.get_by_role("button", name="Undo").click()
+    await matches.get_by_text("7 films to check").wait_for()
+
+    assert await matches.get_by_role("button", name="Yes, Glass Onion is right").is_visible()
+    statuses = (await api.get(f"{session_of(page)}/movies?match=corrected")).json()
+    assert statuses == []
+
+
+async def test_match_is_corrected_by_candidate_or_link(browse: Browse, api: Api) -> None:
+    page = await report(browse, api)
+    matches = page.locator("#matches")
+
+    await matches.get_by_label("Choose another for The Visit").click()
+    await matches.get_by_role("button", name="Choose The Visit (2015)").nth(1).click()
+    await matches.get_by_text("6 films to check").wait_for()
+    await matches.get_by_label("Choose another for Our Summer on Super 8").click()
+    link = matches.get_by_label("TMDB link for Our Summer on Super 8")
+    await link.fill("https://letterboxd.com/film/inception/")
+    await link.press("Enter")
+    await matches.get_by_text("give tmdb_id and tmdb_type (movie or tv)").wait_for()
+    await link.fill("https://www.themoviedb.org/movie/27205")
+    await link.press("Enter")
+    await matches.get_by_text("5 films to check").wait_for()
+
+    corrected = (await api.get(f"{session_of(page)}/movies?match=corrected")).json()
+    assert {movie["title"]: movie["tmdb_id"] for movie in corrected} == {
+        "The Visit": 459990,
+        "Our Summer on Super 8": 27205,
+    }
+    forget_errors(browse)
+
+
+async def test_match_is_found_by_another_title(browse: Browse, api: Api) -> None:
+    page = await report(browse, api)
+    matches = page.locator("#matches")
+
+    await matches.get_by_label("Choose another for Our Summer on Super 8").click()
+    title = matches.get_by_label("Another title for Our Summer on Super 8")
+    await title.fill("Reservoir Dogs")
+    await title.press("Enter")
+    await matches.get_by_text("1 film found.").wait_for()
+    text = await matches.inner_text()
+    await matches.get_by_role("button", name="Choose Reservoir Dogs (1992)").click()
+    await matches.get_by_text("6 films to check").wait_for()
+
+    assert not re.search("score|[-−][0-9]+[.]", text)
+    assert "Our Summer on Super 8 (2019) is now Reservoir Dogs (1992)." in await matches.inner_text()
+
+
+async def test_most_watched_matches_come_first(browse: Browse, api: Api) -> None:
+    seen = diary("2024-01-02 Nowhere Twice", "2024-01-05 Nowhere Twice", "2024-01-03 Nowhere Once")
+    page = await report(browse, api, *files(watchlist="2024-01-02,Nowhere Never,2001,", diary=seen))
+
+    titles = await page.locator("#matches .match strong").all_inner_texts()
+
+    assert titles == ["Nowhere Twice (2001)", "Nowhere Once (2001)", "Nowhere Never (2001)"]
+
+
+async def test_typed_text_survives_a_redraw(browse: Browse, api: Api) -> None:
+    page = await report(browse, api)
+    await page.get_by_label("Choose another for Our Summer on Super 8").click()
+    link = page.get_by_label("TMDB link for Our Summer on Super 8")
+    await link.fill("https://www.themovie")
+
+    await page.evaluate(REFRESH)
+    await page.keyboard.type("db.org/movie/27205")
+
+    assert await link.input_value() == "https://www.themoviedb.org/movie/27205"
 
 
 async def test_missing_films_are_looked_up_again(browse: Browse, api: Api, tmdb: FakeTMDB) -> None:
@@ -376,18 +958,38 @@ async def test_missing_films_are_looked_up_again(browse: Browse, api: Api, tmdb:
     await page.wait_for_selector("#progress")
     await ended(page)
 
-    assert "7 films to check" in await page.locator("#matches").inner_text()
+    await page.locator("#matches").get_by_text("7 films to check").wait_for()
 
 
-async def test_session_can_be_deleted(browse: Browse, api: Api) -> None:
-    page = await browse(api)
-    await uploaded(page)
-    session = page.url.partition("#")[2]
+async def test_second_tab_hears_of_a_correction(browse: Browse, api: Api) -> None:
+    page = await report(browse, api)
+    second = await page.context.new_page()
+    await second.route("https://image.tmdb.org/**", posters)
+    await second.goto(page.url)
+    await second.locator("#matches").get_by_text("7 films to check").wait_for()
 
-    await page.get_by_role("button", name="Delete this session").click()
-    await page.get_by_text("Session deleted.").wait_for()
+    await page.get_by_role("button", name="Yes, Glass Onion is right").click()
 
-    assert (await api.get(f"/api/session/{session}")).status_code == 404
+    await second.locator("#matches").get_by_text("6 films to check").wait_for()
+
+
+async def test_everything_is_forgotten_after_one_question(browse: Browse, api: Api) -> None:
+    page = await report(browse, api)
+    session = session_of(page)
+    second = await page.context.new_page()
+    await second.route("https://image.tmdb.org/**", posters)
+    await second.goto(page.url)
+    await second.wait_for_selector("#take")
+
+    await page.get_by_role("button", name="Forget everything").click()
+    await page.get_by_role("button", name="Keep it").click()
+    assert (await api.get(session)).status_code == 200
+    await page.get_by_role("button", name="Forget everything").click()
+    await page.get_by_role("button", name="Yes, forget everything").click()
+    await page.get_by_text("Everything is forgotten.").wait_for()
+    await second.get_by_text("This session was deleted in another tab.").wait_for()
+
+    assert (await api.get(session)).status_code == 404
 
 
 async def test_downloads_are_files(browse: Browse, api: Api) -> None:
@@ -415,7 +1017,7 @@ async def test_markup_stays_text_and_only_letterboxd_is_linked(browse: Browse, a
         ),
     )
     await ended(page)
-    await page.get_by_role("button", name="5: 1 film").click()
+    await page.locator("#favourites .wall button").click()
 
     dialog = page.get_by_role("dialog")
     await dialog.get_by_role("strong").get_by_text(title).wait_for()
@@ -429,27 +1031,121 @@ async def test_axe_finds_no_violations(scheme: str, browse: Browse, api: Api) ->
     axe = pytest.importorskip("axe_playwright_python.async_playwright", reason="axe is not installed").Axe()
     page = await browse(api, color_scheme=scheme)
 
-    start = await axe.run(page)
+    found = [await axe.run(page)]
     await uploaded(page)
     await ended(page)
-    await page.locator("#matches summary").first.click()
+    await page.get_by_label("Choose another for Our Summer on Super 8").click()
     await page.get_by_role("button", name="Use this link").wait_for()
-    report = await axe.run(page)
+    await page.locator("#ratings .as-table summary").click()
+    found.append(await axe.run(page))
     await page.get_by_role("button", name="Quentin Tarantino").first.click()
     await page.get_by_role("dialog").locator("li").first.wait_for()
-    dialog = await axe.run(page)
+    found.append(await axe.run(page))
+    await page.keyboard.press("Escape")
+    await page.get_by_role("button", name="Share", exact=True).click()
+    found.append(await axe.run(page))
+    await page.keyboard.press("Escape")
+    await page.get_by_role("link", name="2024", exact=True).click()
+    await page.get_by_role("heading", name="The story of 2024").wait_for()
+    found.append(await axe.run(page))
 
-    for found in (start, report, dialog):
-        assert found.violations_count == 0, found.generate_report()
+    for results in found:
+        assert results.violations_count == 0, results.generate_report()
 
 
-@pytest.mark.parametrize("width", [360, 1280, 3840])
+async def test_landmarks_are_few_and_all_named(browse: Browse, api: Api) -> None:
+    page = await report(browse, api)
+
+    landmarks = "main, header, footer, nav, section[aria-labelledby], [role=region]"
+
+    assert await page.locator(landmarks).filter(visible=True).count() <= 17
+    assert await page.get_by_role("link", name="Skip to the report").count() == 1
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280, 2560])
 async def test_nothing_overflows_at_any_width(width: int, browse: Browse, api: Api) -> None:
-    page = await browse(api, viewport={"width": width, "height": 900})
-    await uploaded(page)
-    await ended(page)
+    page = await report(browse, api, viewport={"width": width, "height": 900})
 
     assert await page.evaluate("document.documentElement.scrollWidth") <= width
+    await page.get_by_role("link", name="2024", exact=True).click()
+    await page.get_by_role("heading", name="The story of 2024").wait_for()
+
+    assert await page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+async def test_everything_to_click_is_large_enough(browse: Browse, api: Api) -> None:
+    page = await report(browse, api, viewport={"width": 360, "height": 640}, has_touch=True)
+
+    small = """() => [...document.querySelectorAll("button, a:not(footer a), select, summary, .column .hit")]
+        .filter(each => each.checkVisibility()).map(each => [each.innerText, each.getBoundingClientRect()])
+        .filter(([, box]) => box.height < 20 || box.width < 20).map(([text]) => text)"""
+
+    assert await page.evaluate(small) == []
+
+
+async def test_text_follows_the_browsers_font_size(browse: Browse, api: Api) -> None:
+    page = await browse(api)
+    size = "parseFloat(getComputedStyle(document.querySelector('.drop .soft')).fontSize)"
+    before = await page.evaluate(size)
+
+    devtools = await page.context.new_cdp_session(page)
+    await devtools.send("Page.setFontSizes", {"fontSizes": {"standard": 32}})
+    await page.reload()
+    await page.wait_for_selector(".drop")
+
+    assert await page.evaluate(size) >= 1.7 * before
+
+
+async def test_charts_are_visible_in_forced_colours(browse: Browse, api: Api) -> None:
+    page = await report(browse, api, forced_colors="active")
+
+    fills = """() => ["#ratings .bar", "#what .meter .bar", ".calendar .day", ".tile.mark rect"].map(name =>
+        getComputedStyle(document.querySelector(name)).fill)"""
+    background = await page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    for fill in await page.evaluate(fills):
+        assert fill not in (background, "rgba(0, 0, 0, 0)", "none")
+
+
+async def test_print_keeps_headings_with_what_follows(browse: Browse, api: Api) -> None:
+    page = await report(browse, api)
+    await page.emulate_media(media="print")
+
+    kept = """() => [...document.querySelectorAll("h2, h3")].filter(each => each.checkVisibility())
+        .filter(each => getComputedStyle(each).breakAfter !== "avoid").map(each => each.innerText)"""
+
+    assert await page.evaluate(kept) == []
+    for hidden in (".sticky", "#matches", "#take", ".years", "#status"):
+        assert await page.locator(hidden).first.is_hidden(), hidden
+    for shown in ("#ratings .plot .bar", "#what .meter .bar", ".figures dd", ".wall .poster"):
+        assert await page.locator(shown).first.is_visible(), shown
+
+
+@pytest.mark.parametrize(
+    ("locale", "day"), [("en-GB", "2 Jan 2024"), ("en-US", "Jan 2, 2024"), ("de-DE", "Jan 2, 2024")]
+)
+async def test_numbers_and_dates_are_in_one_english(locale: str, day: str, browse: Browse, api: Api) -> None:
+    given = files(diary=diary(*(f"2024-01-02 Film {n}" for n in range(1_200)), "2024-01-05 Dune"))
+    page = await report(browse, api, *given, locale=locale)
+
+    text = await page.locator("main").inner_text()
+
+    assert "1,201" in text
+    assert await page.locator(".calendar .day").first.get_attribute("data-tip") == f"{day}: 1,200 viewings"
+    assert "1.201" not in text
+
+
+async def test_nothing_moves_when_films_arrive(browse: Browse, api: Api, tmdb: FakeTMDB) -> None:
+    tmdb.latency_seconds = 0.2
+    page = await browse(api)
+    await uploaded(page)
+    await page.wait_for_selector("#progress")
+    await page.evaluate(SHIFT)
+
+    await ended(page)
+    await page.wait_for_timeout(300)
+
+    assert await page.evaluate("window.shifted") <= 0.02
 
 
 async def test_posters_do_not_shift_the_layout(browse: Browse, api: Api) -> None:
@@ -463,6 +1159,7 @@ async def test_posters_do_not_shift_the_layout(browse: Browse, api: Api) -> None
     await page.route("https://image.tmdb.org/**", later)
     await uploaded(page)
     await ended(page)
+    await page.wait_for_selector("#take")
     before = await page.evaluate("document.documentElement.scrollHeight")
     arrive.set()
     await page.wait_for_function("() => [...document.images].some(image => image.naturalWidth)")

@@ -1,0 +1,39 @@
+// What the page shows, which is in its address: /?year=2024&open=…&rated=…#SESSION. Reload, Back and a second
+// tab show the same.
+
+/** `open` names the films in the dialog, `rated` the rankings that are ordered by rating. */
+export function address() {
+  const query = new URLSearchParams(location.search);
+  return {
+    id: location.hash.slice(1),
+    year: Number(query.get("year")) || null,
+    open: query.get("open"),
+    rated: (query.get("rated") || "").split(",").filter(Boolean),
+  };
+}
+
+export function addressOf(changes) {
+  const now = { ...address(), ...changes }, query = new URLSearchParams();
+  if (now.year) query.set("year", now.year);
+  if (now.rated.length) query.set("rated", now.rated.join(","));
+  if (now.open) query.set("open", now.open);
+  const text = query.toString().replaceAll("%3A", ":").replaceAll("%2C", ",");
+  return `${location.pathname}${text && `?${text}`}${now.id && `#${now.id}`}`;
+}
+
+/** Goes to an address and tells main.js; `quietly` leaves no entry in the history. */
+export function go(changes, quietly = false) {
+  const url = addressOf(changes);
+  if (url === addressOf({})) return;
+  history[quietly ? "replaceState" : "pushState"]({ inside: true }, "", url);
+  dispatchEvent(new Event("go"));
+}
+
+/** The films that can be opened, by name: `{ title, ids, mean }`. Filled in while the report is drawn. */
+export const sets = new Map();
+
+/** Makes films available to the dialog and returns their name. */
+export function opens(name, title, ids, mean = null) {
+  sets.set(name, { title, ids, mean });
+  return name;
+}

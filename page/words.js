@@ -1,0 +1,37 @@
+// Numbers, dates and plurals. The page is in English; readers of another English get their own separators.
+
+const locale = /^en\b/.test(navigator.language) ? navigator.language : "en";
+const numbers = new Intl.NumberFormat(locale, { maximumFractionDigits: 1 });
+const ratings = new Intl.NumberFormat(locale, { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+const tenths = new Intl.NumberFormat(locale, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+const days = new Intl.DateTimeFormat(locale, { day: "numeric", month: "long", timeZone: "UTC" });
+const dates = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
+const weekdays = new Intl.DateTimeFormat(locale, { weekday: "long", timeZone: "UTC" });
+const months = new Intl.DateTimeFormat(locale, { month: "long", timeZone: "UTC" });
+const clock = new Intl.DateTimeFormat(locale, { hour: "numeric", minute: "2-digit" });
+const languages = new Intl.DisplayNames("en", { type: "language", fallback: "none" });
+const lists = new Intl.ListFormat("en", { type: "conjunction" });
+
+export const number = value => numbers.format(value);
+export const tenth = value => tenths.format(value);
+export const plural = (count, one, more = `${one}s`) => `${number(count)} ${Number(count) === 1 ? one : more}`;
+export const list = names => lists.format(names);
+export const stars = rating => "★".repeat(Math.floor(rating)) + (rating % 1 ? "½" : "");
+export const mean = value => value === null ? "" : `★ ${ratings.format(value)}`;
+export const time = instant => clock.format(new Date(instant));
+export const date = iso => dates.format(new Date(iso));
+export const day = iso => days.format(new Date(iso));
+export const weekday = iso => weekdays.format(new Date(iso));
+/** "2024-03" is March. */
+export const month = name => months.format(new Date(`${name}-01`));
+export const minutes = value => value < 60 ? `${value} min` : `${Math.floor(value / 60)} h ${value % 60} min`;
+
+/** TMDB has codes of its own for two languages. */
+export function language(code) {
+  const own = { cn: "Cantonese", xx: "No language" };
+  try { return own[code] || languages.of(code) || code; } catch { return code; }
+}
+
+export const filmsOf = bar => [plural(bar.count, "film"), mean(bar.mean_rating)].filter(Boolean).join(" · ");
+export const viewingsOf = bar => [plural(bar.count, "viewing"), mean(bar.mean_rating)].filter(Boolean).join(" · ");
+export const titled = film => film.year ? `${film.title} (${film.year})` : film.title;
