@@ -49,6 +49,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import codecs
 import contextlib
 import csv
 import difflib
@@ -617,6 +618,7 @@ class Unreadable(Exception):
     """Why one file of an upload cannot be used."""
 
 
+MAX_FILES = 2_000
 MAX_UNPACKED_BYTES = 40_000_000
 MAX_ROWS = 100_000
 MAX_CELLS = 1_500_000
@@ -628,6 +630,7 @@ MAX_WRONG_CELLS = 30_000
 class Allowance:
     """What one upload, all its files together, may still bring."""
 
+    files: int = MAX_FILES
     unpacked_bytes: int = MAX_UNPACKED_BYTES
     rows: int = MAX_ROWS
     cells: int = MAX_CELLS
@@ -636,9 +639,17 @@ class Allowance:
     reread_characters: int = MAX_UNPACKED_BYTES
     stopping: threading.Event = field(default_factory=threading.Event)  # set to end the reading early
 
-    def take_row(self, cells: int) -> None:
+    def check_stopping(self) -> None:
         if self.stopping.is_set():
             raise UnusableUpload("The service stopped before the upload was read; upload it again.")
+
+    def take_files(self, count: int) -> None:
+        self.files -= count
+        if self.files < 0:
+            raise UploadTooLarge(f"The upload has over {MAX_FILES:,} files, which no export does.")
+
+    def take_row(self, cells: int) -> None:
+        self.check_stopping()
         self.rows -= 1
         self.cells -= cells
         if self.rows < 0 or self.cells < 0:
@@ -694,6 +705,7 @@ def read_tables(files: Iterable[tuple[str, bytes]], allowance: Allowance) -> tup
 def _csvs_in(name: str, data: bytes, allowance: Allowance) -> list[tuple[str, bytes]]:
     """The `(path, bytes)` that may list films: the file itself, or the files of a ZIP."""
     if not data.startswith(b"PK"):
+        allowance.take_files(1)
         path = _path_in_export(name)  # from a folder, the rules of a ZIP apply
         return [(path, data)] if path else []
     try:
@@ -705,15 +717,17 @@ def _csvs_in(name: str, data: bytes, allowance: Allowance) -> list[tuple[str, by
         raise Unreadable("the ZIP is damaged; export it from Letterboxd again") from None
 
 
-MAX_ZIP_FILES = 2_000
+MAX_DIRECTORY_BYTES = 1_000_000  # of a ZIP
 
 
 def _unzipped(data: bytes, allowance: Allowance) -> Iterator[tuple[str, bytes]]:
     """The files that may list films. The sizes that a ZIP declares are not trusted."""
     if not zipfile.is_zipfile(io.BytesIO(data)):
         raise Unreadable("the ZIP is incomplete; download or upload it again")
-    if data.count(b"PK\1\2") > MAX_ZIP_FILES:  # zipfile would take seconds to list 60,000
-        raise Unreadable(f"the ZIP contains over {MAX_ZIP_FILES:,} files, which no export does")
+    allowance.take_files(data.count(b"PK\1\2"))  # zipfile would take seconds to list 60,000
+    directory = int.from_bytes(data[(end := data.rfind(b"PK\5\6")) + 12 : end + 16], "little")
+    if directory > MAX_DIRECTORY_BYTES:  # or to read the extra fields of a few hundred
+        raise Unreadable("the ZIP's directory is larger than any export's; export it from Letterboxd again")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         wanted = [(path, info) for info in archive.infolist() if (path := _path_in_export(info.filename))]
         _check_files([info for _, info in wanted])
@@ -763,8 +777,10 @@ def _path_in_export(path: str) -> str | None:
 
 
 MAX_COLUMNS = 1_000
-MAX_TITLE_LENGTH = 500
-MAX_CELL_LENGTH = 500  # in columns that are not listed here
+MAX_DAMAGED = 30_000  # characters of a file that cannot be decoded
+MAX_LINE_LENGTH = 1_200_000
+MAX_TITLE_LENGTH = 300
+MAX_CELL_LENGTH = 300  # in columns that are not listed here
 MAX_CELL_LENGTHS = {"title": MAX_TITLE_LENGTH, "tags": 20_000, "review": 1_000_000}
 MAX_WARNINGS_PER_FILE = 50
 
@@ -812,14 +828,16 @@ class Table:
         if b"\0" in data and not data.strip(b"\0\r\n\t "):
             raise Unreadable("contains nothing but NUL bytes")
         if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            return data.decode("utf-16", "replace")
+            return _decode_damaged(data, "utf-16")
         with contextlib.suppress(UnicodeDecodeError):
             return data.decode("utf-8-sig")
-        text = data.decode("utf-8-sig", "replace")
-        not_ascii = len(text) - len(text.encode("ascii", "ignore"))
-        if 2 * text.count(DAMAGED) > not_ascii:
+        try:
+            text = _decode_damaged(data, "utf-8-sig")
+        except Unreadable:
             return self._decode_legacy(data)
-        lines = [n for n, line in enumerate(text.split("\n"), 1) if DAMAGED in line]
+        if 2 * text.count(DAMAGED) > len(text) - len(text.encode("ascii", "ignore")):
+            return self._decode_legacy(data)
+        lines = list(itertools.islice(_damaged_lines(text), 11))
         shown = ", ".join(map(str, lines[:10])) + (", …" if len(lines) > 10 else "")
         noun = "lines" if len(lines) > 1 else "line"
         self._warnings.append(f"{self.name}, {noun} {shown}: bytes that are not UTF-8 were read as {DAMAGED}")
@@ -827,17 +845,17 @@ class Table:
 
     def _decode_legacy(self, data: bytes) -> str:
         """As the encoding in which the start of the file has more accented letters."""
-        start = data[:1_000_000]
+        start = data[:100_000]
         guesses = {encoding: start.decode(encoding, "replace") for encoding in ("cp1252", "mac_roman")}
         best = max(guesses, key=lambda name: sum(map(guesses[name].lower().count, ACCENTED)))
         self._warnings.append(f"{self.name}: not UTF-8; read as {best}, so check accented letters")
-        return data.decode(best, "replace")
+        return _decode_damaged(data, best)
 
     def _read(self, text: str) -> list[tuple[int, list[str]]]:
         """`(line, cells)` of each row that is not blank. The first is the header."""
         first = text.lstrip()[:100_000].splitlines() or [""]
         source = io.StringIO(text, newline="")
-        reader = csv.reader(source, delimiter=max(",;\t", key=first[0].count))
+        reader = csv.reader(_lines_of(source), delimiter=max(",;\t", key=first[0].count))
         rows: list[tuple[int, list[str]]] = []
         line = 1
         while True:
@@ -918,7 +936,7 @@ class Table:
                     line, f"{column} has {len(text):,} characters, over the limit of {max_length:,}; ignored"
                 )
             elif parse is None:
-                given[column] = text
+                given[column] = _clean(text)
             elif text.casefold() not in NOT_GIVEN:
                 try:
                     given[column] = parse(text)
@@ -960,6 +978,33 @@ class Table:
         if not self._unlisted_warnings:
             return self._warnings
         return [*self._warnings, f"{self.name}: {self._unlisted_warnings} more warnings not shown"]
+
+
+def _decode_damaged(data: bytes, encoding: str) -> str:
+    """In pieces, since Python replaces what it cannot decode slowly, and keeps the GIL meanwhile."""
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    pieces, damaged = [], 0
+    for start in range(0, len(data), 65_536):
+        pieces.append(decoder.decode(data[start : start + 65_536], start + 65_536 >= len(data)))
+        damaged += pieces[-1].count(DAMAGED)
+        if damaged > MAX_DAMAGED:
+            raise Unreadable("is no text: save it as CSV in UTF-8, or upload the ZIP")
+    return "".join(pieces)
+
+
+def _damaged_lines(text: str) -> Iterator[int]:
+    place = text.find(DAMAGED)
+    while place >= 0:
+        yield text.count("\n", 0, place) + 1
+        end = text.find("\n", place)
+        place = text.find(DAMAGED, end) if end >= 0 else -1
+
+
+def _lines_of(source: io.StringIO) -> Iterator[str]:
+    for line in iter(source.readline, ""):
+        if len(line) > MAX_LINE_LENGTH:
+            raise Unreadable(f"has a line of {len(line):,} characters, so this file lists no films")
+        yield line
 
 
 def _kind(path: str, columns: set[str]) -> Kind:
@@ -1040,15 +1085,23 @@ def _parse_date(text: str, day_first: bool | None) -> date:
 
 
 MAX_MARKS = 100  # combining characters in a title
+MAX_FOLDED_LENGTH = 1_000  # of a title whose letters stand for several each
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]+")  # takes six characters each in JSON
 COMPOSED_MARKS = "\u0f73\u0f75\u0f81"  # these decompose into several
 
 
 def _nfc(title: str) -> str:
-    """Empty if the title has over MAX_MARKS combining characters: normalizing takes quadratic time."""
+    """Empty if the title has so many combining characters, or stands for so many, that folding takes long."""
     if title.isascii():
         return title
     marks = sum(map(bool, map(unicodedata.combining, title))) + sum(map(title.count, COMPOSED_MARKS))
-    return unicodedata.normalize("NFC", title) if marks <= MAX_MARKS else ""
+    if marks > MAX_MARKS or len(unicodedata.normalize("NFKD", title)) > MAX_FOLDED_LENGTH:
+        return ""
+    return unicodedata.normalize("NFC", title)
+
+
+def _clean(text: str) -> str:
+    return text if text.isprintable() else CONTROL.sub("", text)
 
 
 def _is_swallowing(cell: str, column: str | None) -> bool:
@@ -1118,7 +1171,7 @@ class Joiner:
         self._by_identity: dict[Hashable, Film] = {}
         self._by_name: defaultdict[tuple[str, int | None], list[Film]] = defaultdict(list)
         self._identities: dict[int, dict[str, Hashable]] = {}  # of each film, by its id()
-        self._by_entry: dict[str, Viewing] = {}
+        self._by_entry: dict[tuple[str, int, date | None], Viewing] = {}
         self._by_day: defaultdict[tuple[int, date | None], list[Viewing]] = defaultdict(list)
         self._sources: set[tuple[Table, int]] = set()  # (file, id() of an entry that it contains)
         self._rated: set[int] = set()  # id() of films whose own rating is given, even if it is none
@@ -1168,7 +1221,8 @@ class Joiner:
         return row
 
     def _add_entry(self, film: Film, row: Viewing, table: Table, line: int) -> None:
-        entry = self._by_entry.get(row.entry_uri) or self._same_day(film, row, table)
+        key = row.entry_uri, id(film), row.watched_date
+        entry = self._by_entry.get(key) or self._same_day(film, row, table)
         if entry is None and len(film.viewings) + len(film.undated_reviews) >= MAX_VIEWINGS:
             table.warn(line, f"'{film.title}' has over {MAX_VIEWINGS:,} viewings; skipped")
             return
@@ -1178,7 +1232,7 @@ class Joiner:
             (film.viewings if dated else film.undated_reviews).append(row)
             self._by_day[id(film), row.watched_date].append(row)
         if row.entry_uri:
-            self._by_entry[row.entry_uri] = entry
+            self._by_entry[key] = entry
         self._sources.add((table, id(entry)))
         entry.rating = row.rating if entry.rating is None else entry.rating
         entry.rewatch |= row.rewatch
@@ -1246,10 +1300,12 @@ def parse_export(
     Watched films come first (latest viewing first), then liked ones, then those only on the watchlist.
     Raises UnusableUpload if no file lists films, UploadTooLarge beyond `max_films` or `allowance`.
     """
-    tables, problems = read_tables(files, allowance or Allowance())
+    allowance = allowance or Allowance()
+    tables, problems = read_tables(files, allowance)
     joined = Joiner(has_ratings=any(table.kind == "ratings" for table in tables))
     for table in sorted(tables, key=lambda table: KINDS.index(table.kind)):
         for line, film, entry in table.rows():
+            allowance.check_stopping()
             joined.add(film, entry, table, line)
             if len(joined.films) > max_films:
                 raise UploadTooLarge(f"The upload has over {max_films:,} films (MAX_FILMS).")
@@ -1575,7 +1631,22 @@ class KnownFilms:
 
 # Numbers out of range count as missing; texts are cut.
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
-Text = Annotated[str, AfterValidator(lambda text: text[:MAX_TITLE_LENGTH])]
+MAX_ITEMS = 2_000  # of a list; the longest seen are the credits of series, with a few hundred
+
+
+def _short(text: str) -> str:
+    """Cut, further if its letters stand for so many that folding it takes long."""
+    text = text[:MAX_TITLE_LENGTH]
+    return (
+        text if text.isascii() or len(unicodedata.normalize("NFKD", text)) <= MAX_FOLDED_LENGTH else text[:50]
+    )
+
+
+def _cut(items: Any) -> Any:
+    return items[:MAX_ITEMS] if isinstance(items, list) else items
+
+
+Text = Annotated[str, AfterValidator(_short)]
 
 
 class NamedItem(BaseModel):
@@ -1588,6 +1659,9 @@ class NamedItem(BaseModel):
     job: str | None = None
     jobs: list[NamedItem] = []  # where the credits of a series have `job`
     profile_path: Text | None = None
+
+
+Items = Annotated[list[NamedItem], BeforeValidator(_cut)]
 
 
 class LenientModel(BaseModel):
@@ -1621,7 +1695,7 @@ class ResultBody(LenientModel):
     poster_path: Text = ""
 
 
-Results = list[OnErrorOmit[ResultBody]]  # rows without an id are left out
+Results = Annotated[list[OnErrorOmit[ResultBody]], BeforeValidator(_cut)]  # rows without an id are left out
 
 
 class SearchBody(BaseModel):
@@ -1654,21 +1728,19 @@ class MovieBody(ResultBody):
     runtime: Annotated[int, Field(ge=0, le=100_000)] = 0
     episode_run_time: list[Annotated[int, Field(ge=0, le=10_000)]] = []
     number_of_episodes: Annotated[int, Field(ge=0, le=100_000)] = 0
-    genres: list[NamedItem] = []
-    created_by: list[NamedItem] = []
-    production_countries: list[NamedItem] = []
-    production_companies: list[NamedItem] = []
-    spoken_languages: list[NamedItem] = []
-    keywords: dict[str, list[NamedItem]] = {}
-    credits: dict[str, list[NamedItem]] = Field(
-        {}, validation_alias=AliasChoices("aggregate_credits", "credits")
-    )
+    genres: Items = []
+    created_by: Items = []
+    production_countries: Items = []
+    production_companies: Items = []
+    spoken_languages: Items = []
+    keywords: dict[str, Items] = {}
+    credits: dict[str, Items] = Field({}, validation_alias=AliasChoices("aggregate_credits", "credits"))
     vote_average: Annotated[float, Field(ge=0, le=10)] = 0
     belongs_to_collection: NamedItem | None = None
     original_language: str = ""
     backdrop_path: Text = ""
-    alternative_titles: dict[str, list[TitleBody]] = {}
-    translations: dict[str, list[TranslationBody]] = {}
+    alternative_titles: dict[str, Annotated[list[TitleBody], BeforeValidator(_cut)]] = {}
+    translations: dict[str, Annotated[list[TranslationBody], BeforeValidator(_cut)]] = {}
 
     @property
     def other_titles(self) -> Iterator[str]:
@@ -2127,7 +2199,8 @@ MIN_TRIES, MAX_TRIES = 12, 40  # of one request, refusals aside
 PATIENCE_SECONDS = 300  # for one request, whatever TMDB does
 CHECK_SECONDS = 1  # how long /health waits to learn whether the key is accepted, and
 CHECK_INTERVAL_SECONDS = 10  # how often it asks
-MAX_ANSWER_BYTES = 1_000_000  # the largest answer seen has 281 KB
+LARGE_ANSWER_BYTES = 300_000  # the largest answer seen has 281 KB
+MAX_ANSWER_BYTES = 1_000_000
 APPENDED = {"movie": "credits,keywords", "tv": "aggregate_credits,keywords,external_ids"}
 MORE_TITLES = ",alternative_titles,translations"
 PAGE_SIZE = 20  # results of a search
@@ -2299,7 +2372,7 @@ class TMDBClient:
         async with self._turnstile.passed(ticket, urgent.get()) as sent_at:
             try:
                 status, body = await self._fetch(path, params)
-                answer = _parsed(model, body) if status == 200 else None
+                answer = await _parsed(model, body) if status == 200 else None
             except _Fault as fault:
                 if fault.status == 429:
                     self.pace.refused(sent_at, fault.retry_after)
@@ -2350,7 +2423,14 @@ class TMDBClient:
         return bytes(body)
 
 
-def _parsed(model: type[Model], body: bytes) -> Model:
+async def _parsed(model: type[Model], body: bytes) -> Model:
+    """In a thread if it is larger than what TMDB has ever sent."""
+    if len(body) > LARGE_ANSWER_BYTES:
+        return await asyncio.to_thread(_parse, model, body)
+    return _parse(model, body)
+
+
+def _parse(model: type[Model], body: bytes) -> Model:
     """Replaces lone surrogates, which JSON can spell but UTF-8 cannot, with question marks."""
     try:
         if SURROGATE.search(body):
@@ -3047,7 +3127,8 @@ def _viewings(counted: FilmSnapshot) -> Iterator[FilmViewing]:
 
 STOPPED = "The lookup was stopped."
 MAX_STUCK_SECONDS = 600  # with nothing but failures; the next failure then ends the work
-MAX_COMPUTED = 4  # results kept per session, a megabyte each at most
+MAX_COMPUTED = 4  # results kept per session, and
+MAX_COMPUTED_BYTES = 1_000_000  # the size of each
 SessionStatus = Literal["processing", "enriching", "completed", "failed"]
 
 
@@ -3135,7 +3216,10 @@ class Session:
         self._computed[key] = kept
         if len(self._computed) > MAX_COMPUTED:
             del self._computed[next(iter(self._computed))]
-        return await asyncio.shield(kept[1])
+        result = await asyncio.shield(kept[1])
+        if len(result) > MAX_COMPUTED_BYTES:
+            self._computed.pop(key, None)
+        return result
 
     async def changes(self) -> AsyncIterator[None]:
         """Yields at once, at the next tick after each change, and at the end if a change was not seen."""
@@ -3835,7 +3919,17 @@ def _tmdb_record(movie: Movie | None) -> dict[str, object]:
     }
 
 
-STATISTICS_ADAPTER = TypeAdapter(Statistics)  # writes up to a megabyte of JSON, so it runs in a thread
+# These write JSON of up to many megabytes, so they run in threads.
+STATISTICS_ADAPTER = TypeAdapter(Statistics)
+MOVIES_ADAPTER = TypeAdapter(list[MovieView])
+
+
+def movies_json(films: Iterable[Film]) -> bytes:
+    return MOVIES_ADAPTER.dump_json([movie_view(film) for film in films])
+
+
+def movie_json(film: Film) -> bytes:
+    return movie_detail(film).model_dump_json().encode()
 
 
 def statistics_json(session: Session, year: int | None, limit: int) -> bytes:
@@ -3949,23 +4043,23 @@ def import_row(film: Film, entry: Viewing) -> Row:
     }
 
 
-def import_files(films: list[Film], in_list: Literal["watched", "watchlist"]) -> dict[str, bytes]:
-    """Letterboxd's import format by file name, in parts small enough for Letterboxd.
+def import_files(films: list[Film], in_list: Literal["watched", "watchlist"]) -> Iterator[tuple[str, bytes]]:
+    """`(name, bytes)` in Letterboxd's import format, in parts small enough for Letterboxd.
 
     All rows of a film are in one part: rows for one day in two files are one viewing, not two.
     """
     header = csv_text([import_row(films[0], Viewing())]).encode()
-    parts = [bytearray(header)]
+    name = "letterboxd" if in_list == "watched" else "letterboxd-watchlist"
+    part, number = bytearray(header), 0
     for film in filter(LISTS[in_list], films):
         entries = _entries_to_import(film) if in_list == "watched" else [Viewing()]
         rows = csv_text(import_row(film, entry).values() for entry in entries).encode()
-        if len(parts[-1]) > len(header) and len(parts[-1]) + len(rows) > MAX_IMPORT_BYTES:
-            parts.append(bytearray(header))
-        parts[-1] += rows
-    name = "letterboxd" if in_list == "watched" else "letterboxd-watchlist"
-    if len(parts) == 1:
-        return {f"{name}.csv": bytes(parts[0])}
-    return {f"{name}-{number}.csv": bytes(part) for number, part in enumerate(parts, 1)}
+        if len(part) > len(header) and len(part) + len(rows) > MAX_IMPORT_BYTES:
+            number += 1
+            yield f"{name}-{number}.csv", bytes(part)
+            part = bytearray(header)
+        part += rows
+    yield f"{name}-{number + 1}.csv" if number else f"{name}.csv", bytes(part)
 
 
 def _entries_to_import(film: Film) -> list[Viewing]:
@@ -4049,6 +4143,10 @@ class Guard:
             return
         # uvicorn's own attribute: ASGI has no way to cut a connection that nobody reads.
         scope["transport"] = getattr(getattr(send, "__self__", None), "transport", None)
+        if scope[
+            "transport"
+        ]:  # less at a time than asyncio's 256 KB, of which tiny chunks take half a second
+            scope["transport"].max_size = PIECE_BYTES // 4
         scope["path"] = scope.get("root_path", "") + path_of(scope)
         if scope["method"] == "HEAD":  # as a GET, whose body the server leaves out
             scope = {**scope, "method": "GET"}
@@ -4329,6 +4427,12 @@ class CSVResponse(StreamingResponse):
     media_type = "text/csv"
 
 
+class JSONBytes(Response):
+    """JSON that was written in a thread."""
+
+    media_type = "application/json"
+
+
 def _attachment(name: str) -> dict[str, str]:
     return {"Content-Disposition": f'attachment; filename="{name}"'}
 
@@ -4380,22 +4484,23 @@ async def follow_session(session: SessionDep) -> AsyncIterator[ServerSentEvent]:
 
 
 @of_session.get(
-    "/movies", summary="A session's films", responses={200: {"headers": PAGINATION_HEADERS} | MOVIES_LINKS}
+    "/movies",
+    summary="A session's films",
+    response_model=list[MovieView],
+    responses={200: {"headers": PAGINATION_HEADERS} | MOVIES_LINKS},
 )
-def read_movies(
-    session: SessionDep, query: Annotated[MovieQuery, Query()], request: Request, response: Response
-) -> list[MovieView]:
+def read_movies(session: SessionDep, query: Annotated[MovieQuery, Query()], request: Request) -> Response:
     """Watched films first (latest viewing first), then liked ones, then those only on the watchlist.
 
     The order does not change while films are looked up. `X-Total-Count` is the number of matching films, and
     `Link` leads to the next page.
     """
     films, after = query.select(session.export.films), query.skip + query.limit
-    response.headers["X-Total-Count"] = str(len(films))
+    headers = {"X-Total-Count": str(len(films))}
     if after < len(films):
         next_page = request.url.include_query_params(skip=after, limit=query.limit)
-        response.headers["Link"] = f'<{next_page.path}?{next_page.query}>; rel="next"'
-    return [movie_view(film) for film in films[query.skip : after]]
+        headers["Link"] = f'<{next_page.path}?{next_page.query}>; rel="next"'
+    return JSONBytes(movies_json(films[query.skip : after]), headers=headers)
 
 
 @of_session.get("/movies/ids", summary="The ids of a session's films")
@@ -4404,14 +4509,16 @@ def read_movie_ids(session: SessionDep, query: Annotated[MovieFilter, Query()]) 
     return [film.movie_id for film in query.select(session.export.films)]
 
 
-@of_session.get("/movies/{movie_id}", summary="One film, with its viewings and candidates")
-def read_movie(film: OpenedFilmDep) -> MovieDetail:
+@of_session.get(
+    "/movies/{movie_id}", summary="One film, with its viewings and candidates", response_model=MovieDetail
+)
+def read_movie(film: OpenedFilmDep) -> JSONBytes:
     """With all viewings, and the candidates that TMDB's search returned, with their scores.
 
     If the film was found without a search, TMDB is searched now; if it does not answer, there are no
     candidates.
     """
-    return movie_detail(film)
+    return JSONBytes(movie_json(film))
 
 
 @of_session.get(
@@ -4432,11 +4539,12 @@ async def search_candidates(
 
 
 @of_session.put(
-    "/movies/{movie_id}/match", summary="Correct a match", responses=CHANGE_ERRORS | error_responses(400, 502)
+    "/movies/{movie_id}/match",
+    summary="Correct a match",
+    response_model=MovieDetail,
+    responses=CHANGE_ERRORS | error_responses(400, 502),
 )
-async def correct_match(
-    session: SessionDep, film: FilmDep, choice: Choice, service: ServiceDep
-) -> MovieDetail:
+async def correct_match(session: SessionDep, film: FilmDep, choice: Choice, service: ServiceDep) -> JSONBytes:
     """Says which movie the film is. Works while films are being looked up, too.
 
     The correction also applies to later uploads of the same film, until the service stops.
@@ -4450,7 +4558,7 @@ async def correct_match(
     apply_correction(session, film, movie, service.matcher)
     if session.task is None:  # otherwise the task will, at its end
         await read_collections(session, service.matcher.tmdb, CORRECTION_SECONDS)
-    return movie_detail(film)
+    return JSONBytes(await asyncio.to_thread(movie_json, film))
 
 
 @of_session.delete(
@@ -4464,12 +4572,13 @@ async def clear_match(session: SessionDep, film: FilmDep, service: ServiceDep) -
 @of_session.post(
     "/movies/{movie_id}/match/undo",
     summary="Undo a correction",
+    response_model=MovieDetail,
     responses=CHANGE_ERRORS | error_responses(409),
 )
-async def undo_match(session: SessionDep, film: FilmDep, service: ServiceDep) -> MovieDetail:
+async def undo_match(session: SessionDep, film: FilmDep, service: ServiceDep) -> JSONBytes:
     """Brings back the match before the last `PUT` or `DELETE` in this session. Works once for each."""
     undo_correction(session, film, service.matcher)
-    return movie_detail(film)
+    return JSONBytes(await asyncio.to_thread(movie_json, film))
 
 
 @of_session.get("/stats", summary="Statistics", description=WHAT_COUNTS, response_model=Statistics)
@@ -4487,7 +4596,7 @@ async def read_statistics(
     if service.computing.statistics().tasks_waiting > MAX_WAITING:
         raise Overloaded("Too many statistics are being computed; try again in a moment.")
 
-    return Response(await session.compute((year, limit), compute), media_type="application/json")
+    return JSONBytes(await session.compute((year, limit), compute))
 
 
 @of_session.post(
@@ -4544,11 +4653,12 @@ def download_letterboxd(
     Letterboxd imports up to 1 MB; beyond that, the answer is a ZIP of parts.
     """
     files = import_files(session.export.films, in_list)
-    (name, data), *more = files.items()
-    if not more:
+    name, data = first = next(files)
+    if not name.endswith("-1.csv"):
         return Response(data, media_type=CSVResponse.media_type, headers=_attachment(name))
-    name = name.replace("-1.csv", ".zip")
-    return Response(zipped(files.items()), media_type="application/zip", headers=_attachment(name))
+    packed = zipped(itertools.chain([first], files))
+    headers = _attachment(name.replace("-1.csv", ".zip"))
+    return Response(packed, media_type="application/zip", headers=headers)
 
 
 @of_session.delete("", summary="Delete a session", status_code=204, responses=CHANGE_ERRORS)
@@ -4679,13 +4789,13 @@ def running_server() -> uvicorn.Server | None:
 def refuse_second_process(server: uvicorn.Server | None) -> list[socket.socket]:
     """Ends this process if others serve the same socket: each would know only some of the sessions.
 
-    On Linux, the name of an abstract socket tells the others that this one is taken, until it is closed.
+    On Linux, the name of an abstract socket tells the others that this address is taken, until it is closed.
     """
     claims = []
     is_only_process = server is None or server.config.reload or server.config.workers == 1
-    for inode in inherited_sockets():
+    for address in inherited_addresses():
         claims.append(claim := socket.socket(socket.AF_UNIX))
-        name = f"\0letterboxd-{inode}"
+        name = f"\0letterboxd-{address}"
         try:
             claim.bind(name)
             claim.listen()
@@ -4709,28 +4819,28 @@ def process_that_listens(name: str) -> int:
         return int(process)
 
 
-def inherited_sockets() -> Iterator[int]:
-    """The inodes of the sockets that a supervisor has bound for this process, on Linux."""
+def inherited_addresses() -> Iterator[str]:
+    """The addresses of the sockets that a supervisor has bound for this process, on Linux."""
     for link in Path("/proc/self/fd").glob("*"):
         with contextlib.suppress(OSError):
             descriptor = os.dup(int(link.name))
             try:
-                if stat.S_ISSOCK(os.fstat(descriptor).st_mode) and is_listener(descriptor):
-                    yield os.fstat(descriptor).st_ino
+                if stat.S_ISSOCK(os.fstat(descriptor).st_mode) and (address := address_of(descriptor)):
+                    yield address
             finally:
                 os.close(descriptor)
 
 
-def is_listener(descriptor: int) -> bool:
-    """Whether a socket has an address of its own, and no peer."""
+def address_of(descriptor: int) -> str:
+    """The address of a socket that has one of its own and no peer, otherwise empty."""
     with socket.socket(fileno=os.dup(descriptor)) as listener:
         if listener.type != socket.SOCK_STREAM or not listener.getsockname():
-            return False
+            return ""
         try:
             listener.getpeername()
         except OSError:
-            return True
-        return False
+            return str(listener.getsockname())
+        return ""
 
 
 class LoopErrors:
@@ -4976,8 +5086,8 @@ def write_results(session: Session, folder: Path) -> None:
         "movies.csv": "".join(csv_chunks(films, movie_row)).encode(),
         "matches.csv": "".join(csv_chunks(films, match_row)).encode(),
         "stats.json": statistics_json(session, None, 100),
-        **import_files(films, "watched"),
-        **import_files(films, "watchlist"),
+        **dict(import_files(films, "watched")),
+        **dict(import_files(films, "watchlist")),
     }
     for name, data in files.items():
         (folder / name).write_bytes(data)

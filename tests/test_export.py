@@ -395,7 +395,7 @@ def test_blank_rating_is_not_a_warning(written: str) -> None:
     assert read.warnings == []
 
 
-@pytest.mark.parametrize("written", ["6", "-1", "4.3", "nan", "９", "1e9", "9" * 500])
+@pytest.mark.parametrize("written", ["6", "-1", "4.3", "nan", "９", "1e9", "9" * 300])
 def test_invalid_rating_is_a_warning_and_the_film_is_kept(written: str) -> None:
     read = table(HEADERS["ratings"], f"{DUNE},{written}")
 
