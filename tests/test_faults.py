@@ -36,7 +36,7 @@ def ask(ask: Ask) -> Ask:
     """As everywhere, but a request is given up after a moment."""
 
     def start(**given: Any) -> Awaitable[main.Matcher]:
-        return ask(**{"tmdb_timeout_seconds": 0.1} | given)
+        return ask(**{"tmdb_timeout_seconds": 0.25} | given)
 
     return start
 
@@ -153,7 +153,7 @@ async def test_session_resumes_after_a_minute_without_tmdb(
     session = session_of(clock)
     tmdb.plays = dead(clock, clock.now + 2, clock.now + 62, fault)
 
-    await main.enrich_session_async(session, await ask())
+    await main.enrich_session_async(session, await ask(tmdb_timeout_seconds=10))
 
     assert (session.status, session.failed_count) == ("completed", 0)
     assert clock.now > 1_062
@@ -237,7 +237,7 @@ async def test_minute_of_broken_searches_loses_no_film(ask: Ask, tmdb: FakeTMDB,
     session, broken = session_of(clock), dead(clock, clock.now + 2, clock.now + 62, status(500))
     tmdb.plays = lambda request: broken(request) if "search" in request.path else None
 
-    await main.enrich_session_async(session, await ask())
+    await main.enrich_session_async(session, await ask(tmdb_timeout_seconds=10))
 
     assert (session.status, session.failed_count) == ("completed", 0)
 
@@ -289,7 +289,7 @@ async def test_outage_is_one_line_of_the_log(
 ) -> None:
     tmdb.plays = dead(clock, clock.now + 1, clock.now + 100)
 
-    await main.enrich_session_async(session_of(clock), await ask())
+    await main.enrich_session_async(session_of(clock), await ask(tmdb_timeout_seconds=10))
 
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1
@@ -355,7 +355,7 @@ async def test_small_session_waits_for_tmdb_too(ask: Ask, tmdb: FakeTMDB, clock:
     session = session_of(clock, last=1)
     tmdb.plays = dead(clock, 0, clock.now + 60)
 
-    await main.enrich_session_async(session, await ask())
+    await main.enrich_session_async(session, await ask(tmdb_timeout_seconds=10))
 
     assert (session.status, session.enriched_count) == ("completed", 1)
 
@@ -364,7 +364,7 @@ async def test_small_session_waits_for_tmdb_too(ask: Ask, tmdb: FakeTMDB, clock:
 async def test_lasting_outage_fails_the_session_and_retry_finishes_it(
     fault: Fault, ask: Ask, tmdb: FakeTMDB, clock: Clock
 ) -> None:
-    session, matcher = session_of(clock), await ask()
+    session, matcher = session_of(clock), await ask(tmdb_timeout_seconds=10)
     tmdb.plays = dead(clock, clock.now + 2, 1e9, fault)
 
     await main.enrich_session_async(session, matcher)
@@ -388,7 +388,7 @@ async def test_lasting_outage_fails_the_session_and_retry_finishes_it(
 
 
 async def test_session_after_an_outage_waits_just_as_long(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
-    matcher = await ask()
+    matcher = await ask(tmdb_timeout_seconds=10)
     tmdb.plays = dead(clock, 0, 1e9)
     await main.enrich_session_async(session_of(clock, last=30), matcher)
     tmdb.plays = lambda _: None
@@ -414,7 +414,7 @@ async def test_unreachable_tmdb_is_reported_without_a_traceback(
 
 
 async def test_key_revoked_midway_keeps_what_was_found(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
-    session, matcher = session_of(clock), await ask()
+    session, matcher = session_of(clock), await ask(tmdb_timeout_seconds=10)
     tmdb.plays = dead(clock, clock.now + 2, 1e9, status(401))
 
     await main.enrich_session_async(session, matcher)
