@@ -62,7 +62,7 @@ const hero = {
     return [
       image, h("div.hero-text", null,
         h("h1", { id: "totals-title" }, title),
-        h("dl.figures", null, figures.map(([value, name]) => h("div", null, h("dt", null, name), h("dd", null, value)))),
+        h(figures[0]?.[0].length > 5 ? "dl.figures.long" : "dl.figures", null, figures.map(([value, name]) => h("div", null, h("dt", null, name), h("dd", null, value)))),
         against && h("p.against", null, against), h("p.quiet", null, quiet), h("p.quiet.basis", null, basis),
         h("div.row", null, years.length > 0 && h("nav.years", { "aria-label": "Year" }, link(null, "All time"), years.map(each => link(each, String(each)))),
           film && h("p.credit", null, `Behind: ${titled(film)} `, film.rating !== null && stars(film.rating)))),
@@ -126,7 +126,7 @@ const cards = {
     };
   },
   draw(y) {
-    const film = (name, listed, say) => listed && card(name, poster(listed, "w342"), titled(listed), [!say?.includes("you ") && verdict(listed), say && h("span", null, say)], opens(`film:${listed.movie_id}`, listed.title, [listed.movie_id]));
+    const film = (name, listed, say) => listed && card(name, poster(listed, "w342"), titled(listed), [!say?.includes("you ") && (listed.rating !== null || listed.liked) && verdict(listed), say && h("span", null, say)], opens(`film:${listed.movie_id}`, listed.title, [listed.movie_id]));
     const person = (name, bar) => bar && card(name, portrait(bar), bar.name, [plural(bar.count, "film"), bar.mean_rating !== null && ` · ${mean(bar.mean_rating)}`], opens(`person:${bar.tmdb_id ?? bar.name}`, bar.name, bar.movie_ids, bar.mean_rating));
     const count = (name, bar, text) => bar && bar.count > 1 && card(name, h("span.big", { "aria-hidden": "true" }, number(bar.count)), text, plural(bar.count, "viewing"), opens(`busiest:${bar.name}`, text, bar.movie_ids, bar.mean_rating));
     return h("ul.cards", null, [
