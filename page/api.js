@@ -9,7 +9,8 @@ export async function call(path, options = {}) {
   }
   if (response.status === 204) return null;
   const body = await response.json().catch(() => ({}));
-  if (!response.ok) throw Object.assign(new Error(body.detail || `The service returned status ${response.status}.`), { status: response.status });
+  if (!response.ok)
+    throw Object.assign(new Error(body.detail || `The service returned status ${response.status}.`), { status: response.status });
   return body;
 }
 
@@ -30,16 +31,26 @@ export async function allMovies(id, filter) {
   return movies;
 }
 
-export const moviesOf = (id, ids) => ids.length ? call(sessionUrl(id, `/movies?limit=1000&ids=${ids.join(",")}`)) : [];
-export const choose = (id, film, choice) => call(sessionUrl(id, `/movies/${film}/match`), { method: "PUT", headers: { "Content-Type": "application/json" }, body: JSON.stringify(choice) });
+export const moviesOf = (id, ids) => (ids.length ? call(sessionUrl(id, `/movies?limit=1000&ids=${ids.join(",")}`)) : []);
+export const choose = (id, film, choice) =>
+  call(sessionUrl(id, `/movies/${film}/match`), {
+    method: "PUT",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(choice),
+  });
 export const clear = (id, film) => call(sessionUrl(id, `/movies/${film}/match`), { method: "DELETE" });
 export const undo = (id, film) => call(sessionUrl(id, `/movies/${film}/match/undo`), { method: "POST" });
 
 /** Reports a session's progress until it ends: by server-sent events, or by polling if they fail. */
 export function follow(id, onProgress, failed) {
-  let over = false, timer = 0;
+  let over = false,
+    timer = 0;
   const source = new EventSource(sessionUrl(id, "/events"));
-  const done = () => { over = true; source.close(); clearTimeout(timer); };
+  const done = () => {
+    over = true;
+    source.close();
+    clearTimeout(timer);
+  };
   const poll = async () => {
     if (over) return;
     try {
@@ -55,8 +66,14 @@ export function follow(id, onProgress, failed) {
     timer = setTimeout(poll, 1000);
   };
   source.addEventListener("progress", event => onProgress(JSON.parse(event.data)));
-  source.addEventListener("end", event => { done(); onProgress(JSON.parse(event.data)); });
-  source.onerror = () => { source.close(); poll(); };
+  source.addEventListener("end", event => {
+    done();
+    onProgress(JSON.parse(event.data));
+  });
+  source.onerror = () => {
+    source.close();
+    poll();
+  };
   return done;
 }
 

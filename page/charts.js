@@ -7,8 +7,14 @@ import { opens } from "./state.js";
 // --- Marks: whatever in a chart has a value. [data-rove] is a group of them, [data-tip] is one.
 
 /** The attributes of a mark. `opening` is the name of the films behind it. */
-export const mark = (tip, opening, first, more = {}) => ({ "data-tip": tip, "data-open": opening, tabindex: first ? 0 : -1, ...more });
-const svgMark = (tip, opening, first, more) => mark(tip, opening, first, { role: opening ? "button" : "img", "aria-label": tip, ...more });
+export const mark = (tip, opening, first, more = {}) => ({
+  "data-tip": tip,
+  "data-open": opening,
+  tabindex: first ? 0 : -1,
+  ...more,
+});
+const svgMark = (tip, opening, first, more) =>
+  mark(tip, opening, first, { role: opening ? "button" : "img", "aria-label": tip, ...more });
 
 let touched = null;
 
@@ -35,30 +41,50 @@ function nearest(marks, x, y) {
     const box = each.getBoundingClientRect();
     return Math.max(box.left - x, 0, x - box.right) + Math.max(box.top - y, 0, y - box.bottom);
   };
-  return marks.reduce((best, each) => !best || away(each) < away(best) ? each : best, null);
+  return marks.reduce((best, each) => (!best || away(each) < away(best) ? each : best), null);
 }
 
-document.addEventListener("pointerover", event => { if (event.pointerType !== "touch") showTip(event.target.closest?.("[data-tip]")); });
-document.addEventListener("focusin", event => { if (event.target.matches?.("[data-tip]:focus-visible")) showTip(event.target); });
+document.addEventListener("pointerover", event => {
+  if (event.pointerType !== "touch") showTip(event.target.closest?.("[data-tip]"));
+});
+document.addEventListener("focusin", event => {
+  if (event.target.matches?.("[data-tip]:focus-visible")) showTip(event.target);
+});
 document.addEventListener("focusout", () => showTip(null));
-document.addEventListener("scroll", () => { showTip(null); touched = null; }, true);
-document.addEventListener("keydown", event => { if (event.key === "Escape") showTip(null); });
+document.addEventListener(
+  "scroll",
+  () => {
+    showTip(null);
+    touched = null;
+  },
+  true,
+);
+document.addEventListener("keydown", event => {
+  if (event.key === "Escape") showTip(null);
+});
 /** The first tap on a mark of a plot shows its value, the second opens its films. */
-document.addEventListener("click", event => {
-  if (event.pointerType !== "touch" || !event.target.closest?.(".plot")) return;
-  const on = markAt(event);
-  if (on && on !== touched) {
-    event.stopPropagation();
-    event.preventDefault();
-    showTip(touched = on, on.dataset.open);
-  } else if (on && !event.target.closest("[data-tip]")) on.dispatchEvent(new MouseEvent("click", { bubbles: true }));
-}, true);
+document.addEventListener(
+  "click",
+  event => {
+    if (event.pointerType !== "touch" || !event.target.closest?.(".plot")) return;
+    const on = markAt(event);
+    if (on && on !== touched) {
+      event.stopPropagation();
+      event.preventDefault();
+      showTip((touched = on), on.dataset.open);
+    } else if (on && !event.target.closest("[data-tip]")) on.dispatchEvent(new MouseEvent("click", { bubbles: true }));
+  },
+  true,
+);
 
 document.addEventListener("keydown", event => {
   const group = event.target.closest?.("[data-rove]");
   if (!group || !event.target.matches("[data-tip]")) return;
-  const marks = [...group.querySelectorAll("[data-tip]")], at = marks.indexOf(event.target);
-  const to = { ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1, Home: 0, End: marks.length - 1 }[event.key];
+  const marks = [...group.querySelectorAll("[data-tip]")],
+    at = marks.indexOf(event.target);
+  const to = { ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1, Home: 0, End: marks.length - 1 }[
+    event.key
+  ];
   if (to !== undefined) {
     event.preventDefault();
     if (!marks[to]) return;
@@ -75,34 +101,72 @@ document.addEventListener("keydown", event => {
 
 /** `rows` are the numbers as a table, the first row its head. They are written when somebody wants to read them. */
 function figure(title, plot, { rows, note, wide, level = "h3", kind = "" }) {
-  const table = h("details.as-table", { ontoggle: () => table.open && !table.querySelector("table") && table.append(tableOf(title, rows())) },
-    h("summary", { "aria-label": `${title} as a table` }, "Table"));
-  return h(`figure.chart${wide ? ".wide" : ""}${kind && `.${kind}`}`, null,
-    h("figcaption", null, h(level, null, title), note && h("p.note", null, note)), plot, table);
+  const table = h(
+    "details.as-table",
+    { ontoggle: () => table.open && !table.querySelector("table") && table.append(tableOf(title, rows())) },
+    h("summary", { "aria-label": `${title} as a table` }, "Table"),
+  );
+  return h(
+    `figure.chart${wide ? ".wide" : ""}${kind && `.${kind}`}`,
+    null,
+    h("figcaption", null, h(level, null, title), note && h("p.note", null, note)),
+    plot,
+    table,
+  );
 }
 
-const tableOf = (title, [head, ...body]) => h("table", null, h("caption.visually-hidden", null, title),
-  h("thead", null, h("tr", null, head.map(name => h("th", { scope: "col" }, name)))),
-  h("tbody", null, body.map(([name, ...cells]) => h("tr", null, h("th", { scope: "row" }, name), cells.map(cell => h("td", null, cell))))));
+const tableOf = (title, [head, ...body]) =>
+  h(
+    "table",
+    null,
+    h("caption.visually-hidden", null, title),
+    h(
+      "thead",
+      null,
+      h(
+        "tr",
+        null,
+        head.map(name => h("th", { scope: "col" }, name)),
+      ),
+    ),
+    h(
+      "tbody",
+      null,
+      body.map(([name, ...cells]) =>
+        h(
+          "tr",
+          null,
+          h("th", { scope: "row" }, name),
+          cells.map(cell => h("td", null, cell)),
+        ),
+      ),
+    ),
+  );
 
 /** Round steps for up to four gridlines. */
 function ticks(top) {
-  const rough = top / 3, unit = 10 ** Math.floor(Math.log10(rough || 1));
+  const rough = top / 3,
+    unit = 10 ** Math.floor(Math.log10(rough || 1));
   const step = Math.max(1, [1, 2, 5, 10].find(factor => factor * unit >= rough) * unit);
   return Array.from({ length: Math.floor(top / step) }, (_, n) => (n + 1) * step);
 }
 
-const grid = (values, height) => values.map(value => [
-  s("line.grid", { x1: 0, x2: "100%", y1: `${height(value)}%`, y2: `${height(value)}%` }),
-  s("text.tick", { x: 0, y: `${height(value)}%`, dy: "-0.25em", "aria-hidden": "true" }, number(value))]);
+const grid = (values, height) =>
+  values.map(value => [
+    s("line.grid", { x1: 0, x2: "100%", y1: `${height(value)}%`, y2: `${height(value)}%` }),
+    s("text.tick", { x: 0, y: `${height(value)}%`, dy: "-0.25em", "aria-hidden": "true" }, number(value)),
+  ]);
 
 /** A label under the plot, at a share of its width. `minor` ones are left out where space is short. */
-const under = (at, text, minor, end = "") => h(`span${minor ? ".minor" : ""}${end && `.${end}`}`, { style: { left: `${at * 100}%` } }, text);
+const under = (at, text, minor, end = "") =>
+  h(`span${minor ? ".minor" : ""}${end && `.${end}`}`, { style: { left: `${at * 100}%` } }, text);
 
 /** One value may be so large that it would flatten all others, as when a catalogue is logged on one day. */
 function topOf(counts) {
   const [most = 1, second = 0] = [...counts].sort((one, other) => other - one);
-  return most > 25 && most > 5 * second && second ? { top: second * 1.25, most, isCut: true } : { top: Math.max(most, 1), most, isCut: false };
+  return most > 25 && most > 5 * second && second
+    ? { top: second * 1.25, most, isCut: true }
+    : { top: Math.max(most, 1), most, isCut: false };
 }
 
 // --- Charts
@@ -111,124 +175,298 @@ function topOf(counts) {
  * Columns. `short` names them under the plot, `say` in the tip. `curve` has a count per column to draw behind
  * them. Values stand above the columns if there is room, else above the highest.
  */
-export function columns(key, title, bars, { short = name => name, minor, say = filmsOf, curve, note, wide, level, of = "Films", kind } = {}) {
+export function columns(
+  key,
+  title,
+  bars,
+  { short = name => name, minor, say = filmsOf, curve, note, wide, level, of = "Films", kind } = {},
+) {
   const { top, most, isCut } = topOf(bars.map(bar => bar.count).concat(curve || []));
-  const height = value => 100 - Math.min(value / top, 1) * 84, count = bars.length, all = count <= 15;
+  const height = value => 100 - Math.min(value / top, 1) * 84,
+    count = bars.length,
+    all = count <= 15;
   let peaks = 0;
   const first = bars.findIndex(bar => bar.count);
   const drawn = bars.map((bar, index) => {
     if (!bar.count) return null;
-    const y = height(bar.count), isPeak = bar.count === most && !peaks++;
-    return s(isPeak ? "g.mark.peak" : "g.mark", svgMark(`${bar.name}: ${say(bar)}`, opens(`${key}:${bar.name}`, `${title}: ${bar.name}`, bar.movie_ids, bar.mean_rating), index === first),
-      s("rect.hit", { x: `${index / count * 100}%`, width: `${100 / count}%`, y: 0, height: "100%" }),
-      s("rect.bar", { x: `${(index + 0.1) / count * 100}%`, width: `${80 / count}%`, y: `${y}%`, height: `${100 - y}%`, rx: count > 40 ? 0 : 2 }),
-      bar.count > top && s("rect.cut", { x: `${index / count * 100}%`, width: `${100 / count}%`, y: `${y + 8}%`, height: 4 }),
-      (all || isPeak) && s("text.value", { x: `${(index + 0.5) / count * 100}%`, y: `${y}%`, dy: "-0.4em", "text-anchor": all || (index > 2 && index < count - 3) ? "middle" : index > 2 ? "end" : "start" },
-        all ? number(bar.count) : `${bar.name}: ${number(bar.count)}`));
+    const y = height(bar.count),
+      isPeak = bar.count === most && !peaks++;
+    return s(
+      isPeak ? "g.mark.peak" : "g.mark",
+      svgMark(
+        `${bar.name}: ${say(bar)}`,
+        opens(`${key}:${bar.name}`, `${title}: ${bar.name}`, bar.movie_ids, bar.mean_rating),
+        index === first,
+      ),
+      s("rect.hit", { x: `${(index / count) * 100}%`, width: `${100 / count}%`, y: 0, height: "100%" }),
+      s("rect.bar", {
+        x: `${((index + 0.1) / count) * 100}%`,
+        width: `${80 / count}%`,
+        y: `${y}%`,
+        height: `${100 - y}%`,
+        rx: count > 40 ? 0 : 2,
+      }),
+      bar.count > top && s("rect.cut", { x: `${(index / count) * 100}%`, width: `${100 / count}%`, y: `${y + 8}%`, height: 4 }),
+      (all || isPeak) &&
+        s(
+          "text.value",
+          {
+            x: `${((index + 0.5) / count) * 100}%`,
+            y: `${y}%`,
+            dy: "-0.4em",
+            "text-anchor": all || (index > 2 && index < count - 3) ? "middle" : index > 2 ? "end" : "start",
+          },
+          all ? number(bar.count) : `${bar.name}: ${number(bar.count)}`,
+        ),
+    );
   });
-  const isMinor = minor || (index => all ? count > 7 && index % 2 === 1 : index % Math.ceil(count / 8) !== 0);
-  const names = bars.map((bar, index) => all || !isMinor(index, bar) ? under((index + 0.5) / count, short(bar.name), all && isMinor(index, bar)) : null);
-  const plot = h("div.plot", { role: "group", "aria-label": title, "data-rove": true },
-    s("svg", { width: "100%", height: "100%" }, all ? null : grid(ticks(top), height), curve && crowd(curve.map(value => height(value))), drawn),
-    h("div.axis", { "aria-hidden": "true" }, names));
+  const isMinor = minor || (index => (all ? count > 7 && index % 2 === 1 : index % Math.ceil(count / 8) !== 0));
+  const names = bars.map((bar, index) =>
+    all || !isMinor(index, bar) ? under((index + 0.5) / count, short(bar.name), all && isMinor(index, bar)) : null,
+  );
+  const plot = h(
+    "div.plot",
+    { role: "group", "aria-label": title, "data-rove": true },
+    s(
+      "svg",
+      { width: "100%", height: "100%" },
+      all ? null : grid(ticks(top), height),
+      curve && crowd(curve.map(value => height(value))),
+      drawn,
+    ),
+    h("div.axis", { "aria-hidden": "true" }, names),
+  );
   const more = isCut ? `The highest column is cut off: it stands for ${number(most)}.` : "";
-  return figure(title, plot, { rows: () => [["Name", of, "Mean rating"], ...bars.map(bar => [bar.name, number(bar.count), bar.mean_rating ?? "–"])], note: [note, more].filter(Boolean).join(" "), wide, level, kind });
+  return figure(title, plot, {
+    rows: () => [["Name", of, "Mean rating"], ...bars.map(bar => [bar.name, number(bar.count), bar.mean_rating ?? "–"])],
+    note: [note, more].filter(Boolean).join(" "),
+    wide,
+    level,
+    kind,
+  });
 }
 
 /** A smooth area through the middle of each column. */
 function crowd(heights) {
-  const at = index => (index + 0.5) / heights.length * 100, points = heights.map((y, index) => [at(index), y]);
-  const curve = points.slice(1).map(([x, y], index) => {
-    const [px, py] = points[index], middle = (px + x) / 2;
-    return `C${middle} ${py} ${middle} ${y} ${x} ${y}`;
-  }).join("");
+  const at = index => ((index + 0.5) / heights.length) * 100,
+    points = heights.map((y, index) => [at(index), y]);
+  const curve = points
+    .slice(1)
+    .map(([x, y], index) => {
+      const [px, py] = points[index],
+        middle = (px + x) / 2;
+      return `C${middle} ${py} ${middle} ${y} ${x} ${y}`;
+    })
+    .join("");
   const line = `M${points[0].join(" ")}${curve}`;
-  return s("svg.crowd", { viewBox: "0 0 100 100", preserveAspectRatio: "none", width: "100%", height: "100%", "aria-hidden": "true" },
-    s("path.area", { d: `${line}L${points.at(-1)[0]} 100L${points[0][0]} 100Z` }), s("path.edge", { d: line }));
+  return s(
+    "svg.crowd",
+    { viewBox: "0 0 100 100", preserveAspectRatio: "none", width: "100%", height: "100%", "aria-hidden": "true" },
+    s("path.area", { d: `${line}L${points.at(-1)[0]} 100L${points[0][0]} 100Z` }),
+    s("path.edge", { d: line }),
+  );
 }
 
 /** Cumulative lines, one per year, over each other. `years` are `{ year, days: [[day of the year, count], …], total }`. */
 export function lines(title, years, { note, link }) {
-  const top = Math.max(1, ...years.map(each => each.total)), height = value => 100 - value / top * 90;
+  const top = Math.max(1, ...years.map(each => each.total)),
+    height = value => 100 - (value / top) * 90;
   const latest = years.at(-1).year;
   const paths = years.map(({ year, days, total, length }) => {
-    let sum = 0, d = "M0 100";
-    for (const [day, count] of days) { d += `H${(day / 366 * 100).toFixed(2)}V${height(sum += count).toFixed(2)}`; }
-    d += `H${(length / 366 * 100).toFixed(2)}`;
+    let sum = 0,
+      d = "M0 100";
+    for (const [day, count] of days) {
+      d += `H${((day / 366) * 100).toFixed(2)}V${height((sum += count)).toFixed(2)}`;
+    }
+    d += `H${((length / 366) * 100).toFixed(2)}`;
     const text = `${year}: ${plural(total, "viewing")}`;
-    return s(year === latest ? "g.mark.line.latest" : "g.mark.line", { role: "link", "aria-label": text, "data-tip": text, "data-year": year, tabindex: year === latest ? 0 : -1 },
-      s("path.hit", { d }), s("path.stroke", { d }));
+    return s(
+      year === latest ? "g.mark.line.latest" : "g.mark.line",
+      { role: "link", "aria-label": text, "data-tip": text, "data-year": year, tabindex: year === latest ? 0 : -1 },
+      s("path.hit", { d }),
+      s("path.stroke", { d }),
+    );
   });
   let last = -10;
-  const ends = [...years].sort((one, other) => height(one.total) - height(other.total)).map(({ year, total, length }) => {
-    const y = height(total);
-    if (y - last < 7 && year !== latest) return null;
-    last = y;
-    return h(year === latest ? "span.end.latest" : "span.end", { style: { top: `${y}%`, left: `${Math.min(length / 366, 1) * 100}%` } }, `${year} · ${number(total)}`);
-  });
-  const plot = h("div.plot.tall.ended", { role: "group", "aria-label": title, "data-rove": true },
-    s("svg", { width: "100%", height: "100%" }, grid(ticks(top), height),
-      s("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", width: "100%", height: "100%" }, paths)),
+  const ends = [...years]
+    .sort((one, other) => height(one.total) - height(other.total))
+    .map(({ year, total, length }) => {
+      const y = height(total);
+      if (y - last < 7 && year !== latest) return null;
+      last = y;
+      return h(
+        year === latest ? "span.end.latest" : "span.end",
+        { style: { top: `${y}%`, left: `${Math.min(length / 366, 1) * 100}%` } },
+        `${year} · ${number(total)}`,
+      );
+    });
+  const plot = h(
+    "div.plot.tall.ended",
+    { role: "group", "aria-label": title, "data-rove": true },
+    s(
+      "svg",
+      { width: "100%", height: "100%" },
+      grid(ticks(top), height),
+      s("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", width: "100%", height: "100%" }, paths),
+    ),
     h("div.ends", { "aria-hidden": "true" }, ends),
-    h("div.axis", { "aria-hidden": "true" }, [..."JFMAMJJASOND"].map((letter, month) => under((month + 0.5) / 12, letter, month % 3 !== 0))));
-  return figure(title, plot, { rows: () => [["Year", "Viewings"], ...years.map(each => [each.year, number(each.total)])], note, wide: true });
+    h(
+      "div.axis",
+      { "aria-hidden": "true" },
+      [..."JFMAMJJASOND"].map((letter, month) => under((month + 0.5) / 12, letter, month % 3 !== 0)),
+    ),
+  );
+  return figure(title, plot, {
+    rows: () => [["Year", "Viewings"], ...years.map(each => [each.year, number(each.total)])],
+    note,
+    wide: true,
+  });
 }
 
 const CELL = 13;
 /** Shades are the same in every year. */
-const level = count => count > 3 ? 4 : count;
+const level = count => (count > 3 ? 4 : count);
 
 /** One square per day of the year: weeks run left to right, with Monday on top. */
 export function calendar(year, days, say, name) {
-  const start = Date.UTC(year, 0, 1), offset = (new Date(start).getUTCDay() + 6) % 7;
+  const start = Date.UTC(year, 0, 1),
+    offset = (new Date(start).getUTCDay() + 6) % 7;
   const length = (Date.UTC(year + 1, 0, 1) - start) / 864e5;
-  const place = day => [30 + Math.floor((day + offset) / 7) * CELL, 14 + (day + offset) % 7 * CELL];
+  const place = day => [30 + Math.floor((day + offset) / 7) * CELL, 14 + ((day + offset) % 7) * CELL];
   const squares = Array.from({ length }, (_, day) => `M${place(day).join(" ")}h11v11h-11z`).join("");
   const marks = days.map((bar, index) => {
-    const [x, y] = place((Date.parse(bar.name) - start) / 864e5), text = say(bar);
-    return s(`rect.mark.day.l${level(bar.count)}`, svgMark(text, opens(`day:${bar.name}`, name(bar), bar.movie_ids, bar.mean_rating), !index, { x, y, width: 11, height: 11, rx: 2 }));
+    const [x, y] = place((Date.parse(bar.name) - start) / 864e5),
+      text = say(bar);
+    return s(
+      `rect.mark.day.l${level(bar.count)}`,
+      svgMark(text, opens(`day:${bar.name}`, name(bar), bar.movie_ids, bar.mean_rating), !index, {
+        x,
+        y,
+        width: 11,
+        height: 11,
+        rx: 2,
+      }),
+    );
   });
-  const months = [..."JFMAMJJASOND"].map((letter, month) => s("text", { x: place((Date.UTC(year, month, 1) - start) / 864e5)[0], y: 9, "aria-hidden": "true" }, letter));
-  return h("div.plot.calendar", { role: "group", "aria-label": `Viewings in ${year}`, "data-rove": true },
-    s("svg", { viewBox: `0 0 ${30 + 54 * CELL} 106` }, s("text.year", { x: 0, y: 24, "aria-hidden": "true" }, String(year)), months, s("path.empty", { d: squares }), marks));
+  const months = [..."JFMAMJJASOND"].map((letter, month) =>
+    s("text", { x: place((Date.UTC(year, month, 1) - start) / 864e5)[0], y: 9, "aria-hidden": "true" }, letter),
+  );
+  return h(
+    "div.plot.calendar",
+    { role: "group", "aria-label": `Viewings in ${year}`, "data-rove": true },
+    s(
+      "svg",
+      { viewBox: `0 0 ${30 + 54 * CELL} 106` },
+      s("text.year", { x: 0, y: 24, "aria-hidden": "true" }, String(year)),
+      months,
+      s("path.empty", { d: squares }),
+      marks,
+    ),
+  );
 }
 
-export const calendars = (title, plots, rows, note) => figure(title, h("div", null, h("div.calendars", null, plots),
-  h("p.legend", { "aria-hidden": "true" }, "Viewings a day ", [1, 2, 3, 4].map(count => [s("svg", { width: 12, height: 12 }, s(`rect.day.l${count}`, { width: 12, height: 12, rx: 2 })), ` ${count}${count === 4 ? " or more" : ""} `]))),
-  { rows, note, wide: true });
+export const calendars = (title, plots, rows, note) =>
+  figure(
+    title,
+    h(
+      "div",
+      null,
+      h("div.calendars", null, plots),
+      h(
+        "p.legend",
+        { "aria-hidden": "true" },
+        "Viewings a day ",
+        [1, 2, 3, 4].map(count => [
+          s("svg", { width: 12, height: 12 }, s(`rect.day.l${count}`, { width: 12, height: 12, rx: 2 })),
+          ` ${count}${count === 4 ? " or more" : ""} `,
+        ]),
+      ),
+    ),
+    { rows, note, wide: true },
+  );
 
 /** Tiles in their place on the map. `continents` are `[name, rows of codes]`, `known` finds a country's bar. */
 export function world(title, continents, known, nameOf, note) {
-  const most = Math.max(1, ...[...known.values()].map(bar => bar.count)), rows = [];
+  const most = Math.max(1, ...[...known.values()].map(bar => bar.count)),
+    rows = [];
   let first = true;
   const maps = continents.map(([continent, lines]) => {
-    const tiles = lines.flatMap((line, y) => line.split(" ").map((code, x) => {
-      if (code === "..") return null;
-      const bar = known.get(code), name = nameOf(code), text = bar ? `${bar.name}: ${filmsOf(bar)}` : `${name}: none yet`;
-      if (bar) rows.push([bar.name, number(bar.count), bar.mean_rating ?? "–"]);
-      const shade = bar ? 1 + Math.min(3, Math.floor(Math.log(bar.count) / Math.log(most + 1) * 4)) : 0;
-      const tile = s(`g.tile.l${shade}${bar ? ".mark" : ""}`, bar ? svgMark(text, opens(`world:${bar.name}`, bar.name, bar.movie_ids, bar.mean_rating), first) : { "aria-hidden": "true" },
-        s("rect", { x: x * 34, y: y * 34, width: 32, height: 32, rx: 4 }), s("text", { x: x * 34 + 16, y: y * 34 + 21, "text-anchor": "middle", "aria-hidden": "true" }, code));
-      if (bar) first = false;
-      else tile.append(s("title", null, text));
-      return tile;
-    }));
+    const tiles = lines.flatMap((line, y) =>
+      line.split(" ").map((code, x) => {
+        if (code === "..") return null;
+        const bar = known.get(code),
+          name = nameOf(code),
+          text = bar ? `${bar.name}: ${filmsOf(bar)}` : `${name}: none yet`;
+        if (bar) rows.push([bar.name, number(bar.count), bar.mean_rating ?? "–"]);
+        const shade = bar ? 1 + Math.min(3, Math.floor((Math.log(bar.count) / Math.log(most + 1)) * 4)) : 0;
+        const tile = s(
+          `g.tile.l${shade}${bar ? ".mark" : ""}`,
+          bar
+            ? svgMark(text, opens(`world:${bar.name}`, bar.name, bar.movie_ids, bar.mean_rating), first)
+            : { "aria-hidden": "true" },
+          s("rect", { x: x * 34, y: y * 34, width: 32, height: 32, rx: 4 }),
+          s("text", { x: x * 34 + 16, y: y * 34 + 21, "text-anchor": "middle", "aria-hidden": "true" }, code),
+        );
+        if (bar) first = false;
+        else tile.append(s("title", null, text));
+        return tile;
+      }),
+    );
     const across = Math.max(...lines.map(line => line.split(" ").length));
-    return h("div.continent", { style: { flexGrow: across, flexBasis: `${across * 1.7}rem`, maxWidth: `${across * 3.4}rem` } }, h("p", { "aria-hidden": "true" }, continent), s("svg", { viewBox: `0 0 ${across * 34 - 2} ${lines.length * 34 - 2}` }, tiles));
+    return h(
+      "div.continent",
+      { style: { "--columns": across } },
+      h("p", { "aria-hidden": "true" }, continent),
+      s("svg", { viewBox: `0 0 ${across * 34 - 2} ${lines.length * 34 - 2}` }, tiles),
+    );
   });
-  return figure(title, h("div.plot.world", { role: "group", "aria-label": title, "data-rove": true }, maps), { rows: () => [["Country", "Films", "Mean rating"], ...rows], note, wide: true });
+  return figure(title, h("div.plot.world", { role: "group", "aria-label": title, "data-rove": true }, maps), {
+    rows: () => [["Country", "Films", "Mean rating"], ...rows],
+    note,
+    wide: true,
+  });
 }
 
 /** A share from 0 to 1 as a bar, or a rating as a dot between half a star and five. */
-export const meter = share => s("svg.meter", { width: "100%", height: 6, "aria-hidden": "true" }, s("rect.track", { width: "100%", height: 6, rx: 3 }), s("rect.bar", { width: `${Math.max(share * 100, 1)}%`, height: 6, rx: 3 }));
-export const dot = rating => s("svg.meter.rating", { width: "100%", height: 12, "aria-hidden": "true" },
-  s("line.track", { x1: "2%", x2: "98%", y1: 6, y2: 6 }), [1, 2, 3, 4, 5].map(value => s("line.track", { x1: `${at(value)}%`, x2: `${at(value)}%`, y1: 3, y2: 9 })),
-  s("circle.bar", { cx: `${at(rating)}%`, cy: 6, r: 5 }));
-const at = rating => 2 + (rating - 0.5) / 4.5 * 96;
+export const meter = share =>
+  s(
+    "svg.meter",
+    { width: "100%", height: 6, "aria-hidden": "true" },
+    s("rect.track", { width: "100%", height: 6, rx: 3 }),
+    s("rect.bar", { width: `${Math.max(share * 100, 1)}%`, height: 6, rx: 3 }),
+  );
+export const dot = rating =>
+  s(
+    "svg.meter.rating",
+    { width: "100%", height: 12, "aria-hidden": "true" },
+    s("line.track", { x1: "2%", x2: "98%", y1: 6, y2: 6 }),
+    [1, 2, 3, 4, 5].map(value => s("line.track", { x1: `${at(value)}%`, x2: `${at(value)}%`, y1: 3, y2: 9 })),
+    s("circle.bar", { cx: `${at(rating)}%`, cy: 6, r: 5 }),
+  );
+const at = rating => 2 + ((rating - 0.5) / 4.5) * 96;
 
 /** Named rows with a bar or a dot each; `say` stands at their end. */
 export function rows(key, bars, { draw, say = filmsOf, name = bar => bar.name }) {
-  return h("ol.rows", { "data-rove": true }, bars.map((bar, index) => h("li", null,
-    h("button", mark(`${name(bar)}: ${say(bar)}`, opens(`${key}:${bar.tmdb_id ?? bar.name}`, name(bar), bar.movie_ids, bar.mean_rating), !index, { "data-key": `${key}:${bar.tmdb_id ?? bar.name}` }),
-      h("span.name", null, name(bar)), h("span.say", null, say(bar)), draw(bar)))));
+  return h(
+    "ol.rows",
+    { "data-rove": true },
+    bars.map((bar, index) =>
+      h(
+        "li",
+        null,
+        h(
+          "button",
+          mark(
+            `${name(bar)}: ${say(bar)}`,
+            opens(`${key}:${bar.tmdb_id ?? bar.name}`, name(bar), bar.movie_ids, bar.mean_rating),
+            !index,
+            { "data-key": `${key}:${bar.tmdb_id ?? bar.name}` },
+          ),
+          h("span.name", null, name(bar)),
+          h("span.say", null, say(bar)),
+          draw(bar),
+        ),
+      ),
+    ),
+  );
 }

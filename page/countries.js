@@ -1,22 +1,34 @@
 // Countries as tiles in their place on the map, by ISO code, and their names at TMDB.
 
-const grid = text => text.trim().split("\n").map(line => line.trim());
+const grid = text =>
+  text
+    .trim()
+    .split("\n")
+    .map(line => line.trim());
 
 export const CONTINENTS = [
-  ["North America", grid(`
+  [
+    "North America",
+    grid(`
     .. CA .. GL
     .. US .. BS
     MX .. CU HT
     GT BZ JM DO
     SV HN .. PR
     .. NI .. TT
-    .. CR PA ..`)],
-  ["South America", grid(`
+    .. CR PA ..`),
+  ],
+  [
+    "South America",
+    grid(`
     CO VE GY SR
     EC PE BR ..
     .. BO PY ..
-    .. CL AR UY`)],
-  ["Europe", grid(`
+    .. CL AR UY`),
+  ],
+  [
+    "Europe",
+    grid(`
     IS .. .. NO SE FI .. ..
     IE GB .. DK .. EE RU ..
     .. .. NL DE PL LV BY ..
@@ -24,8 +36,11 @@ export const CONTINENTS = [
     PT ES CH AT SK HU MD ..
     .. AD IT SI HR RS RO ..
     .. MC MT BA ME MK BG ..
-    .. .. .. AL XK GR CY TR`)],
-  ["Africa", grid(`
+    .. .. .. AL XK GR CY TR`),
+  ],
+  [
+    "Africa",
+    grid(`
     MA DZ TN LY EG ..
     MR ML NE TD SD ER
     SN BF NG CF SS ET
@@ -34,8 +49,11 @@ export const CONTINENTS = [
     .. .. CG RW TZ BI
     .. .. AO ZM MW MZ
     .. .. NA ZW BW MG
-    .. .. .. ZA LS MU`)],
-  ["Asia", grid(`
+    .. .. .. ZA LS MU`),
+  ],
+  [
+    "Asia",
+    grid(`
     .. GE AZ KZ KG MN .. ..
     AM LB SY UZ TJ CN KP JP
     PS IL JO IQ TM AF NP KR
@@ -43,11 +61,15 @@ export const CONTINENTS = [
     .. YE QA AE BD MM LA HK
     .. .. OM .. LK TH VN MO
     .. .. .. .. MV KH PH ..
-    .. .. .. .. MY SG ID BN`)],
-  ["Oceania", grid(`
+    .. .. .. .. MY SG ID BN`),
+  ],
+  [
+    "Oceania",
+    grid(`
     PG SB FJ
     AU VU WS
-    .. .. NZ`)],
+    .. .. NZ`),
+  ],
 ];
 
 /** Countries with many films, the most films first. */
@@ -55,9 +77,29 @@ export const LARGE = "US IN CN JP FR GB KR DE NG IT ES HK CA BR MX RU AR TR IR E
 
 const names = new Intl.DisplayNames("en", { type: "region" });
 const OWN = {
-  US: "United States of America", HK: "Hong Kong", MO: "Macao", CZ: "Czech Republic", TR: "Turkey", BA: "Bosnia and Herzegovina", TT: "Trinidad and Tobago", MM: "Myanmar", MK: "Macedonia",
-  PS: "Palestinian Territory", CI: "Cote D'Ivoire", LY: "Libyan Arab Jamahiriya", SY: "Syrian Arab Republic", LA: "Lao People's Democratic Republic", KG: "Kyrgyz Republic", CD: "Congo", BN: "Brunei Darussalam",
+  US: "United States of America",
+  HK: "Hong Kong",
+  MO: "Macao",
+  CZ: "Czech Republic",
+  TR: "Turkey",
+  BA: "Bosnia and Herzegovina",
+  TT: "Trinidad and Tobago",
+  MM: "Myanmar",
+  MK: "Macedonia",
+  PS: "Palestinian Territory",
+  CI: "Cote D'Ivoire",
+  LY: "Libyan Arab Jamahiriya",
+  SY: "Syrian Arab Republic",
+  LA: "Lao People's Democratic Republic",
+  KG: "Kyrgyz Republic",
+  CD: "Congo",
+  BN: "Brunei Darussalam",
 };
 export const countryOf = code => OWN[code] || names.of(code);
-const codes = new Map(CONTINENTS.flatMap(([, lines]) => lines.join(" ").split(" ")).filter(code => code !== "..").map(code => [countryOf(code), code]));
-export const codeOf = name => codes.get(name) || codes.get(name.replace("Türkiye", "Turkey").replace("Czechia", "Czech Republic")) || null;
+const codes = new Map(
+  CONTINENTS.flatMap(([, lines]) => lines.join(" ").split(" "))
+    .filter(code => code !== "..")
+    .map(code => [countryOf(code), code]),
+);
+export const codeOf = name =>
+  codes.get(name) || codes.get(name.replace("Türkiye", "Turkey").replace("Czechia", "Czech Republic")) || null;

@@ -20,7 +20,7 @@ function filled(element, classes, properties, children) {
   for (const [name, value] of Object.entries(properties || {})) {
     if (!shown(value)) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (name === "style") Object.assign(element.style, value);
+    else if (name === "style") for (const [property, given] of Object.entries(value)) element.style.setProperty(property, given);
     else element.setAttribute(name, value === true ? "" : value);
   }
   element.append(...children.flat(Infinity).filter(shown));
@@ -30,14 +30,21 @@ function filled(element, classes, properties, children) {
 export const $ = id => document.getElementById(id);
 export const notice = (text, bad) => h(bad ? "p.notice.bad" : "p.notice", null, text);
 /** URLs from an upload stay plain text; only Letterboxd's own become links. */
-export const letterboxd = uri => /^https:\/\/(boxd\.it|letterboxd\.com)\/[\w/-]+$/.test(uri || "") ? uri : null;
+export const letterboxd = uri => (/^https:\/\/(boxd\.it|letterboxd\.com)\/[\w/-]+$/.test(uri || "") ? uri : null);
 export const sized = (url, size) => url.replace(/\/t\/p\/w\d+\//, `/t/p/${size}/`);
 
 /** A poster, or a card with the title if there is none. */
 export function poster(film, size = "w185") {
   const frame = h("span.poster", { "aria-hidden": "true" }, h("span", null, film.title));
   if (film.poster_url) {
-    const image = h("img", { src: sized(film.poster_url, size), alt: "", loading: "lazy", decoding: "async", width: 185, height: 278 });
+    const image = h("img", {
+      src: sized(film.poster_url, size),
+      alt: "",
+      loading: "lazy",
+      decoding: "async",
+      width: 185,
+      height: 278,
+    });
     image.addEventListener("error", () => image.remove());
     frame.append(image);
   }
@@ -45,7 +52,11 @@ export function poster(film, size = "w185") {
 }
 
 export function portrait(person) {
-  const letters = person.name.split(/\s+/).map(word => word[0]).slice(0, 2).join("");
+  const letters = person.name
+    .split(/\s+/)
+    .map(word => word[0])
+    .slice(0, 2)
+    .join("");
   const frame = h("span.portrait", { "aria-hidden": "true" }, h("span", null, letters));
   if (person.portrait_url) {
     const image = h("img", { src: person.portrait_url, alt: "", loading: "lazy", decoding: "async", width: 185, height: 278 });
@@ -58,16 +69,20 @@ export function portrait(person) {
 /** Stars and a heart, with words for those who hear them. */
 export function verdict(film) {
   if (film.rating === null && !film.liked) return h("span.verdict", null, "\u00a0");
-  return h("span.verdict", null,
+  return h(
+    "span.verdict",
+    null,
     film.rating !== null && h("span", { role: "img", "aria-label": `${film.rating} stars` }, stars(film.rating)),
-    film.liked && h("span.heart", { role: "img", "aria-label": "liked" }, "♥"));
+    film.liked && h("span.heart", { role: "img", "aria-label": "liked" }, "♥"),
+  );
 }
 
 /** Lets the browser paint and react. */
-export const pause = () => globalThis.scheduler?.yield ? scheduler.yield() : new Promise(done => setTimeout(done));
+export const pause = () => (globalThis.scheduler?.yield ? scheduler.yield() : new Promise(done => setTimeout(done)));
 export const painted = () => new Promise(done => requestAnimationFrame(() => setTimeout(done)));
 
-const drawn = new WeakMap(), waiting = new Map();
+const drawn = new WeakMap(),
+  waiting = new Map();
 
 /**
  * Draws data into an element, unless it shows them already. While the reader is in it (with the focus or a
@@ -75,8 +90,14 @@ const drawn = new WeakMap(), waiting = new Map();
  */
 export function update(host, data, draw) {
   const text = JSON.stringify(data);
-  if (drawn.get(host) === text) { waiting.delete(host); return; }
-  if (isBusy(host)) { waiting.set(host, [data, draw]); return; }
+  if (drawn.get(host) === text) {
+    waiting.delete(host);
+    return;
+  }
+  if (isBusy(host)) {
+    waiting.set(host, [data, draw]);
+    return;
+  }
   waiting.delete(host);
   drawn.set(host, text);
   const nodes = data === null ? null : draw(data);

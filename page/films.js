@@ -5,15 +5,25 @@ import { address, go, sets } from "./state.js";
 import { date, list, mean, minutes, plural } from "./words.js";
 
 const STEP = 50;
-const ORDERS = [["", "As they come"], ["-rating", "Highest rated"], ["-watched_date", "Last watched"], ["-year", "Newest"], ["year", "Oldest"]];
+const ORDERS = [
+  ["", "As they come"],
+  ["-rating", "Highest rated"],
+  ["-watched_date", "Last watched"],
+  ["-year", "Newest"],
+  ["year", "Oldest"],
+];
 let shown = null;
 
 /** Shows what the address names; `more` may know films that are not in the report yet. */
 export async function showFilms(id, more) {
-  const dialog = $("films"), name = address().open;
-  if (!name) { shown = null; return dialog.close(); }
+  const dialog = $("films"),
+    name = address().open;
+  if (!name) {
+    shown = null;
+    return dialog.close();
+  }
   if (shown === `${id} ${name}` && dialog.open) return;
-  const set = sets.get(name) || await more(name);
+  const set = sets.get(name) || (await more(name));
   if (address().open !== name) return;
   if (!set) return go({ open: null }, true);
   shown = `${id} ${name}`;
@@ -21,10 +31,20 @@ export async function showFilms(id, more) {
 }
 
 async function fill(dialog, id, { title, ids, mean: average }) {
-  const films = h("ul.films"), said = h("div", { role: "status" }), more = h("button.more", { onclick: () => add() }), order = h("select", { onchange: () => sort() }, ORDERS.map(([value, text]) => h("option", { value }, text)));
-  let ordered = ids, count = 0;
+  const films = h("ul.films"),
+    said = h("div", { role: "status" }),
+    more = h("button.more", { onclick: () => add() }),
+    order = h(
+      "select",
+      { onchange: () => sort() },
+      ORDERS.map(([value, text]) => h("option", { value }, text)),
+    );
+  let ordered = ids,
+    count = 0;
   const add = async () => {
-    const turn = ordered, next = ordered.slice(count, count + STEP), isMore = count > 0;
+    const turn = ordered,
+      next = ordered.slice(count, count + STEP),
+      isMore = count > 0;
     try {
       const movies = await moviesOf(id, next);
       if (turn !== ordered) return;
@@ -32,12 +52,15 @@ async function fill(dialog, id, { title, ids, mean: average }) {
       if (isMore) films.children[count]?.querySelector("a")?.focus();
       count += next.length;
       said.replaceChildren();
-    } catch (error) { said.replaceChildren(notice(error.message, true)); }
+    } catch (error) {
+      said.replaceChildren(notice(error.message, true));
+    }
     more.hidden = count >= ordered.length;
     more.textContent = `Show ${Math.min(STEP, ordered.length - count)} more`;
   };
   const sort = async () => {
-    const wanted = new Set(ids), value = order.value;
+    const wanted = new Set(ids),
+      value = order.value;
     try {
       const all = value ? (await call(sessionUrl(id, `/movies/ids?sort=${value}`))).filter(each => wanted.has(each)) : ids;
       if (order.value !== value) return;
@@ -45,27 +68,70 @@ async function fill(dialog, id, { title, ids, mean: average }) {
       count = 0;
       films.replaceChildren();
       await add();
-    } catch (error) { said.replaceChildren(notice(error.message, true)); }
+    } catch (error) {
+      said.replaceChildren(notice(error.message, true));
+    }
   };
   more.hidden = true;
   dialog.replaceChildren(
     h("div.head", null, h("h2", { id: "films-title" }, title), h("button", { onclick: () => dialog.close() }, "Close")),
-    ids.length > 1 && h("div.head", null, h("p.soft", null, [plural(ids.length, "film"), mean(average)].filter(Boolean).join(" · ")), h("label", null, "Order ", order)),
-    films, said, h("p", null, more));
+    ids.length > 1 &&
+      h(
+        "div.head",
+        null,
+        h("p.soft", null, [plural(ids.length, "film"), mean(average)].filter(Boolean).join(" · ")),
+        h("label", null, "Order ", order),
+      ),
+    films,
+    said,
+    h("p", null, more),
+  );
   if (!dialog.open) dialog.showModal();
   dialog.scrollTop = 0;
   await add();
 }
 
 function row(film, alone) {
-  const links = [[letterboxd(film.letterboxd_uri), "Letterboxd"], [film.tmdb_url, "TMDB"]].filter(([url]) => url);
-  const facts = [film.directors.length && list(film.directors), film.runtime && minutes(film.runtime), alone && film.genres.join(", ")];
-  const more = alone && [film.cast.length > 0 && h("p.small", null, "With ", list(film.cast.slice(0, 6))), film.review && h("blockquote", null, film.review)];
-  return h(alone ? "div.film.alone" : "div.film", null, poster(film, alone ? "w342" : "w92"), h("div", null,
-    h("p", null, h("strong", null, film.title), film.year ? ` ${film.year}` : ""), h("p", null, verdict(film)),
-    h("p.small.soft", null, facts.filter(Boolean).join(" · ")),
-    film.watched_dates.length > 0 && h("p.small.soft", null, `Watched ${list(film.watched_dates.slice(0, 6).map(date))}${film.watched_dates.length > 6 ? " and before" : ""}`),
-    more, h("p.small", null, links.map(([url, name]) => [h("a", { href: url, target: "_blank", rel: "noreferrer", "aria-label": `${name}: ${film.title}` }, name), " "]))));
+  const links = [
+    [letterboxd(film.letterboxd_uri), "Letterboxd"],
+    [film.tmdb_url, "TMDB"],
+  ].filter(([url]) => url);
+  const facts = [
+    film.directors.length && list(film.directors),
+    film.runtime && minutes(film.runtime),
+    alone && film.genres.join(", "),
+  ];
+  const more = alone && [
+    film.cast.length > 0 && h("p.small", null, "With ", list(film.cast.slice(0, 6))),
+    film.review && h("blockquote", null, film.review),
+  ];
+  return h(
+    alone ? "div.film.alone" : "div.film",
+    null,
+    poster(film, alone ? "w342" : "w92"),
+    h(
+      "div",
+      null,
+      h("p", null, h("strong", null, film.title), film.year ? ` ${film.year}` : ""),
+      h("p", null, verdict(film)),
+      h("p.small.soft", null, facts.filter(Boolean).join(" · ")),
+      film.watched_dates.length > 0 &&
+        h(
+          "p.small.soft",
+          null,
+          `Watched ${list(film.watched_dates.slice(0, 6).map(date))}${film.watched_dates.length > 6 ? " and before" : ""}`,
+        ),
+      more,
+      h(
+        "p.small",
+        null,
+        links.map(([url, name]) => [
+          h("a", { href: url, target: "_blank", rel: "noreferrer", "aria-label": `${name}: ${film.title}` }, name),
+          " ",
+        ]),
+      ),
+    ),
+  );
 }
 
 /** Closing the dialog goes back, if opening it went forward. */

@@ -26,17 +26,48 @@ async function start(message, bad) {
   $("skip").hidden = true;
   document.body.classList.remove("has-report");
   say(message, bad);
-  const input = h("input.visually-hidden", { type: "file", id: "file", multiple: true, accept: ".zip,.csv", tabindex: -1, "aria-label": "Letterboxd export", onchange: () => { send(plain(input.files)); } });
+  const input = h("input.visually-hidden", {
+    type: "file",
+    id: "file",
+    multiple: true,
+    accept: ".zip,.csv",
+    tabindex: -1,
+    "aria-label": "Letterboxd export",
+    onchange: () => {
+      send(plain(input.files));
+    },
+  });
   const said = h("div");
-  main.replaceChildren(h("div.start", null,
-    h("h1", null, "Your life in film"),
-    h("p.lead", null, "Your Letterboxd export as a report to read and to show: posters, people, countries, years."),
-    h("div.drop", null, h("p.lead", null, "Drop your export here"), h("p.soft", null, "the ZIP, its unpacked folder, or any of its CSVs"), h("button.main", { onclick: () => input.click() }, "Choose files"), input), said,
-    h("h2", null, "Where to find it"), h("p", null, "On letterboxd.com: Settings → Data → ", h("em", null, "Export your data"), ". You get a ZIP of CSV files."),
-    h("h2", null, "What happens to your data"), h("p", null, "TMDB receives your films’ titles and years, any ids in your upload or corrections, and this service’s key. Nothing else leaves the machine that runs the service. Your session is kept in memory and deleted an hour after the lookups finish, or whenever you choose. The last 2,000 TMDB answers and your corrections are kept until the service restarts.")));
+  main.replaceChildren(
+    h(
+      "div.start",
+      null,
+      h("h1", null, "Your life in film"),
+      h("p.lead", null, "Your Letterboxd export as a report to read and to show: posters, people, countries, years."),
+      h(
+        "div.drop",
+        null,
+        h("p.lead", null, "Drop your export here"),
+        h("p.soft", null, "the ZIP, its unpacked folder, or any of its CSVs"),
+        h("button.main", { onclick: () => input.click() }, "Choose files"),
+        input,
+      ),
+      said,
+      h("h2", null, "Where to find it"),
+      h("p", null, "On letterboxd.com: Settings → Data → ", h("em", null, "Export your data"), ". You get a ZIP of CSV files."),
+      h("h2", null, "What happens to your data"),
+      h(
+        "p",
+        null,
+        "TMDB receives your films’ titles and years, any ids in your upload or corrections, and this service’s key. Nothing else leaves the machine that runs the service. Your session is kept in memory and deleted an hour after the lookups finish, or whenever you choose. The last 2,000 TMDB answers and your corrections are kept until the service restarts.",
+      ),
+    ),
+  );
   const health = await call("health").catch(() => null);
-  if (health?.tmdb_key === "missing") said.append(notice("No TMDB key is set, so films cannot be looked up. You can still see your ratings and diary."));
-  if (health?.tmdb_key === "rejected") said.append(notice("TMDB rejects this service’s key, so films cannot be looked up.", true));
+  if (health?.tmdb_key === "missing")
+    said.append(notice("No TMDB key is set, so films cannot be looked up. You can still see your ratings and diary."));
+  if (health?.tmdb_key === "rejected")
+    said.append(notice("TMDB rejects this service’s key, so films cannot be looked up.", true));
 }
 
 let sending = false;
@@ -64,7 +95,20 @@ async function send(files) {
 async function open(id) {
   app?.stop();
   sets.clear();
-  app = { id, session: null, stats: null, long: null, doubtful: null, all: {}, layout: null, turn: 0, drawing: 0, loaded: 0, rate: 0, stop() {} };
+  app = {
+    id,
+    session: null,
+    stats: null,
+    long: null,
+    doubtful: null,
+    all: {},
+    layout: null,
+    turn: 0,
+    drawing: 0,
+    loaded: 0,
+    rate: 0,
+    stop() {},
+  };
   const mine = app;
   say("");
   try {
@@ -76,7 +120,18 @@ async function open(id) {
   }
   if (mine !== app) return;
   mine.warnings = mine.session.warnings;
-  $("actions").replaceChildren(h("button", { onclick: () => { history.pushState({ inside: true }, "", location.pathname); start(); } }, "New upload"));
+  $("actions").replaceChildren(
+    h(
+      "button",
+      {
+        onclick: () => {
+          history.pushState({ inside: true }, "", location.pathname);
+          start();
+        },
+      },
+      "New upload",
+    ),
+  );
   $("skip").hidden = false;
   document.body.classList.add("has-report");
   main.setAttribute("aria-busy", "true");
@@ -89,24 +144,29 @@ async function open(id) {
 }
 
 export function watch() {
-  const mine = app, began = { at: performance.now(), done: mine.session.processed_count };
+  const mine = app,
+    began = { at: performance.now(), done: mine.session.processed_count };
   mine.stop();
   progress();
   if (ended(mine.session)) return;
   mine.loaded = performance.now();
-  mine.stop = follow(mine.id, session => {
-    if (mine !== app) return;
-    const seconds = (performance.now() - began.at) / 1000;
-    mine.rate = seconds > 1 ? (session.processed_count - began.done) / seconds : 0;
-    mine.session = session;
-    say("");
-    progress();
-    if (ended(session) || performance.now() - mine.loaded > 2000) refresh();
-  }, error => {
-    if (mine !== app) return;
-    if (error.status === 404) return gone(error.message);
-    say(`${error.message} Trying again…`, true);
-  });
+  mine.stop = follow(
+    mine.id,
+    session => {
+      if (mine !== app) return;
+      const seconds = (performance.now() - began.at) / 1000;
+      mine.rate = seconds > 1 ? (session.processed_count - began.done) / seconds : 0;
+      mine.session = session;
+      say("");
+      progress();
+      if (ended(session) || performance.now() - mine.loaded > 2000) refresh();
+    },
+    error => {
+      if (mine !== app) return;
+      if (error.status === 404) return gone(error.message);
+      say(`${error.message} Trying again…`, true);
+    },
+  );
 }
 
 function gone(message) {
@@ -118,7 +178,10 @@ function gone(message) {
 
 /** Loads the current statistics and matches. If two refreshes overlap, the later one wins. */
 export async function refresh() {
-  const mine = app, turn = ++mine.turn, year = address().year, isLong = Object.values(mine.all).some(Boolean);
+  const mine = app,
+    turn = ++mine.turn,
+    year = address().year,
+    isLong = Object.values(mine.all).some(Boolean);
   mine.loaded = performance.now();
   main.setAttribute("aria-busy", "true");
   const isCurrent = () => mine === app && turn === mine.turn;
@@ -140,7 +203,8 @@ export async function refresh() {
 
 /** Not while a year is shown, which has no matches, nor if nothing was looked up. */
 async function readMatches() {
-  const mine = app, session = mine.session;
+  const mine = app,
+    session = mine.session;
   if (mine.stats.year !== null || (session.error_message && !session.enriched_count)) return mine.matches?.draw();
   const films = await doubtful(mine.id);
   if (mine !== app) return;
@@ -152,9 +216,15 @@ async function readMatches() {
 
 /** Draws what has changed, the top of the page first, in steps that leave the browser free. */
 async function draw() {
-  const mine = app, turn = ++mine.drawing, stats = mine.stats, isNew = mine.layout?.year !== stats.year;
+  const mine = app,
+    turn = ++mine.drawing,
+    stats = mine.stats,
+    isNew = mine.layout?.year !== stats.year;
   if (isNew) build();
-  document.title = stats.year === null ? `${plural(stats.films, "film")} – your life in film` : `${stats.year} in film – ${plural(stats.films, "film")}`;
+  document.title =
+    stats.year === null
+      ? `${plural(stats.films, "film")} – your life in film`
+      : `${stats.year} in film – ${plural(stats.films, "film")}`;
   let began = performance.now();
   for (const [index, { section, element, heading, hosts }] of mine.layout.sections.entries()) {
     for (const [part, host] of hosts) {
@@ -176,57 +246,128 @@ async function draw() {
 }
 
 function build() {
-  const { stats } = app, isEver = stats.year === null;
+  const { stats } = app,
+    isEver = stats.year === null;
   sets.clear();
   const sections = SECTIONS.map(section => {
     const hosts = section.parts.map(part => [part, h(`div.part.as-${part.kind || "flow"}`, { hidden: true })]);
     const of = kind => hosts.filter(([part]) => (part.kind || "flow") === kind).map(([, host]) => host);
     const heading = section.title && h("h2", { id: `${section.id}-title` });
-    const flow = of("flow"), strips = of("strip");
-    const element = h("section", { id: section.id, "aria-labelledby": `${section.id}-title`, hidden: true }, heading, of("wide"), flow.length > 0 && h("div.flow", null, flow), strips.length > 0 && h("div.strips", null, strips));
+    const flow = of("flow"),
+      strips = of("strip");
+    const element = h(
+      "section",
+      { id: section.id, "aria-labelledby": `${section.id}-title`, hidden: true },
+      heading,
+      of("wide"),
+      flow.length > 0 && h("div.flow", null, flow),
+      strips.length > 0 && h("div.strips", null, strips),
+    );
     return { section, element, heading, hosts };
   });
   app.matches = isEver ? matchesView(app, changed, retry) : null;
   app.layout = { year: stats.year, sections, bar: bar(stats) };
   app.layout.take = isEver && take();
-  if (isEver) app.matches.view.hidden = app.layout.take.hidden = true;  // they would be pushed down
+  if (isEver) app.matches.view.hidden = app.layout.take.hidden = true; // they would be pushed down
   if (main.firstChild) scrollTo({ top: 0, behavior: "instant" });
   const [hero, ...rest] = sections.map(each => each.element);
-  main.replaceChildren(...[hero, app.layout.bar, h("div.notices", null, problem(), warningsView(app.warnings)), rest, app.matches?.view, app.layout.take].flat().filter(Boolean));
+  main.replaceChildren(
+    ...[
+      hero,
+      app.layout.bar,
+      h("div.notices", null, problem(), warningsView(app.warnings)),
+      rest,
+      app.matches?.view,
+      app.layout.take,
+    ]
+      .flat()
+      .filter(Boolean),
+  );
   app.matches?.draw();
 }
 
-const problem = () => app.session.error_message && ended(app.session) ? notice(app.session.error_message, app.session.status === "failed") : null;
+const problem = () =>
+  app.session.error_message && ended(app.session) ? notice(app.session.error_message, app.session.status === "failed") : null;
 
 function warningsView(warnings) {
-  return warnings?.length ? h("details.notice", null, h("summary", null, `${plural(warnings.length, "problem")} reading the export`), h("ul", null, warnings.map(text => h("li", null, text)))) : null;
+  return warnings?.length
+    ? h(
+        "details.notice",
+        null,
+        h("summary", null, `${plural(warnings.length, "problem")} reading the export`),
+        h(
+          "ul",
+          null,
+          warnings.map(text => h("li", null, text)),
+        ),
+      )
+    : null;
 }
 
 /** The sticky line: the year, the sections, the card. */
 function bar(stats) {
-  const years = h("select", { "aria-label": "Year", onchange: () => go({ year: Number(years.value) || null, open: null }) }, h("option", { value: "" }, "All time"), stats.years.map(year => h("option", { value: year, selected: year === stats.year }, String(year))));
-  return h("div.sticky", null, stats.years.length > 0 && years, h("nav", { "aria-label": "Contents" }), stats.films > 0 && h("button.main", { onclick: () => shareCard(app.stats) }, "Share"));
+  const years = h(
+    "select",
+    { "aria-label": "Year", onchange: () => go({ year: Number(years.value) || null, open: null }) },
+    h("option", { value: "" }, "All time"),
+    stats.years.map(year => h("option", { value: year, selected: year === stats.year }, String(year))),
+  );
+  return h(
+    "div.sticky",
+    null,
+    stats.years.length > 0 && years,
+    h("nav", { "aria-label": "Contents" }),
+    stats.films > 0 && h("button.main", { onclick: () => shareCard(app.stats) }, "Share"),
+  );
 }
 
 function contents() {
-  const { sections, bar } = app.layout, links = sections.filter(({ section, element }) => section.short && !element.hidden).map(({ section }) => [section.id, section.short]);
+  const { sections, bar } = app.layout,
+    links = sections
+      .filter(({ section, element }) => section.short && !element.hidden)
+      .map(({ section }) => [section.id, section.short]);
   if (app.matches) links.push(["matches", "Matches"], ["take", "Download"]);
   update(bar.querySelector("nav"), links, all => all.map(([id, text]) => h("button.link", { "data-to": id }, text)));
 }
 
 function take() {
-  const link = (path, name, what) => h("p", null, h("a.button", { href: sessionUrl(app.id, path), download: "" }, name), " ", h("span.soft", null, what)), at = h("p");
-  const ask = () => { at.replaceChildren(h("span", null, "Delete this session and all its films? "), h("button.bad", { onclick: forget }, "Yes, forget everything"), " ", h("button", { onclick: offer }, "Keep it")); at.querySelector("button").focus(); };
-  const offer = () => at.replaceChildren(h("button", { onclick: ask }, "Forget everything"), " ", h("span.soft", null, `otherwise it is deleted at ${time(app.session.expires_at)} or later`));
+  const link = (path, name, what) =>
+      h("p", null, h("a.button", { href: sessionUrl(app.id, path), download: "" }, name), " ", h("span.soft", null, what)),
+    at = h("p");
+  const ask = () => {
+    at.replaceChildren(
+      h("span", null, "Delete this session and all its films? "),
+      h("button.bad", { onclick: forget }, "Yes, forget everything"),
+      " ",
+      h("button", { onclick: offer }, "Keep it"),
+    );
+    at.querySelector("button").focus();
+  };
+  const offer = () =>
+    at.replaceChildren(
+      h("button", { onclick: ask }, "Forget everything"),
+      " ",
+      h("span.soft", null, `otherwise it is deleted at ${time(app.session.expires_at)} or later`),
+    );
   offer();
-  return h("section.take", { id: "take", "aria-labelledby": "take-title" }, h("h2", { id: "take-title" }, "Download"),
-    link("/movies.csv", "movies.csv", "every film with its TMDB data, for a spreadsheet"), link("/letterboxd.csv", "letterboxd.csv", "to import into Letterboxd or upload here again"),
-    link("/letterboxd.csv?list=watchlist", "watchlist", "the same for your watchlist"), link("/matches.csv", "matches.csv", "how each film was matched, and why"), at);
+  return h(
+    "section.take",
+    { id: "take", "aria-labelledby": "take-title" },
+    h("h2", { id: "take-title" }, "Download"),
+    link("/movies.csv", "movies.csv", "every film with its TMDB data, for a spreadsheet"),
+    link("/letterboxd.csv", "letterboxd.csv", "to import into Letterboxd or upload here again"),
+    link("/letterboxd.csv?list=watchlist", "watchlist", "the same for your watchlist"),
+    link("/matches.csv", "matches.csv", "how each film was matched, and why"),
+    at,
+  );
 }
 
 /** One line at the bottom, so that nothing moves when it comes or goes. */
 function progress() {
-  const s = app.session, line = $("progress"), done = ended(s), was = line.hidden;
+  const s = app.session,
+    line = $("progress"),
+    done = ended(s),
+    was = line.hidden;
   line.hidden = done;
   if (done) {
     if (!was) $("heard").textContent = s.error_message || "All films have been looked up.";
@@ -235,38 +376,53 @@ function progress() {
     return;
   }
   if (!line.firstChild) line.append(h("progress", { "aria-label": "Films looked up" }), h("p"));
-  const left = s.eta_seconds === null ? "" : `, about ${s.eta_seconds < 90 ? `${Math.ceil(s.eta_seconds)} s` : `${Math.round(s.eta_seconds / 60)} min`} left`;
+  const left =
+    s.eta_seconds === null
+      ? ""
+      : `, about ${s.eta_seconds < 90 ? `${Math.ceil(s.eta_seconds)} s` : `${Math.round(s.eta_seconds / 60)} min`} left`;
   line.firstChild.max = s.total_movies;
   line.firstChild.value = s.processed_count;
-  line.lastChild.textContent = s.waiting_for ? `${s.waiting_for}.` : `${number(s.processed_count)} of ${number(s.total_movies)} films looked up${left}`;
-  const tenth = Math.floor(s.processed_count / s.total_movies * 10);
+  line.lastChild.textContent = s.waiting_for
+    ? `${s.waiting_for}.`
+    : `${number(s.processed_count)} of ${number(s.total_movies)} films looked up${left}`;
+  const tenth = Math.floor((s.processed_count / s.total_movies) * 10);
   if (tenth !== app.heard) $("heard").textContent = `${number(s.processed_count)} of ${number(s.total_movies)} films looked up`;
   app.heard = tenth;
 }
 
 /** A word to the reader, at the bottom of the window; nothing takes it back. */
 function say(text, bad) {
-  $("said").replaceChildren(...text ? [notice(text, bad)] : []);
+  $("said").replaceChildren(...(text ? [notice(text, bad)] : []));
 }
 
 // --- What the reader does
 
 async function changed() {
   tabs.postMessage({ id: app.id, kind: "changed" });
-  const mine = app, session = await call(sessionUrl(mine.id));
+  const mine = app,
+    session = await call(sessionUrl(mine.id));
   if (mine !== app) return;
   mine.session = session;
   await refresh();
 }
 
 async function retry() {
-  try { app.session = await call(sessionUrl(app.id, "/retry"), { method: "POST" }); watch(); } catch (error) { say(error.message, true); }
+  try {
+    app.session = await call(sessionUrl(app.id, "/retry"), { method: "POST" });
+    watch();
+  } catch (error) {
+    say(error.message, true);
+  }
 }
 
 async function forget() {
   const id = app.id;
   app.stop();
-  try { await call(sessionUrl(id), { method: "DELETE" }); } catch (error) { if (error.status !== 404) return say(error.message, true); }
+  try {
+    await call(sessionUrl(id), { method: "DELETE" });
+  } catch (error) {
+    if (error.status !== 404) return say(error.message, true);
+  }
   tabs.postMessage({ id, kind: "forgotten" });
   history.replaceState(null, "", location.pathname);
   await start("Everything is forgotten.");
@@ -280,7 +436,9 @@ tabs.onmessage = ({ data }) => {
 
 /** Films of a bar that only the long rankings have, or of one that is not drawn yet. */
 async function moreFilms(name) {
-  const mine = app, key = name.split(":")[0], part = RANKINGS.find(each => each.key === key);
+  const mine = app,
+    key = name.split(":")[0],
+    part = RANKINGS.find(each => each.key === key);
   if (part) await unfold(key, true).catch(() => null);
   if (name.startsWith("film:")) return { title: "Film", ids: [Number(name.slice(5))], mean: null };
   return mine === app ? sets.get(name) : null;
@@ -306,9 +464,14 @@ document.addEventListener("click", async event => {
   if (on.matches("a")) event.preventDefault();
   if (open) go({ open });
   else if (year !== undefined) go({ year: Number(year) || null, open: null });
-  else if (to) { const target = $(to); target.scrollIntoView(); target.tabIndex = -1; target.focus({ preventScroll: true }); }
-  else if (rated) {
-    const key = rated.replace("-", ""), others = address().rated.filter(each => each !== key);
+  else if (to) {
+    const target = $(to);
+    target.scrollIntoView();
+    target.tabIndex = -1;
+    target.focus({ preventScroll: true });
+  } else if (rated) {
+    const key = rated.replace("-", ""),
+      others = address().rated.filter(each => each !== key);
     go({ rated: rated === key ? [...others, key] : others }, true);
     again(key);
   } else if (all) await unfold(all, !app.all[all]).catch(error => say(error.message, true));
@@ -316,8 +479,15 @@ document.addEventListener("click", async event => {
 
 async function route() {
   const { id, year } = address();
-  if (!id) { $("films").close(); $("share").close(); return app || !main.firstChild ? start() : null; }
-  if (app?.id !== id) { $("films").close(); return open(id); }
+  if (!id) {
+    $("films").close();
+    $("share").close();
+    return app || !main.firstChild ? start() : null;
+  }
+  if (app?.id !== id) {
+    $("films").close();
+    return open(id);
+  }
   if (app.stats && app.stats.year !== year) {
     app.long = null;
     app.all = {};
@@ -330,16 +500,36 @@ async function route() {
 }
 
 $("films").addEventListener("close", closed);
-for (const dialog of [$("films"), $("share")]) dialog.addEventListener("click", event => { if (event.target === dialog) dialog.close(); });
-addEventListener("popstate", async () => { await route(); if (app?.layout) for (const part of RANKINGS) again(part.key); });
+for (const dialog of [$("films"), $("share")])
+  dialog.addEventListener("click", event => {
+    if (event.target === dialog) dialog.close();
+  });
+addEventListener("popstate", async () => {
+  await route();
+  if (app?.layout) for (const part of RANKINGS) again(part.key);
+});
 addEventListener("go", route);
-addEventListener("dragover", event => { event.preventDefault(); document.body.classList.add("dropping"); });
-addEventListener("dragleave", event => { if (!event.relatedTarget) document.body.classList.remove("dropping"); });
+addEventListener("dragover", event => {
+  event.preventDefault();
+  document.body.classList.add("dropping");
+});
+addEventListener("dragleave", event => {
+  if (!event.relatedTarget) document.body.classList.remove("dropping");
+});
 addEventListener("drop", async event => {
   event.preventDefault();
   document.body.classList.remove("dropping");
-  try { await send(await dropped(event.dataTransfer)); } catch (error) { say(error.message || "The files could not be read.", true); }
+  try {
+    await send(await dropped(event.dataTransfer));
+  } catch (error) {
+    say(error.message || "The files could not be read.", true);
+  }
 });
-addEventListener("beforeprint", () => { for (const image of document.images) image.loading = "eager"; });
-$("skip").addEventListener("click", event => { event.preventDefault(); main.focus(); });
+addEventListener("beforeprint", () => {
+  for (const image of document.images) image.loading = "eager";
+});
+$("skip").addEventListener("click", event => {
+  event.preventDefault();
+  main.focus();
+});
 route();

@@ -3,8 +3,16 @@ import { allMovies, call, choose, clear, ended, sessionUrl, undo } from "./api.j
 import { h, notice, poster, update } from "./dom.js";
 import { number, plural, titled } from "./words.js";
 
-const OPEN = ["guessed", "failed", "not_found"], ALL = [...OPEN, "corrected"];
-const WORDS = { guessed: "guessed", not_found: "not found", failed: "failed", corrected: "corrected", exact: "exact", pending: "waiting" };
+const OPEN = ["guessed", "failed", "not_found"],
+  ALL = [...OPEN, "corrected"];
+const WORDS = {
+  guessed: "guessed",
+  not_found: "not found",
+  failed: "failed",
+  corrected: "corrected",
+  exact: "exact",
+  pending: "waiting",
+};
 const STEP = innerWidth < 700 ? 5 : 12;
 
 export const doubtful = id => allMovies(id, ALL.map(status => `&match=${status}`).join(""));
@@ -12,34 +20,83 @@ export const doubtful = id => allMovies(id, ALL.map(status => `&match=${status}`
 /** Open ones first, among them the most watched first. */
 function sorted(films) {
   const rank = film => [film.match.status === "corrected", !film.watched, -film.watched_dates.length, film.rating === null];
-  const compare = (one, other) => { const a = rank(one), b = rank(other), at = a.findIndex((value, n) => value !== b[n]); return at < 0 ? 0 : a[at] - b[at]; };
+  const compare = (one, other) => {
+    const a = rank(one),
+      b = rank(other),
+      at = a.findIndex((value, n) => value !== b[n]);
+    return at < 0 ? 0 : a[at] - b[at];
+  };
   return [...films].sort(compare);
 }
 
 /** The section; one row per film stays as long as its match does, so that typed text and open details stay. */
 export function matchesView(app, changed, retry) {
-  const head = h("p.lead"), again = h("p"), rows = h("ul.matches-list"), more = h("p"), nodes = new Map();
+  const head = h("p.lead"),
+    again = h("p"),
+    rows = h("ul.matches-list"),
+    more = h("p"),
+    nodes = new Map();
   let count = STEP;
   const draw = () => {
-    const unasked = app.session.error_message && !app.session.enriched_count, films = unasked ? [] : sorted(app.doubtful || []);
-    const open = films.filter(film => OPEN.includes(film.match.status)).length, done = ended(app.session);
-    update(head, unasked ? "No films were looked up." : open ? `${plural(open, "film")} to check.` : done ? "Every match is certain." : "Nothing to check so far.", text => text);
+    const unasked = app.session.error_message && !app.session.enriched_count,
+      films = unasked ? [] : sorted(app.doubtful || []);
+    const open = films.filter(film => OPEN.includes(film.match.status)).length,
+      done = ended(app.session);
+    update(
+      head,
+      unasked
+        ? "No films were looked up."
+        : open
+          ? `${plural(open, "film")} to check.`
+          : done
+            ? "Every match is certain."
+            : "Nothing to check so far.",
+      text => text,
+    );
     update(again, !unasked && open > 0 && done, can => can && h("button", { onclick: retry }, "Look up missing films again"));
-    const wanted = films.slice(0, count).map(film => node(film)), keep = [...rows.children].filter(row => row.dataset.settled);
+    const wanted = films.slice(0, count).map(film => node(film)),
+      keep = [...rows.children].filter(row => row.dataset.settled);
     for (const row of [...rows.children]) if (!wanted.includes(row) && !keep.includes(row)) row.remove();
     for (const row of wanted) if (row.parentNode !== rows) rows.append(row);
     rows.hidden = !rows.children.length;
-    update(more, films.length > count && films.length, total => total && h("button.more", { onclick: () => { count += 100; draw(); } }, `Show ${number(Math.min(total - count, 100))} more`));
+    update(
+      more,
+      films.length > count && films.length,
+      total =>
+        total &&
+        h(
+          "button.more",
+          {
+            onclick: () => {
+              count += 100;
+              draw();
+            },
+          },
+          `Show ${number(Math.min(total - count, 100))} more`,
+        ),
+    );
   };
   const node = film => {
-    const key = `${film.match.status} ${film.tmdb_id}`, known = nodes.get(film.movie_id);
+    const key = `${film.match.status} ${film.tmdb_id}`,
+      known = nodes.get(film.movie_id);
     if (known && (known.dataset.settled || known.dataset.match === key)) return known;
     const made = matchNode(app, film, changed);
     made.dataset.match = key;
     nodes.set(film.movie_id, made);
     return made;
   };
-  return { draw, view: h("section.matches", { id: "matches", "aria-labelledby": "matches-title" }, h("h2", { id: "matches-title" }, "Matches"), head, again, rows, more) };
+  return {
+    draw,
+    view: h(
+      "section.matches",
+      { id: "matches", "aria-labelledby": "matches-title" },
+      h("h2", { id: "matches-title" }, "Matches"),
+      head,
+      again,
+      rows,
+      more,
+    ),
+  };
 }
 
 function matchNode(app, film, changed) {
@@ -50,46 +107,142 @@ function matchNode(app, film, changed) {
     try {
       await done(await doing());
       changed();
-    } catch (error) { said.replaceChildren(notice(error.message, true)); }
+    } catch (error) {
+      said.replaceChildren(notice(error.message, true));
+    }
   };
   /** A word on what happened, and a way back. The focus stays here. */
   const settle = text => {
     row.dataset.settled = "yes";
-    const back = h("button", { onclick: act(() => undo(app.id, film.movie_id), before => { delete row.dataset.settled; show({ ...film, ...before }); row.querySelector("button, summary").focus({ preventScroll: true }); }) }, "Undo");
+    const back = h(
+      "button",
+      {
+        onclick: act(
+          () => undo(app.id, film.movie_id),
+          before => {
+            delete row.dataset.settled;
+            show({ ...film, ...before });
+            row.querySelector("button, summary").focus({ preventScroll: true });
+          },
+        ),
+      },
+      "Undo",
+    );
     row.replaceChildren(h("p", { role: "status" }, text, " "), back);
     back.focus({ preventScroll: true });
   };
-  const set = choice => act(() => choose(app.id, film.movie_id, choice), now => settle(`${titled(film)} is now ${now.tmdb_title} (${(now.release_date || "no year").slice(0, 4)}).`));
+  const set = choice =>
+    act(
+      () => choose(app.id, film.movie_id, choice),
+      now => settle(`${titled(film)} is now ${now.tmdb_title} (${(now.release_date || "no year").slice(0, 4)}).`),
+    );
   const show = film => {
-    const choice = film.tmdb_id && { tmdb_id: film.tmdb_id, tmdb_type: film.tmdb_type }, isOpen = OPEN.includes(film.match.status);
-    const said = h("div", { role: "status" }), fix = h("div.fix"), details = h("details", { ontoggle: () => details.open && !fix.childElementCount && fill(fix, film) },
-      h("summary", { "aria-label": `Choose another for ${film.title}` }, film.tmdb_id ? "Choose another" : "Choose"), fix);
+    const choice = film.tmdb_id && { tmdb_id: film.tmdb_id, tmdb_type: film.tmdb_type },
+      isOpen = OPEN.includes(film.match.status);
+    const said = h("div", { role: "status" }),
+      fix = h("div.fix"),
+      details = h(
+        "details",
+        { ontoggle: () => details.open && !fix.childElementCount && fill(fix, film) },
+        h("summary", { "aria-label": `Choose another for ${film.title}` }, film.tmdb_id ? "Choose another" : "Choose"),
+        fix,
+      );
     row.replaceChildren(
-      h(choice ? "div.film" : "div", null, choice && poster({ ...film, title: film.tmdb_title }, "w154"), h("div", null,
-        h("p", null, h("strong", null, titled(film)), " ", h("span.tag", null, WORDS[film.match.status])),
-        film.tmdb_title && h("p", null, "→ ", film.tmdb_title, film.release_date ? ` (${film.release_date.slice(0, 4)})` : ""),
-        h("p.soft.small", null, film.match.reason),
-        isOpen && choice && h("button.main", { "aria-label": `Yes, ${film.title} is right`, onclick: set(choice) }, "Yes, right"))),
-      details, said);
+      h(
+        choice ? "div.film" : "div",
+        null,
+        choice && poster({ ...film, title: film.tmdb_title }, "w154"),
+        h(
+          "div",
+          null,
+          h("p", null, h("strong", null, titled(film)), " ", h("span.tag", null, WORDS[film.match.status])),
+          film.tmdb_title && h("p", null, "→ ", film.tmdb_title, film.release_date ? ` (${film.release_date.slice(0, 4)})` : ""),
+          h("p.soft.small", null, film.match.reason),
+          isOpen &&
+            choice &&
+            h("button.main", { "aria-label": `Yes, ${film.title} is right`, onclick: set(choice) }, "Yes, right"),
+        ),
+      ),
+      details,
+      said,
+    );
   };
   const fill = async (fix, film) => {
-    const list = h("ul.candidates"), link = h("input", { type: "url", placeholder: "https://www.themoviedb.org/movie/…", "aria-label": `TMDB link for ${film.title}` });
-    const query = h("input", { type: "search", value: film.title, "aria-label": `Another title for ${film.title}` }), found = h("div", { role: "status" });
-    const offer = candidates => list.replaceChildren(...candidates.map(each => h("li", null, h("button.candidate", { "aria-label": `Choose ${titled(each)}`, onclick: set({ tmdb_id: each.tmdb_id, tmdb_type: each.tmdb_type }) },
-      poster(each, "w92"), h("span", null, titled(each), h("span.soft", null, each.tmdb_type === "tv" ? "series" : plural(each.votes, "vote")))))));
+    const list = h("ul.candidates"),
+      link = h("input", {
+        type: "url",
+        placeholder: "https://www.themoviedb.org/movie/…",
+        "aria-label": `TMDB link for ${film.title}`,
+      });
+    const query = h("input", { type: "search", value: film.title, "aria-label": `Another title for ${film.title}` }),
+      found = h("div", { role: "status" });
+    const offer = candidates =>
+      list.replaceChildren(
+        ...candidates.map(each =>
+          h(
+            "li",
+            null,
+            h(
+              "button.candidate",
+              { "aria-label": `Choose ${titled(each)}`, onclick: set({ tmdb_id: each.tmdb_id, tmdb_type: each.tmdb_type }) },
+              poster(each, "w92"),
+              h(
+                "span",
+                null,
+                titled(each),
+                h("span.soft", null, each.tmdb_type === "tv" ? "series" : plural(each.votes, "vote")),
+              ),
+            ),
+          ),
+        ),
+      );
     const search = async event => {
       event.preventDefault();
       found.replaceChildren("Searching…");
       try {
-        const candidates = await call(sessionUrl(app.id, `/movies/${film.movie_id}/candidates?q=${encodeURIComponent(query.value)}`));
+        const candidates = await call(
+          sessionUrl(app.id, `/movies/${film.movie_id}/candidates?q=${encodeURIComponent(query.value)}`),
+        );
         offer(candidates);
-        found.replaceChildren(candidates.length ? `${plural(candidates.length, "film")} found.` : "TMDB has no film with this title.");
-      } catch (error) { found.replaceChildren(notice(error.message, true)); }
+        found.replaceChildren(
+          candidates.length ? `${plural(candidates.length, "film")} found.` : "TMDB has no film with this title.",
+        );
+      } catch (error) {
+        found.replaceChildren(notice(error.message, true));
+      }
     };
-    fix.replaceChildren(list,
-      h("form.row", { onsubmit: search }, query, h("button", null, "Search TMDB")), found,
-      h("form.row", { onsubmit: event => { event.preventDefault(); set({ tmdb_url: link.value })(); } }, link, h("button", null, "Use this link")),
-      film.tmdb_enriched ? h("p", null, h("button", { onclick: act(() => clear(app.id, film.movie_id), () => settle(`${titled(film)} has no match now.`)) }, "None of these")) : "");
+    fix.replaceChildren(
+      list,
+      h("form.row", { onsubmit: search }, query, h("button", null, "Search TMDB")),
+      found,
+      h(
+        "form.row",
+        {
+          onsubmit: event => {
+            event.preventDefault();
+            set({ tmdb_url: link.value })();
+          },
+        },
+        link,
+        h("button", null, "Use this link"),
+      ),
+      film.tmdb_enriched
+        ? h(
+            "p",
+            null,
+            h(
+              "button",
+              {
+                onclick: act(
+                  () => clear(app.id, film.movie_id),
+                  () => settle(`${titled(film)} has no match now.`),
+                ),
+              },
+              "None of these",
+            ),
+          )
+        : "",
+    );
     offer((await call(sessionUrl(app.id, `/movies/${film.movie_id}`)).catch(() => ({ candidates: [] }))).candidates);
   };
   show(film);

@@ -13,7 +13,8 @@ export function address() {
 }
 
 export function addressOf(changes) {
-  const now = { ...address(), ...changes }, query = new URLSearchParams();
+  const now = { ...address(), ...changes },
+    query = new URLSearchParams();
   if (now.year) query.set("year", now.year);
   if (now.rated.length) query.set("rated", now.rated.join(","));
   if (now.open) query.set("open", now.open);

@@ -17,21 +17,26 @@ export const tenth = value => tenths.format(value);
 export const plural = (count, one, more = `${one}s`) => `${number(count)} ${Number(count) === 1 ? one : more}`;
 export const list = names => lists.format(names);
 export const stars = rating => "★".repeat(Math.floor(rating)) + (rating % 1 ? "½" : "");
-export const mean = value => value === null ? "" : `★ ${ratings.format(value)}`;
+export const mean = value => (value === null ? "" : `★ ${ratings.format(value)}`);
 export const time = instant => clock.format(new Date(instant));
 export const date = iso => dates.format(new Date(iso));
 export const day = iso => days.format(new Date(iso));
 export const weekday = iso => weekdays.format(new Date(iso));
 /** "2024-03" is March. */
 export const month = name => months.format(new Date(`${name}-01`));
-export const minutes = value => value < 60 ? `${value} min` : `${Math.floor(value / 60)} h ${value % 60} min`;
+export const minutes = value =>
+  value < 60 ? `${value}\u00a0min` : `${Math.floor(value / 60)}\u00a0h\u00a0${value % 60}\u00a0min`;
 
 /** TMDB has codes of its own for two languages. */
 export function language(code) {
   const own = { cn: "Cantonese", xx: "No language" };
-  try { return own[code] || languages.of(code) || code; } catch { return code; }
+  try {
+    return own[code] || languages.of(code) || code;
+  } catch {
+    return code;
+  }
 }
 
 export const filmsOf = bar => [plural(bar.count, "film"), mean(bar.mean_rating)].filter(Boolean).join(" · ");
 export const viewingsOf = bar => [plural(bar.count, "viewing"), mean(bar.mean_rating)].filter(Boolean).join(" · ");
-export const titled = film => film.year ? `${film.title} (${film.year})` : film.title;
+export const titled = film => (film.year ? `${film.title} (${film.year})` : film.title);

@@ -221,6 +221,16 @@ async def test_logs_and_responses_contain_no_secrets(api: Api, caplog: pytest.Lo
     assert V3_KEY not in logged + "".join(answer.text for answer in answers)
 
 
+async def test_demo_knows_the_runtime_of_every_film(api: Api) -> None:
+    session_id = (await api.upload((SAMPLE.name, SAMPLE.read_bytes())))["session_id"]
+    await api.ended(session_id)
+
+    found = [movie for movie in await api.movies(session_id) if movie["tmdb_type"] == "movie"]
+
+    assert len(found) > 150
+    assert [movie["title"] for movie in found if not movie["runtime"]] == []
+
+
 async def test_session_keeps_the_warnings_of_its_upload(api: Api) -> None:
     uploaded = await api.upload(*files(ratings="2024-01-02,Dune,2021,,9\n2024-01-02,Alien,1979,,4"))
 
