@@ -73,6 +73,22 @@ ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
         "watched.csv uses an unsupported compression method",
     ),
     "many files": (lambda: packed(*((f"{n}.csv", b"") for n in range(60_000))), "over 2,000 files"),
+    "large directory": (
+        lambda: packed(*((f"{n:04}{'x' * 600}.csv", b"") for n in range(1_900))),
+        "the ZIP's directory is larger than any export's",
+    ),
+    "no text": (
+        lambda: packed(("watched.csv", b"Name\r\n" + b"\xe0\xe8" * 60_000 + b"\x81" * 1_000_000)),
+        "watched.csv: is no text: save it as CSV in UTF-8",
+    ),
+    "no text in UTF-16": (
+        lambda: packed(("watched.csv", b"\xff\xfe" + b"\0\xd8" * 1_000_000)),
+        "watched.csv: is no text: save it as CSV in UTF-8",
+    ),
+    "one line": (
+        lambda: packed(("watched.csv", b"Name,Year\r\n" + b"," * 2_000_000)),
+        "watched.csv: has a line of 2,000,000 characters, so this file lists no films",
+    ),
     "encrypted": (
         lambda: patched(packed(("watched.csv", WATCHED)), 8, "<H", 1),
         "watched.csv is encrypted; re-create the ZIP without a password",
@@ -567,6 +583,32 @@ def test_memory_estimate_is_not_too_low(row: str) -> None:
     tracemalloc.stop()
 
     assert held <= read.memory_bytes
+
+
+def test_files_are_counted_across_archives() -> None:
+    archives = [packed(*((f"{n}.csv", b"Name\r\nDune") for n in range(500))) for _ in range(5)]
+
+    with pytest.raises(main.UploadTooLarge, match="over 2,000 files"):
+        main.parse_export([(f"{n}.zip", data) for n, data in enumerate(archives)])
+
+
+def test_title_whose_letters_stand_for_many_is_no_title() -> None:
+    """Each of these letters is eighteen when accents are ignored."""
+    read = main.parse_export(
+        [("watched.csv", f"Name,Year\r\n{chr(0xFDFA) * 200},2001\r\nDune,2021".encode())]
+    )
+
+    assert [film.title for film in read.films] == ["Dune"]
+    assert "does not name a film; skipped" in read.warnings[0]
+
+
+def test_one_address_for_entries_of_two_films_loses_none() -> None:
+    row = "{day},{title},2001,https://boxd.it/3nNzH,4,,,{day}"
+    days = [row.format(day=f"2024-01-0{day}", title=title) for day, title in ((1, "A"), (2, "B"), (3, "B"))]
+
+    read = main.parse_export(files(diary="\n".join(days)))
+
+    assert sorted((film.title, len(film.viewings)) for film in read.films) == [("A", 1), ("B", 2)]
 
 
 def test_reading_ends_early_when_the_service_stops() -> None:
