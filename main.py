@@ -3140,8 +3140,8 @@ class Session:
     """
 
     export: Export
-    ttl_seconds: float
-    clock: Callable[[], float]
+    ttl_seconds: float = 3600
+    clock: Callable[[], float] = time.monotonic
     session_id: str = field(default_factory=partial(secrets.token_urlsafe, 16))
     status: SessionStatus = "processing"
     error_message: str | None = None
@@ -5101,7 +5101,7 @@ async def analyse(paths: list[Path], out: Path | None, settings: Settings) -> bo
     if len(export.warnings) > MAX_LISTED:
         sys.stderr.write(f"… and {len(export.warnings) - MAX_LISTED} more warnings\n")
     async with TMDBClient(settings) as tmdb:
-        session = Session(export, settings.session_ttl_seconds, time.monotonic)
+        session = Session(export)
         start_enrichment(session, Matcher(tmdb, KnownFilms.read(KNOWN_FILMS)))
         try:
             await show_progress(session)

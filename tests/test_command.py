@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+import shutil
 import socket
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 import main
-from tests.conftest import ROOT, SAMPLE, files
+from tests.bench import answering
+from tests.conftest import ROOT, SAMPLE, Api, files
 from tests.fake_tmdb import V3_KEY, FakeTMDB, free_port
 
 
@@ -102,6 +106,57 @@ async def test_what_is_wrong_is_a_sentence(arguments: list[str], said: str) -> N
     assert status in (1, 2)
     assert said in err
     assert "Traceback" not in err
+
+
+def readme_block(language: str, containing: str) -> str:
+    blocks = re.findall(rf"(?ms)^```{language}\n(.*?)^```$", (ROOT / "README.md").read_text("utf-8"))
+    (block,) = [str(block) for block in blocks if containing in block]
+    return block
+
+
+async def test_readmes_script_prints_the_directors(tmdb: FakeTMDB, tmp_path: Path) -> None:
+    script = tmp_path / "directors.py"
+    script.write_text(readme_block("python", "parse_export"))
+    given = {"TMDB_API_KEY": V3_KEY, "TMDB_BASE_URL": tmdb.url, "PYTHONPATH": str(ROOT)}
+
+    running = await asyncio.create_subprocess_exec(
+        *(sys.executable, script, SAMPLE), env=os.environ | given, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await asyncio.wait_for(running.communicate(), 60)
+
+    assert out.decode().splitlines()[0].startswith("Quentin Tarantino 6 ")
+
+
+async def test_readmes_shell_loop_waits_for_the_end(api: Api) -> None:
+    loop = readme_block("sh", "until curl").replace("localhost:8000", f"127.0.0.1:{api.base_url.port}")
+    loop = loop.replace("letterboxd-me-2026-01-01-00-00-utc.zip", str(SAMPLE))
+
+    running = await asyncio.create_subprocess_exec("bash", "-c", loop, stdout=asyncio.subprocess.PIPE)
+    out, _ = await asyncio.wait_for(running.communicate(), 60)
+
+    assert json.loads(out)["totals"]["films"] == 133
+
+
+async def test_files_of_the_readmes_container_are_enough(tmp_path: Path) -> None:
+    for line in re.findall(r"(?m)^COPY (.+)$", readme_block("dockerfile", "FROM python")):
+        *names, target = line.split()
+        for name in names:
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copy(ROOT / name, tmp_path / target / ("" if copy is shutil.copytree else name))
+    port = free_port()
+    environ = os.environ | {"PORT": str(port), "HOST": "0.0.0.0", "TMDB_API_KEY": ""}
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, "main.py", cwd=tmp_path, env=environ, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            await answering(client, "/health")
+            statuses = [(await client.get(path)).status_code for path in ("/", "/page/main.js", "/docs")]
+    finally:
+        running.terminate()
+        await running.wait()
+
+    assert statuses == [200, 200, 200]
 
 
 async def test_help_says_what_there_is() -> None:

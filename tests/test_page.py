@@ -1174,3 +1174,15 @@ def test_page_is_small_and_makes_no_markup_from_data() -> None:
     for name, text in parts.items():
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write", text), name
         assert not re.search(r"\sstyle=|<style|\son\w+=\"", text), name  # the policy forbids them
+
+
+async def test_docs_upload_a_file(browse: Browse, api: Api) -> None:
+    page = await browse(api, "/docs")
+    call = page.locator("#operations-sessions-upload")
+
+    await call.get_by_role("button").first.click()
+    await call.get_by_text("Try it out").click()
+    await call.locator("input[type=file]").set_input_files(SAMPLE)
+    await call.get_by_text("Execute").click()
+
+    assert await call.locator(".live-responses-table .response-col_status").nth(1).inner_text() == "201"
