@@ -4143,10 +4143,10 @@ class Guard:
             return
         # uvicorn's own attribute: ASGI has no way to cut a connection that nobody reads.
         scope["transport"] = getattr(getattr(send, "__self__", None), "transport", None)
-        if scope[
-            "transport"
-        ]:  # less at a time than asyncio's 256 KB, of which tiny chunks take half a second
-            scope["transport"].max_size = PIECE_BYTES // 4
+        with contextlib.suppress(AttributeError):  # only asyncio's own have it, which take 256 KB at a time
+            scope["transport"].max_size = (
+                PIECE_BYTES // 4
+            )  # of tiny chunks, that takes half a second to parse
         scope["path"] = scope.get("root_path", "") + path_of(scope)
         if scope["method"] == "HEAD":  # as a GET, whose body the server leaves out
             scope = {**scope, "method": "GET"}
