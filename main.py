@@ -1086,7 +1086,9 @@ def _parse_date(text: str, day_first: bool | None) -> date:
 
 MAX_MARKS = 100  # combining characters in a title
 MAX_FOLDED_LENGTH = 1_000  # of a title whose letters stand for several each
-CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]+")  # takes six characters each in JSON
+CONTROL = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]+"
+)  # commands to a terminal, for example
 COMPOSED_MARKS = "\u0f73\u0f75\u0f81"  # these decompose into several
 
 
@@ -1636,7 +1638,7 @@ MAX_ITEMS = 2_000  # of a list; the longest seen are the credits of series, with
 
 def _short(text: str) -> str:
     """Cut, further if its letters stand for so many that folding it takes long."""
-    text = text[:MAX_TITLE_LENGTH]
+    text = _clean(text[:MAX_TITLE_LENGTH])
     return (
         text if text.isascii() or len(unicodedata.normalize("NFKD", text)) <= MAX_FOLDED_LENGTH else text[:50]
     )
@@ -5097,7 +5099,7 @@ async def analyse(paths: list[Path], out: Path | None, settings: Settings) -> bo
     """Prints what is in an export. Whether every film could be looked up. Raises ServiceError and OSError."""
     export = parse_export(read_paths(paths), settings.max_films)
     for warning in export.warnings[:MAX_LISTED]:
-        sys.stderr.write(f"{warning}\n")
+        sys.stderr.write(f"{_clean(warning)}\n")
     if len(export.warnings) > MAX_LISTED:
         sys.stderr.write(f"… and {len(export.warnings) - MAX_LISTED} more warnings\n")
     async with TMDBClient(settings) as tmdb:
@@ -5170,7 +5172,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         raise SystemExit("\nStopped.") from None
     except ServiceError as error:
-        raise SystemExit(str(error)) from None
+        raise SystemExit(_clean(str(error))) from None
     except OSError as error:
         raise SystemExit(f"{error.filename} cannot be written: {error.strerror}.") from None
     sys.exit(0 if done else 1)
