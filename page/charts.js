@@ -181,10 +181,13 @@ export function columns(
   bars,
   { short = name => name, minor, say = filmsOf, curve, note, wide, level, of = "Films", kind } = {},
 ) {
-  const { top, most, isCut } = topOf(bars.map(bar => bar.count).concat(curve || []));
+  const counts = bars.map(bar => bar.count),
+    most = Math.max(...counts);
+  const { top, isCut } = curve ? { top: Math.max(...counts, ...curve) } : topOf(counts);
   const height = value => 100 - Math.min(value / top, 1) * 84,
     count = bars.length,
-    all = count <= 15;
+    all = count <= 15,
+    hasValues = all && count * number(most).length <= 50; // else they would touch
   let peaks = 0;
   const first = bars.findIndex(bar => bar.count);
   const drawn = bars.map((bar, index) => {
@@ -207,16 +210,16 @@ export function columns(
         rx: count > 40 ? 0 : 2,
       }),
       bar.count > top && s("rect.cut", { x: `${(index / count) * 100}%`, width: `${100 / count}%`, y: `${y + 8}%`, height: 4 }),
-      (all || isPeak) &&
+      (hasValues || isPeak) &&
         s(
           "text.value",
           {
             x: `${((index + 0.5) / count) * 100}%`,
             y: `${y}%`,
             dy: "-0.4em",
-            "text-anchor": all || (index > 2 && index < count - 3) ? "middle" : index > 2 ? "end" : "start",
+            "text-anchor": hasValues || (index > 2 && index < count - 3) ? "middle" : index > 2 ? "end" : "start",
           },
-          all ? number(bar.count) : `${bar.name}: ${number(bar.count)}`,
+          hasValues ? number(bar.count) : `${bar.name}: ${number(bar.count)}`,
         ),
     );
   });
@@ -230,7 +233,7 @@ export function columns(
     s(
       "svg",
       { width: "100%", height: "100%" },
-      all ? null : grid(ticks(top), height),
+      hasValues ? null : grid(ticks(top), height),
       curve && crowd(curve.map(value => height(value))),
       drawn,
     ),

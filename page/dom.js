@@ -105,11 +105,12 @@ export function update(host, data, draw) {
   host.hidden = !host.childNodes.length;
 }
 
-/** Draws again although the data are the same, and keeps the focus. */
+/** Draws at once, because the reader asked for it, and keeps the focus. */
 export function redraw(host, data, draw) {
-  const key = host.contains(document.activeElement) && document.activeElement.dataset.key;
-  document.activeElement?.blur?.();
-  drawn.delete(host);
+  if (drawn.get(host) === JSON.stringify(data)) return;
+  const focused = host.contains(document.activeElement) ? document.activeElement : null,
+    key = focused?.dataset.key;
+  focused?.blur();
   update(host, data, draw);
   if (key) host.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
 }

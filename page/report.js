@@ -404,17 +404,28 @@ const dayOfYear = name => (Date.parse(name) - Date.UTC(name.slice(0, 4), 0, 1)) 
 
 /** Days on which a catalogue was logged, rather than films watched. */
 function bulk(days) {
-  const counts = days.map(bar => bar.count).sort((one, other) => other - one);
-  return days.filter(bar => bar.count > 20 && bar.count > 4 * (counts.find(count => count < bar.count) || 0));
+  const usual = Math.max(0, ...days.map(bar => bar.count).filter(count => count <= 20));
+  return days.filter(bar => bar.count > 20 && bar.count > 4 * usual);
+}
+
+const counts = bars => bars.map(bar => ({ name: bar.name, count: bar.count }));
+const bulky = bar =>
+  `${number(bar.count)} viewings were logged on ${date(bar.name)}, which looks like a catalogue and is left out here.`;
+
+function busiest(months) {
+  const most = months.reduce((top, bar) => (bar.count > (top?.count || 0) ? bar : top), null);
+  return most?.count > 4
+    ? `The busiest month was ${month(most.name)} ${most.name.slice(0, 4)}, with ${number(most.count)} viewings.`
+    : "";
 }
 
 const cumulative = {
   kind: "wide",
   data: stats =>
     stats.year === null && stats.years.length > 1
-      ? stats.through_time.days.map(bar => ({ name: bar.name, count: bar.count }))
+      ? { days: counts(stats.through_time.days), months: counts(stats.through_time.months) }
       : null,
-  draw(days) {
+  draw({ days, months }) {
     const left = bulk(days),
       counted = days.filter(bar => !left.includes(bar)),
       byYear = new Map();
@@ -423,25 +434,14 @@ const cumulative = {
       byYear.set(year, [...(byYear.get(year) || []), [dayOfYear(bar.name), bar.count]]);
     }
     const latest = days.at(-1),
-      years = [...byYear]
-        .slice(-12)
-        .map(([year, days]) => ({
-          year,
-          days,
-          total: days.reduce((sum, [, count]) => sum + count, 0),
-          length: latest.name.startsWith(year) ? dayOfYear(latest.name) : yearDays(year),
-        }));
+      years = [...byYear].slice(-12).map(([year, days]) => ({
+        year,
+        days,
+        total: days.reduce((sum, [, count]) => sum + count, 0),
+        length: latest.name.startsWith(year) ? dayOfYear(latest.name) : yearDays(year),
+      }));
     return years.length > 1
-      ? lines("Viewings in each year, adding up", years, {
-          note: left.length
-            ? left
-                .map(
-                  bar =>
-                    `${number(bar.count)} viewings were logged on ${date(bar.name)}, which looks like a catalogue and is left out here.`,
-                )
-                .join(" ")
-            : "",
-        })
+      ? lines("Viewings in each year, adding up", years, { note: left.length ? left.map(bulky).join(" ") : busiest(months) })
       : null;
   },
 };
@@ -487,21 +487,19 @@ function filled(bars, next) {
 
 const nextYear = name => String(Number(name) + 1),
   nextDecade = name => `${Number.parseInt(name) + 10}s`;
-/** `least` is how many different bars make a chart; below, it says nothing. */
+/** `least` is how many different bars make a chart; below, it says nothing. `says` adds a sentence. */
 const chart = (key, title, choose, options = {}) => ({
   kind: options.wide && "wide",
   data: stats => {
     const bars = choose(stats);
-    return bars && bars.filter(bar => bar.count).length >= (options.least || 2)
-      ? { title: typeof title === "function" ? title(stats) : title, bars }
-      : null;
+    return bars && bars.filter(bar => bar.count).length >= (options.least || 2) ? { bars, note: options.says?.(stats) } : null;
   },
-  draw: ({ title, bars }) => columns(key, title, bars, options),
+  draw: ({ bars, note }) => columns(key, title, bars, { ...options, note }),
 });
-const bestDecades = stats =>
-  stats.through_time.best_decades.length
-    ? `Films by decade, the ${stats.through_time.best_decades[0].name} rated highest (${mean(stats.through_time.best_decades[0].mean_rating)})`
-    : "Films by decade";
+const bestDecades = stats => {
+  const best = stats.through_time.best_decades.map(bar => `the ${bar.name} (${mean(bar.mean_rating)})`);
+  return best.length ? `Rated highest: ${list(best)}.` : "";
+};
 const decades = { short: name => name, minor: (index, bar) => index % 2 === 1, say: filmsOf };
 const perViewing = { say: viewingsOf, of: "Viewings" };
 
@@ -731,18 +729,21 @@ export const SECTIONS = [
         short: name => "JFMAMJJASOND"[name.slice(5) - 1],
         minor: () => false,
       }),
-      chart("decades", bestDecades, stats => filled(stats.through_time.decades, nextDecade), decades),
+      chart("decades", "Films by decade", stats => filled(stats.through_time.decades, nextDecade), {
+        ...decades,
+        says: bestDecades,
+      }),
       chart("weekdays", "Viewings by weekday", stats => stats.through_time.weekdays, {
         ...perViewing,
         short: name => name.slice(0, 3),
         minor: () => false,
       }),
-      chart(
-        "ages",
-        stats => `Age when watched, in years (${number(stats.through_time.mean_age)} on average)`,
-        stats => stats.through_time.ages,
-        { ...perViewing, short: name => name.replace(" or more", "+"), minor: () => false },
-      ),
+      chart("ages", "Age when watched, in years", stats => stats.through_time.ages, {
+        ...perViewing,
+        short: name => name.replace(" or more", "+"),
+        minor: () => false,
+        says: stats => `On average, a film was ${plural(stats.through_time.mean_age, "year")} old.`,
+      }),
       chart("release_years", "Films by year of release", stats => filled(stats.through_time.release_years, nextYear), {
         minor: (index, bar) => bar.name % 10 !== 0,
         least: 3,

@@ -401,7 +401,7 @@ async def test_watchlist_alone_makes_a_report_about_it(browse: Browse, api: Api)
 
     assert await large_number(page, "films to watch") == "3"
     assert await page.get_by_role("heading", name="Your watchlist").is_visible()
-    for empty in ("Nothing to show", "0 of 0", "0 films", "not yet", "no film"):
+    for empty in ("Nothing to show", "0 of 0", "watched from", "0 films", "not yet", "no film"):
         assert empty not in text, empty
     assert await page.locator("#ratings, #time, #lists").filter(visible=True).count() == 0
 
@@ -477,6 +477,7 @@ async def test_closing_the_dialog_leaves_the_address_as_before(browse: Browse, a
     await page.wait_for_function("before => location.href === before", arg=before)
 
     assert await page.get_by_role("dialog").count() == 0
+    assert "Quentin Tarantino" in await page.evaluate("document.activeElement.innerText")
 
 
 async def test_order_of_a_ranking_is_in_the_address(browse: Browse, api: Api) -> None:
