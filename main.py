@@ -25,7 +25,8 @@ page/, beside this file, is what people look at. The sections, in reading order:
     Settings     what can be set, with default, unit and help
     Errors       what can go wrong, and the HTTP status of each
     Films        the words of the domain: Film, Viewing, Movie, Match
-    Export       bytes -> rows: ZIP and CSV reading, file kinds, columns, limits, warnings
+    Export       an upload -> CSVs: ZIPs, paths, limits
+    Tables       CSVs -> rows: encodings, file kinds, columns, cells, warnings
     Joining      rows -> films
     Matching     film + candidates -> match: scores, judgement, search queries, the list of known films
     Records      TMDB's JSON -> movies and candidates
@@ -575,43 +576,15 @@ def fold_title(title: str) -> str:
 
 
 # === Export ===================================================================
-# bytes -> rows. An upload is ZIPs, CSVs or both. Each CSV becomes a Table, whose rows are a film and an entry
-# (a viewing, a rating or a mark). Files are recognised by their path and header, since people rename and
-# re-save them. Dates may be written 2024-12-31, or 31/12/2024 if the file shows which is the day. Whatever
-# cannot be read becomes a warning with file, line and reason; everything else is used.
+# An upload -> CSVs that may list films. An upload is ZIPs, CSVs or both. Files are recognised by their path,
+# since people re-zip and rename them.
 #
-# The limits here are far above any real export: one has a few dozen files, unpacks to at most 8 MB (four
-# times its size), and has 11 columns, titles of 151 characters, and one row per film or viewing.
-
-csv.field_size_limit(1_000_000)  # Python stops at 131,072 characters; the longest review seen has 17,958
-
-Kind = Literal["watched", "ratings", "likes", "watchlist", "import", "diary", "reviews"]
-KINDS = get_args(Kind)  # in the order in which they are joined
+# The limits here and in Tables are far above any real export: one has a few dozen files, unpacks to at most
+# 8 MB (four times its size), and has 11 columns, titles of 151 characters, and one row per film or viewing.
 
 FILM_FILES = {"watched.csv", "ratings.csv", "watchlist.csv", "likes/films.csv", "diary.csv", "reviews.csv"}
 IGNORED_FILES = {"profile.csv", "comments.csv", "likes/reviews.csv", "likes/lists.csv"}
 IGNORED_FOLDERS = {"deleted", "orphaned", "lists", "__macosx"}
-
-# What a column means, by its header without case, spaces and punctuation.
-COLUMNS = {
-    **dict.fromkeys(("name", "title", "film", "movie", "filmname", "filmtitle"), "title"),
-    **dict.fromkeys(("year", "releaseyear"), "year"),
-    **dict.fromkeys(("letterboxduri", "uri", "url"), "uri"),
-    **{name: name for name in ("date", "rating", "rating10", "rewatch", "tags", "review", "liked")},
-    **{name: name for name in ("watched", "watchlist")},
-    "watcheddate": "watched date",
-    "tmdbid": "tmdbID",
-    "tmdburl": "tmdbURL",
-    "imdbid": "imdbID",
-    **dict.fromkeys(("matchstatus", "status"), "match"),
-}
-NOT_GIVEN = {"", "na", "n/a", "nan", "null", "none", "-"}
-ISO_DATE = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})(?![0-9])")
-SLASH_DATE = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4})")
-DAMAGED = "\ufffd"
-ACCENTED = "àâäáãåçèéêëìíîïñòóôöõùúûü’“”–"
-
-T = TypeVar("T")
 
 
 class Unreadable(Exception):
@@ -679,30 +652,7 @@ class Allowance:
             raise UploadTooLarge(f"The upload unpacks to over {MAX_UNPACKED_BYTES:,} bytes.")
 
 
-def read_tables(files: Iterable[tuple[str, bytes]], allowance: Allowance) -> tuple[list[Table], list[str]]:
-    """The tables in the uploaded `(name, bytes)`, and why the other files could not be used."""
-    tables, problems = [], []
-    for given_name, data in files:
-        name = given_name or "unnamed file"
-        try:
-            csvs = _csvs_in(name, data, allowance)
-        except Unreadable as reason:
-            problems.append(f"{name}: {reason}")
-            continue
-        for path, count in Counter(path for path, _ in csvs).items():
-            if count > 1:
-                problems.append(f"{name}: contains {count} files named {path}; all were read")
-        for path, content in csvs:
-            try:
-                tables.append(Table(path, content, allowance))
-            except Unreadable as reason:
-                problems.append(f"{path}: {reason}")
-        if not csvs and data.startswith(b"PK"):
-            problems.append(f"{name}: contains no CSV that lists films")
-    return tables, problems
-
-
-def _csvs_in(name: str, data: bytes, allowance: Allowance) -> list[tuple[str, bytes]]:
+def csvs_in(name: str, data: bytes, allowance: Allowance) -> list[tuple[str, bytes]]:
     """The `(path, bytes)` that may list films: the file itself, or the files of a ZIP."""
     if not data.startswith(b"PK"):
         allowance.take_files(1)
@@ -775,6 +725,38 @@ def _path_in_export(path: str) -> str | None:
     name = parts[-1]  # blank for a folder, whose path ends with a slash
     return None if name.startswith(".") else name[-100:] or None
 
+
+# === Tables ===================================================================
+# CSVs -> rows. Each CSV becomes a Table, whose rows are a film and an entry (a viewing, a rating or a mark).
+# Its kind and its columns are recognised by the header, since people re-save files. Dates may be written
+# 2024-12-31, or 31/12/2024 if the file shows which is the day. Whatever cannot be read becomes a warning with
+# file, line and reason; everything else is used.
+
+csv.field_size_limit(1_000_000)  # Python stops at 131,072 characters; the longest review seen has 17,958
+
+Kind = Literal["watched", "ratings", "likes", "watchlist", "import", "diary", "reviews"]
+KINDS = get_args(Kind)  # in the order in which they are joined
+
+# What a column means, by its header without case, spaces and punctuation.
+COLUMNS = {
+    **dict.fromkeys(("name", "title", "film", "movie", "filmname", "filmtitle"), "title"),
+    **dict.fromkeys(("year", "releaseyear"), "year"),
+    **dict.fromkeys(("letterboxduri", "uri", "url"), "uri"),
+    **{name: name for name in ("date", "rating", "rating10", "rewatch", "tags", "review", "liked")},
+    **{name: name for name in ("watched", "watchlist")},
+    "watcheddate": "watched date",
+    "tmdbid": "tmdbID",
+    "tmdburl": "tmdbURL",
+    "imdbid": "imdbID",
+    **dict.fromkeys(("matchstatus", "status"), "match"),
+}
+NOT_GIVEN = {"", "na", "n/a", "nan", "null", "none", "-"}
+ISO_DATE = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})(?![0-9])")
+SLASH_DATE = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4})")
+DAMAGED = "\ufffd"
+ACCENTED = "àâäáãåçèéêëìíîïñòóôöõùúûü’“”–"
+
+T = TypeVar("T")
 
 MAX_COLUMNS = 1_000
 MAX_DAMAGED = 30_000  # characters of a file that cannot be decoded
@@ -1128,6 +1110,29 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "imdbID": _parse_imdb_id,
     "match": lambda text: text if text in ("guessed", "corrected") else "exact",
 }
+
+
+def read_tables(files: Iterable[tuple[str, bytes]], allowance: Allowance) -> tuple[list[Table], list[str]]:
+    """The tables in the uploaded `(name, bytes)`, and why the other files could not be used."""
+    tables, problems = [], []
+    for given_name, data in files:
+        name = given_name or "unnamed file"
+        try:
+            csvs = csvs_in(name, data, allowance)
+        except Unreadable as reason:
+            problems.append(f"{name}: {reason}")
+            continue
+        for path, count in Counter(path for path, _ in csvs).items():
+            if count > 1:
+                problems.append(f"{name}: contains {count} files named {path}; all were read")
+        for path, content in csvs:
+            try:
+                tables.append(Table(path, content, allowance))
+            except Unreadable as reason:
+                problems.append(f"{path}: {reason}")
+        if not csvs and data.startswith(b"PK"):
+            problems.append(f"{name}: contains no CSV that lists films")
+    return tables, problems
 
 
 # === Joining ==================================================================
