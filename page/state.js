@@ -6,7 +6,7 @@ export function address() {
   const query = new URLSearchParams(location.search);
   return {
     id: location.hash.slice(1),
-    year: Number(query.get("year")) || null,
+    year: /^[1-9]\d{0,3}$/.test(query.get("year")) ? Number(query.get("year")) : null,
     open: query.get("open"),
     rated: (query.get("rated") || "").split(",").filter(Boolean),
   };

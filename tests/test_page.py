@@ -442,6 +442,17 @@ async def test_year_is_in_the_address(browse: Browse, api: Api) -> None:
     assert "year" not in page.url
 
 
+@pytest.mark.parametrize("query", ["year=never", "year=99999", "open=nothing:1", "rated=nothing"])
+async def test_wrong_address_shows_the_report(query: str, browse: Browse, api: Api) -> None:
+    page = await report(browse, api)
+
+    again = await browse(api, f"/?{query}#{page.url.partition('#')[2]}")
+    await ended(again)
+
+    assert await again.get_by_role("heading", name="Your life in film").is_visible()
+    assert await again.get_by_role("dialog").count() == 0
+
+
 async def test_year_can_be_chosen_from_the_sticky_line(browse: Browse, api: Api) -> None:
     page = await report(browse, api)
 
@@ -887,6 +898,22 @@ async def test_guess_is_confirmed_in_one_click_and_undone(browse: Browse, api: A
     assert await matches.get_by_role("button", name="Yes, Glass Onion is right").is_visible()
     statuses = (await api.get(f"{session_of(page)}/movies?match=corrected")).json()
     assert statuses == []
+
+
+async def test_cleared_match_is_undone(browse: Browse, api: Api) -> None:
+    page = await report(browse, api)
+    matches = page.locator("#matches")
+
+    await matches.get_by_label("Choose another for Glass Onion").click()
+    await matches.get_by_role("button", name="None of these").click()
+    await matches.get_by_text("Glass Onion (2022) has no match now.").wait_for()
+    cleared = (await api.get(f"{session_of(page)}/movies?q=Glass+Onion")).json()
+    await matches.get_by_role("button", name="Undo").click()
+    await matches.get_by_role("button", name="Yes, Glass Onion is right").wait_for()
+
+    assert [movie["match"]["status"] for movie in cleared] == ["not_found"]
+    guessed = (await api.get(f"{session_of(page)}/movies?q=Glass+Onion")).json()
+    assert [movie["match"]["status"] for movie in guessed] == ["guessed"]
 
 
 async def test_match_is_corrected_by_candidate_or_link(browse: Browse, api: Api) -> None:
