@@ -224,9 +224,12 @@ export function columns(
     );
   });
   const isMinor = minor || (index => (all ? count > 7 && index % 2 === 1 : index % Math.ceil(count / 8) !== 0));
-  const names = bars.map((bar, index) =>
-    all || !isMinor(index, bar) ? under((index + 0.5) / count, short(bar.name), all && isMinor(index, bar)) : null,
-  );
+  const named = bars.map((_, index) => index).filter(index => all || !isMinor(index, bars[index]));
+  const names = named.map((index, place) => {
+    const isLess = all ? isMinor(index, bars[index]) : named.length > 6 && place % 2 === 1;
+    const isWide = !index && count > 8; // than half a column, so it begins where the plot does
+    return under(isWide ? 0 : (index + 0.5) / count, short(bars[index].name), isLess, isWide ? "start" : "");
+  });
   const plot = h(
     "div.plot",
     { role: "group", "aria-label": title, "data-rove": true },
