@@ -592,6 +592,7 @@ class Unreadable(Exception):
 
 
 MAX_FILES = 2_000
+MAX_DIRECTORY_BYTES = 400_000  # of ZIPs
 MAX_UNPACKED_BYTES = 40_000_000
 MAX_ROWS = 100_000
 MAX_CELLS = 1_500_000
@@ -604,6 +605,7 @@ class Allowance:
     """What one upload, all its files together, may still bring."""
 
     files: int = MAX_FILES
+    directory_bytes: int = MAX_DIRECTORY_BYTES
     unpacked_bytes: int = MAX_UNPACKED_BYTES
     rows: int = MAX_ROWS
     cells: int = MAX_CELLS
@@ -621,6 +623,13 @@ class Allowance:
         if self.files < 0:
             raise UploadTooLarge(f"The upload has over {MAX_FILES:,} files, which no export does.")
 
+    def take_directory(self, count: int) -> None:
+        self.directory_bytes -= count
+        if self.directory_bytes < 0:
+            raise UploadTooLarge(
+                "The ZIP's directory is larger than any export's; export it from Letterboxd again."
+            )
+
     def take_row(self, cells: int) -> None:
         self.check_stopping()
         self.rows -= 1
@@ -628,8 +637,9 @@ class Allowance:
         if self.rows < 0 or self.cells < 0:
             raise UploadTooLarge(f"The upload has over {MAX_ROWS:,} rows or {MAX_CELLS:,} cells.")
 
-    def take_tags(self, count: int) -> None:
-        self.tags -= count
+    def take_tags(self, tags: tuple[str, ...]) -> None:
+        """A long tag counts as several."""
+        self.tags -= len(tags) + sum(map(len, tags)) // 100
         if self.tags < 0:
             raise UploadTooLarge(f"The upload has over {MAX_TAGS:,} tags.")
 
@@ -667,17 +677,12 @@ def csvs_in(name: str, data: bytes, allowance: Allowance) -> list[tuple[str, byt
         raise Unreadable("the ZIP is damaged; export it from Letterboxd again") from None
 
 
-MAX_DIRECTORY_BYTES = 1_000_000  # of a ZIP
-
-
 def _unzipped(data: bytes, allowance: Allowance) -> Iterator[tuple[str, bytes]]:
     """The files that may list films. The sizes that a ZIP declares are not trusted."""
     if not zipfile.is_zipfile(io.BytesIO(data)):
         raise Unreadable("the ZIP is incomplete; download or upload it again")
     allowance.take_files(data.count(b"PK\1\2"))  # zipfile would take seconds to list 60,000
-    directory = int.from_bytes(data[(end := data.rfind(b"PK\5\6")) + 12 : end + 16], "little")
-    if directory > MAX_DIRECTORY_BYTES:  # or to read the extra fields of a few hundred
-        raise Unreadable("the ZIP's directory is larger than any export's; export it from Letterboxd again")
+    allowance.take_directory(_directory_bytes(data))  # or to read the extra fields of a few hundred
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         wanted = [(path, info) for info in archive.infolist() if (path := _path_in_export(info.filename))]
         _check_files([info for _, info in wanted])
@@ -685,6 +690,16 @@ def _unzipped(data: bytes, allowance: Allowance) -> Iterator[tuple[str, bytes]]:
             raise Unreadable("files in the ZIP overlap; export it from Letterboxd again")
         for path, info in wanted:
             yield path, _unpacked(archive, info, allowance)
+
+
+def _directory_bytes(data: bytes) -> int:
+    """The size of a ZIP's directory, as zipfile finds it. No export has the 64-bit one, which is for 4 GB."""
+    if b"PK\6\7" in data[-70_000:]:
+        raise Unreadable("the ZIP is in the format for over 4 GB (ZIP64); re-create it without")
+    end = len(data) - 22
+    if not (data.startswith(b"PK\5\6", end) and data.endswith(b"\0\0")):
+        end = data.rfind(b"PK\5\6")
+    return int.from_bytes(data[end + 12 : end + 16], "little")
 
 
 def _check_files(files: list[zipfile.ZipInfo]) -> None:
@@ -801,7 +816,7 @@ class Table:
             "date": parse_date,
             "watched date": parse_date,
             "rating": partial(_parse_rating, max_stars=self._detect_max_stars()),
-            "tags": partial(_parse_tags, allowance=self._allowance, shared={}),
+            "tags": partial(_parse_tags, shared={}),
         }
 
     def _decode(self, data: bytes) -> str:
@@ -925,6 +940,8 @@ class Table:
                 except ValueError as expected:
                     self._allowance.take_wrong_cell()
                     self.warn(line, f"{column} '{text[:40]}' must be {expected}")
+        if tags := given.get("tags"):
+            self._allowance.take_tags(tags)
         uri = given.get("uri", "")
         number, is_film = parse_short_uri(uri) or (None, not _is_long_entry(uri))
         film = Film(
@@ -1043,11 +1060,10 @@ def _parse_yes(text: str) -> bool:
     return text.casefold() in {"yes", "true", "1", "y"}
 
 
-def _parse_tags(text: str, allowance: Allowance, shared: dict[str, str]) -> tuple[str, ...]:
-    """Equal tags of a file become one string."""
-    tags = [tag for part in text.split(",") if (tag := part.strip())]
-    allowance.take_tags(len(tags))
-    return tuple(shared.setdefault(tag, tag) for tag in tags)
+def _parse_tags(text: str, shared: dict[str, str]) -> tuple[str, ...]:
+    """Each once. Equal tags of a file become one string."""
+    tags = (tag for part in _clean(text).split(",") if (tag := part.strip()))
+    return tuple(dict.fromkeys(shared.setdefault(tag, tag) for tag in tags))
 
 
 def _parse_date(text: str, day_first: bool | None) -> date:
@@ -1141,7 +1157,7 @@ def read_tables(files: Iterable[tuple[str, bytes]], allowance: Allowance) -> tup
 # twice.
 
 MAX_WARNINGS = 200
-MAX_COMPARED = 10  # films with one name, or viewings on one day, that are compared
+MAX_COMPARED = 5  # films with one name, or viewings on one day, that are compared
 MAX_VIEWINGS = 5_000  # of one film
 
 # The estimated memory of a session.
@@ -1270,8 +1286,13 @@ def _choose(alike: list[Film], row: Film, entry: Viewing, table: Table, line: in
     def differences(film: Film) -> tuple[bool, bool]:
         return film.title != row.title, film.rating != entry.rating
 
-    best = min(alike, key=lambda f: (*differences(f), f.added_date != row.added_date, len(f.entries)))
-    if sum(differences(film) == differences(best) for film in alike) > 1:
+    def fit(film: Film) -> tuple[bool, bool, bool, int]:
+        entries = len(film.viewings) + len(film.undated_reviews)
+        return *differences(film), film.added_date != row.added_date, entries
+
+    best = min(alike, key=fit)
+    least = differences(best)
+    if sum(differences(film) == least for film in alike) > 1:
         shown = f"'{row.title}' ({row.year or 'no year'})"
         table.warn(line, f"{len(alike)} films are called {shown}; {best.film_uri or 'the first'} was used")
     return best
@@ -3548,10 +3569,12 @@ async def _look_up(session: Session, matcher: Matcher) -> str | None:
     if matcher.tmdb.key_state == "missing":
         _fail_pending(session, NO_KEY)
         return NO_KEY
-    films = (film for film in session.export.films if film.match is PENDING)
-    await _run_all(_work(session, films, matcher) for _ in range(matcher.tmdb.workers))
-    await read_collections(session, matcher.tmdb, COLLECTIONS_SECONDS)
-    return None
+    while True:
+        films = (film for film in session.export.films if film.match is PENDING)
+        await _run_all(_work(session, films, matcher) for _ in range(matcher.tmdb.workers))
+        await read_collections(session, matcher.tmdb, COLLECTIONS_SECONDS)
+        if not session.counts["pending"]:  # undoing a choice may make a film pending again
+            return None
 
 
 async def _run_all(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
@@ -3646,6 +3669,9 @@ def undo_correction(session: Session, film: Film, matcher: Matcher) -> None:
     else:
         matcher.corrections.forget(film)
     session.record(film, before)
+    if before is PENDING and session.ended_at is not None:
+        session.begin()
+        start_enrichment(session, matcher)
 
 
 async def add_candidates(film: Film, matcher: Matcher) -> None:
@@ -3828,11 +3854,11 @@ class MovieFilter(BaseModel):
 
     def select(self, films: list[Film]) -> list[Film]:
         """The films of all pages."""
-        text = fold_title(self.q) if self.q else ""
+        text, statuses = fold_title(self.q) if self.q else "", set(self.match)
         chosen = [
             film
             for film in self._named(films)
-            if (not self.match or film.match.status in self.match)
+            if (not statuses or film.match.status in statuses)
             and (not self.in_list or LISTS[self.in_list](film))
             and (not text or any(text in fold_title(title) for title in film.titles))
         ]
@@ -4750,7 +4776,7 @@ class ShortIds(logging.Filter):
             if POLL.fullmatch(" ".join(map(str, record.args[1:3]))) and record.args[-1] == 200:
                 return False
             record.args = tuple(
-                re.sub(r"([\w-]{6})[\w-]{16,}", r"\1…", arg) if isinstance(arg, str) else arg
+                re.sub(r"([\w%-]{6})[\w%-]{16,}", r"\1…", arg) if isinstance(arg, str) else arg
                 for arg in record.args
             )
         return True
@@ -4998,7 +5024,7 @@ def read_paths(paths: Iterable[Path]) -> list[tuple[str, bytes]]:
     files = []
     try:
         for path in paths:
-            for file in sorted(path.rglob("*.csv")) if path.is_dir() else [path]:
+            for file in sorted(filter(Path.is_file, path.rglob("*.csv"))) if path.is_dir() else [path]:
                 name = file.relative_to(path.parent).as_posix()
                 files.append((name, file.read_bytes()))
     except OSError as error:
@@ -5170,7 +5196,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
     if not options.exports:
         serve(settings, options.open)
         return
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):
         cast(io.TextIOWrapper, stream).reconfigure(errors="replace")  # not every terminal shows every title
     try:
         done = asyncio.run(analyse(options.exports, options.out, settings))
@@ -5179,7 +5205,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
     except ServiceError as error:
         raise SystemExit(_clean(str(error))) from None
     except OSError as error:
-        raise SystemExit(f"{error.filename} cannot be written: {error.strerror}.") from None
+        raise SystemExit(f"{error.filename or 'The output'} cannot be written: {error.strerror}.") from None
     sys.exit(0 if done else 1)
 
 

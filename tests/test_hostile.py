@@ -75,7 +75,7 @@ ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
     "many files": (lambda: packed(*((f"{n}.csv", b"") for n in range(60_000))), "over 2,000 files"),
     "large directory": (
         lambda: packed(*((f"{n:04}{'x' * 600}.csv", b"") for n in range(1_900))),
-        "the ZIP's directory is larger than any export's",
+        "The ZIP's directory is larger than any export's",
     ),
     "no text": (
         lambda: packed(("watched.csv", b"Name\r\n" + b"\xe0\xe8" * 60_000 + b"\x81" * 1_000_000)),
@@ -583,6 +583,40 @@ def test_memory_estimate_is_not_too_low(row: str) -> None:
     tracemalloc.stop()
 
     assert held <= read.memory_bytes
+
+
+def test_repeated_tags_are_counted_in_every_row() -> None:
+    row = '"' + ",".join(f"tag {n}" for n in range(100)) + '"'
+    content = "Name,Year,Watched Date,Tags\r\n" + "\r\n".join(
+        f"Dune,2021,2024-01-02,{row}" for _ in range(2_001)
+    )
+
+    with pytest.raises(main.UploadTooLarge, match="over 200,000 tags"):
+        main.parse_export([("diary.csv", content.encode())])
+
+
+def test_tags_are_listed_once_and_have_no_control_characters() -> None:
+    read = main.parse_export(
+        [("diary.csv", b'Name,Year,Watched Date,Tags\nDune,2021,2024-01-02,"a\x01,b,a"')]
+    )
+
+    assert read.films[0].viewings[0].tags == ("a", "b")
+
+
+def test_directories_are_counted_across_archives() -> None:
+    archives = [packed(*((f"{n}{'x' * 200}.csv", b"Name\r\nDune") for n in range(400))) for _ in range(5)]
+
+    with pytest.raises(main.UploadTooLarge, match="directory is larger"):
+        main.parse_export([(f"{n}.zip", data) for n, data in enumerate(archives)])
+
+
+def test_directory_cannot_be_hidden_by_a_second_record() -> None:
+    """zipfile reads the record at the very end, whatever looks like one inside it."""
+    large = bytearray(packed(*((f"{n:04}{'x' * 600}.csv", b"") for n in range(1_900))))
+    large[-6:-2] = b"PK\5\6"
+
+    with pytest.raises(main.UploadTooLarge, match="directory is larger"):
+        main.parse_export([("export.zip", bytes(large))])
 
 
 def test_files_are_counted_across_archives() -> None:

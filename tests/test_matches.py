@@ -437,6 +437,24 @@ async def test_correction_can_be_undone_once(api: Api) -> None:
     assert [movie["match"]["status"] for movie in await get(api, f"{later}/movies")] == ["exact"]
 
 
+@pytest.mark.parametrize("is_over", [True, False])
+async def test_film_whose_early_choice_is_undone_is_looked_up(
+    is_over: bool, api: Api, tmdb: FakeTMDB
+) -> None:
+    tmdb.latency_seconds = 0.3
+    session_id = (await api.upload(*files(watched=f"{INCEPTION}\n{PARASITE}")))["session_id"]
+    session = f"/api/session/{session_id}"
+    await api.delete(f"{session}/movies/1/match")
+    if is_over:
+        await api.ended(session_id)
+
+    undone = await api.post(f"{session}/movies/1/match/undo")
+    ended = await api.ended(session_id)
+
+    assert undone.json()["match"]["status"] == "pending"
+    assert (ended["status"], ended["processed_count"], ended["enriched_count"]) == ("completed", 2, 2)
+
+
 async def test_undo_brings_an_earlier_choice_back(api: Api) -> None:
     session = await done(api, *files(watched=INCEPTION))
     await api.put(f"{session}/movies/1/match", json={"tmdb_id": 496243, "tmdb_type": "movie"})
