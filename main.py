@@ -626,8 +626,8 @@ class Allowance:
     def take_directory(self, count: int) -> None:
         self.directory_bytes -= count
         if self.directory_bytes < 0:
-            raise UploadTooLarge(
-                "The ZIP's directory is larger than any export's; export it from Letterboxd again."
+            raise Unreadable(
+                "the ZIP's directory is larger than any export's; export it from Letterboxd again"
             )
 
     def take_row(self, cells: int) -> None:
@@ -1061,9 +1061,9 @@ def _parse_yes(text: str) -> bool:
 
 
 def _parse_tags(text: str, shared: dict[str, str]) -> tuple[str, ...]:
-    """Each once. Equal tags of a file become one string."""
+    """Equal tags of a file become one string."""
     tags = (tag for part in _clean(text).split(",") if (tag := part.strip()))
-    return tuple(dict.fromkeys(shared.setdefault(tag, tag) for tag in tags))
+    return tuple(shared.setdefault(tag, tag) for tag in tags)
 
 
 def _parse_date(text: str, day_first: bool | None) -> date:

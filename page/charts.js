@@ -227,8 +227,9 @@ export function columns(
   const named = bars.map((_, index) => index).filter(index => all || !isMinor(index, bars[index]));
   const names = named.map((index, place) => {
     const isLess = all ? isMinor(index, bars[index]) : named.length > 6 && place % 2 === 1;
-    const isWide = !index && count > 8; // than half a column, so it begins where the plot does
-    return under(isWide ? 0 : (index + 0.5) / count, short(bars[index].name), isLess, isWide ? "start" : "");
+    const name = short(bars[index].name),
+      isWide = !index && count > 8 && name.length > 3; // so it begins where the plot does
+    return under(isWide ? 0 : (index + 0.5) / count, name, isLess, isWide ? "from-left" : "");
   });
   const plot = h(
     "div.plot",
