@@ -489,9 +489,7 @@ class Film:
     undated_reviews: list[Viewing] = field(default_factory=list)  # reviews that are not in the diary
     tmdb_ref: TMDBRef | None = None  # from the upload, like the next two
     imdb_id: str = ""
-    given_status: MatchStatus = (
-        "exact"  # the match status of these ids, if the file is a download of this service
-    )
+    given_status: MatchStatus = "exact"  # that of these ids, if the file is a download of this service
     movie_id: int = 0  # its place in the session, from 1
     match: Match = PENDING
 
@@ -1095,9 +1093,14 @@ def _nfc(title: str) -> str:
     if title.isascii():
         return title
     marks = sum(map(bool, map(unicodedata.combining, title))) + sum(map(title.count, COMPOSED_MARKS))
-    if marks > MAX_MARKS or len(unicodedata.normalize("NFKD", title)) > MAX_FOLDED_LENGTH:
+    if marks > MAX_MARKS or _folds_long(title):
         return ""
     return unicodedata.normalize("NFC", title)
+
+
+def _folds_long(text: str) -> bool:
+    """Whether its letters stand for many: an Arabic ligature may be eighteen."""
+    return not text.isascii() and len(unicodedata.normalize("NFKD", text)) > MAX_FOLDED_LENGTH
 
 
 def _clean(text: str) -> str:
@@ -1665,9 +1668,7 @@ MAX_ITEMS = 2_000  # of a list; the longest seen are the credits of series, with
 def _short(text: str) -> str:
     """Cut, further if its letters stand for so many that folding it takes long."""
     text = _clean(text[:MAX_TITLE_LENGTH])
-    return (
-        text if text.isascii() or len(unicodedata.normalize("NFKD", text)) <= MAX_FOLDED_LENGTH else text[:50]
-    )
+    return text[:50] if _folds_long(text) else text
 
 
 def _cut(items: Any) -> Any:
@@ -2930,7 +2931,7 @@ def _topics(watched: list[FilmSnapshot], collections: Mapping[int, Collection], 
     genres = ((sorted(counted.movie.genres), counted) for counted in watched if counted.movie)
     pairs = _merged((pair, [film]) for names, film in genres for pair in itertools.combinations(names, 2))
     countries = _group_by(watched, "countries")
-    spoken_first = _merged(
+    by_original_language = _merged(
         (film.movie.original_language, [film])
         for film in watched
         if film.movie and film.movie.original_language
@@ -2941,7 +2942,7 @@ def _topics(watched: list[FilmSnapshot], collections: Mapping[int, Collection], 
         countries=_ranking(countries, limit),
         world=_most_watched(countries, len(countries)),
         languages=_ranking(_group_by(watched, "languages"), limit),
-        original_languages=_ranking(spoken_first, limit),
+        original_languages=_ranking(by_original_language, limit),
         themes=_ranking(_group_by(watched, "keywords"), limit),
         studios=_ranking(_group_by(watched, "studios"), limit),
         collections=_ranking(_group_by(watched, "collections"), limit),
@@ -3047,11 +3048,16 @@ class YearBefore:
 
 
 def _year_before(viewings: list[FilmViewing], year: int) -> YearBefore | None:
-    seen_then = [seen for seen in viewings if seen.day and seen.day.year == year - 1]
-    films = {seen.film.movie_id: seen.film for seen in seen_then}
-    hours = _hours(films.values(), Counter(seen.film.movie_id for seen in seen_then))
-    ratings = [film.rating for film in films.values() if film.rating is not None]
-    return YearBefore(year - 1, len(seen_then), len(films), hours, _mean(ratings)) if films else None
+    before, films = _of_year(viewings, year - 1)
+    hours = _hours(films, Counter(seen.film.movie_id for seen in before))
+    ratings = [film.rating for film in films if film.rating is not None]
+    return YearBefore(year - 1, len(before), len(films), hours, _mean(ratings)) if films else None
+
+
+def _of_year(viewings: list[FilmViewing], year: int) -> tuple[list[FilmViewing], list[FilmSnapshot]]:
+    """The viewings in that year, and each of their films once."""
+    within = [seen for seen in viewings if seen.day and seen.day.year == year]
+    return within, list({seen.film.movie_id: seen.film for seen in within}.values())
 
 
 @dataclass(slots=True)
@@ -3122,8 +3128,7 @@ def compute_statistics(
     watched = [counted for counted in every if counted.film.watched]
     year_before = _year_before(viewings, year) if year else None
     if year is not None:
-        viewings = [seen for seen in viewings if seen.day and seen.day.year == year]
-        watched = list({seen.film.movie_id: seen.film for seen in viewings}.values())
+        viewings, watched = _of_year(viewings, year)
     viewings.sort(key=lambda seen: (seen.day or date.min, seen.film.movie_id))
     return Statistics(
         year=year,
@@ -3495,19 +3500,18 @@ class Matcher:
         match = await self.tmdb.cache.get_or_fetch(("search", cache_key(film)), partial(self._search, film))
         return match.candidates or ()
 
-    async def candidates_titled(self, film: Film, title: str) -> list[Candidate]:
+    async def candidates_titled(self, film: Film, title: str) -> tuple[Candidate, ...]:
         """What one search for another title offers, best first."""
         results = await self.tmdb.search("movie", title, None)
-        ranked = sorted((score_candidate(film, each) for each in results), key=partial(best_first, film))
-        return [replace(scored.candidate, score=round(scored.score, 2)) for scored in ranked[:MAX_CANDIDATES]]
+        scored = (score_candidate(film, candidate) for candidate in results)
+        return _first_candidates(sorted(scored, key=partial(best_first, film)))
 
     async def _search(self, film: Film) -> Match:
         ranked, movie = await self.rank(film), None
         if ranked and is_promising(film, ranked[0]):
             movie, ranked[0] = await self._look_at(film, ranked[0])
         candidate, status, reason = judge(film, ranked)
-        candidates = (replace(s.candidate, score=round(s.score, 2)) for s in ranked[:MAX_CANDIDATES])
-        return Match(status, reason, movie if candidate else None, tuple(candidates))
+        return Match(status, reason, movie if candidate else None, _first_candidates(ranked))
 
     async def _look_at(self, film: Film, best: ScoredCandidate) -> tuple[Movie, ScoredCandidate]:
         """TMDB's record of the candidate. If the title differs, the other titles decide its score."""
@@ -3534,6 +3538,10 @@ class Matcher:
             if ranked and is_settled(film, ranked[0]) and (query.year or complete or ranked[0].has_number):
                 break
         return ranked
+
+
+def _first_candidates(ranked: list[ScoredCandidate]) -> tuple[Candidate, ...]:
+    return tuple(replace(s.candidate, score=round(s.score, 2)) for s in ranked[:MAX_CANDIDATES])
 
 
 async def enrich_session_async(session: Session, matcher: Matcher) -> None:
@@ -3643,6 +3651,10 @@ def retry_films(session: Session, matcher: Matcher) -> None:
         if film.match.movie is None and not film.match.by_hand:
             matcher.forget(film)
             session.record(film, PENDING)
+    _look_up_again(session, matcher)
+
+
+def _look_up_again(session: Session, matcher: Matcher) -> None:
     session.begin()  # now, so that the response already says `enriching`
     start_enrichment(session, matcher)
 
@@ -3670,8 +3682,7 @@ def undo_correction(session: Session, film: Film, matcher: Matcher) -> None:
         matcher.corrections.forget(film)
     session.record(film, before)
     if before is PENDING and session.ended_at is not None:
-        session.begin()
-        start_enrichment(session, matcher)
+        _look_up_again(session, matcher)
 
 
 async def add_candidates(film: Film, matcher: Matcher) -> None:
@@ -4177,9 +4188,7 @@ class Guard:
         # uvicorn's own attribute: ASGI has no way to cut a connection that nobody reads.
         scope["transport"] = getattr(getattr(send, "__self__", None), "transport", None)
         with contextlib.suppress(AttributeError):  # only asyncio's own have it, which take 256 KB at a time
-            scope["transport"].max_size = (
-                PIECE_BYTES // 4
-            )  # of tiny chunks, that takes half a second to parse
+            scope["transport"].max_size = PIECE_BYTES // 4  # tiny chunks take long to parse
         scope["path"] = scope.get("root_path", "") + path_of(scope)
         if scope["method"] == "HEAD":  # as a GET, whose body the server leaves out
             scope = {**scope, "method": "GET"}
@@ -4220,9 +4229,8 @@ class Guard:
             headers.update(SECURITY_HEADERS)
             headers["Content-Security-Policy"] = CONTENT_POLICIES.get(path, LOAD_NOTHING)
             is_file = path in CONTENT_POLICIES or path.startswith(("/page/", "/docs/"))
-            headers["Cache-Control"] = (
-                "no-cache" if is_file else "no-store"
-            )  # kept, but asked for if it changed
+            # A browser may keep the files, but asks whether they have changed.
+            headers["Cache-Control"] = "no-cache" if is_file else "no-store"
         await send(message)
 
     async def _within_limits(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -4566,9 +4574,9 @@ async def search_candidates(
     urgent.set(True)
     try:
         async with asyncio.timeout(CORRECTION_SECONDS):
-            return await service.matcher.candidates_titled(film, q)
+            return list(await service.matcher.candidates_titled(film, q))
     except TimeoutError:
-        raise TMDBUnavailable("TMDB does not answer now; search again later.") from None
+        raise TMDBUnavailable("TMDB is not answering; search again later.") from None
 
 
 @of_session.put(
@@ -4979,12 +4987,6 @@ Sessions are kept in memory and deleted a while after their films have been look
 This product uses the TMDB API but is not endorsed or certified by TMDB."""
 
 
-MIN_COMPRESSED_BYTES = 4_000  # smaller answers are sent as they are
-COMPRESSION_LEVEL = (
-    5  # a megabyte of statistics in 15 ms and a seventh of its size; level 9 takes four times as long
-)
-
-
 def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="Letterboxd export, looked up in TMDB",
@@ -5009,6 +5011,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 app = create_app(Settings.load())
+
 
 # === Terminal =================================================================
 # The command line. `python main.py` serves; with an export, it looks the films up and prints what is in it,
@@ -5071,7 +5074,8 @@ def summary(session: Session) -> str:
     }
     lines = [
         f"{_count(totals.films, 'film')} watched, {totals.hours:,.0f} hours ({totals.days:g} days); "
-        f"{_count(totals.viewings, 'viewing')} in the diary, of which rewatches: {totals.rewatches}",
+        f"{_count(totals.viewings, 'viewing')} in the diary, including "
+        f"{_count(totals.rewatches, 'rewatch', 'rewatches')}",
         *(f"    {name}: {_counted(bars)}" for name, bars in tops.items() if bars),
         *_rating_lines(statistics.ratings, totals),
         f"{totals.liked} liked, {totals.reviewed} reviewed, {statistics.watchlist.films} on the watchlist",
@@ -5086,8 +5090,8 @@ def summary(session: Session) -> str:
     return "\n".join(lines)
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+def _count(number: int, noun: str, plural: str = "") -> str:
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def _counted(bars: Iterable[Bar]) -> str:

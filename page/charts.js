@@ -453,9 +453,13 @@ export const dot = rating =>
 const at = rating => 2 + ((rating - 0.5) / 4.5) * 96;
 
 /** Named rows with a bar or a dot each; `say` stands at their end. */
-export function rows(key, bars, { draw, say = filmsOf, name = bar => bar.name }) {
+export const rows = (key, bars, { draw, ...words }) =>
+  openable("ol.rows", key, bars, words, (bar, name, say) => [name, say, draw(bar)]);
+
+/** A list of what has films: each opens them. `content` makes what stands in it, from its name and `say`. */
+export function openable(list, key, bars, { say = filmsOf, name = bar => bar.name }, content) {
   return h(
-    "ol.rows",
+    list,
     { "data-rove": true },
     bars.map((bar, index) =>
       h(
@@ -469,9 +473,7 @@ export function rows(key, bars, { draw, say = filmsOf, name = bar => bar.name })
             !index,
             { "data-key": `${key}:${bar.tmdb_id ?? bar.name}` },
           ),
-          h("span.name", null, name(bar)),
-          h("span.say", null, say(bar)),
-          draw(bar),
+          content(bar, h("span.name", null, name(bar)), h("span.say", null, say(bar))),
         ),
       ),
     ),

@@ -1,6 +1,6 @@
 // The report: sections, each of parts. A part takes its slice of the data and draws it; main.js draws a part
 // again only when its slice has changed. A part without anything to say returns null.
-import { calendar, calendars, columns, dot, lines, mark, meter, rows, world } from "./charts.js";
+import { calendar, calendars, columns, dot, lines, mark, meter, openable, rows, world } from "./charts.js";
 import { h, portrait, poster, sized, verdict } from "./dom.js";
 import { address, addressOf, opens } from "./state.js";
 import {
@@ -564,45 +564,19 @@ function ranking(key, title, choose, { name = bar => bar.name, faces = false, wi
   };
 }
 
-const crowdOfFaces = (key, bars, { say }) =>
-  h(
-    "ul.faces",
-    { "data-rove": true },
-    bars.map((bar, index) =>
-      h(
-        "li",
-        null,
-        h(
-          "button",
-          mark(
-            `${bar.name}: ${say(bar)}`,
-            opens(`${key}:${bar.tmdb_id ?? bar.name}`, bar.name, bar.movie_ids, bar.mean_rating),
-            !index,
-            { "data-key": `${key}:${bar.tmdb_id ?? bar.name}` },
-          ),
-          portrait(bar),
-          h("span.name", null, bar.name),
-          h("span.say", null, say(bar)),
-          h(
-            "span.posters",
-            { "aria-hidden": "true" },
-            bar.poster_urls.slice(0, 5).map(url => {
-              const image = h("img", {
-                src: sized(url, "w92"),
-                alt: "",
-                loading: "lazy",
-                decoding: "async",
-                width: 46,
-                height: 69,
-              });
-              image.addEventListener("error", () => image.remove());
-              return image;
-            }),
-          ),
-        ),
-      ),
-    ),
-  );
+const crowdOfFaces = (key, bars, words) =>
+  openable("ul.faces", key, bars, words, (bar, name, say) => [
+    portrait(bar),
+    name,
+    say,
+    h("span.posters", { "aria-hidden": "true" }, bar.poster_urls.slice(0, 5).map(smallPoster)),
+  ]);
+
+function smallPoster(url) {
+  const image = h("img", { src: sized(url, "w92"), alt: "", loading: "lazy", decoding: "async", width: 46, height: 69 });
+  image.addEventListener("error", () => image.remove());
+  return image;
+}
 
 const seen = {
   kind: "wide",
