@@ -1909,7 +1909,7 @@ def movie_of(tmdb_type: MediaType, body: MovieBody, names: NameFactory) -> Movie
 
 RATE_KEPT = 0.985  # of the permitted rate, so that jitter cannot put one request too many into any second
 SLACK_SECONDS = 0.01  # oversleeping by this much does not cost a slot, except for
-EVEN_SECONDS = 60  # after a cut, since some limits refuse the second of two requests that are close together
+EVEN_SECONDS = 60  # after many refusals, since some limits refuse the second of two that are close together
 SAMPLE = 20  # latest requests, among which the refused ones are counted
 MANY = 3  # of them are too many, beyond the normal share
 NORMAL_SECONDS = 15  # how long a share counts as normal
@@ -1937,7 +1937,7 @@ class Pace:
         self._sent_at: deque[float] = deque()  # requests of the last 10 s
         self._refused_at: deque[float] = deque()  # when the refused ones among them had been sent
         self._limit = math.inf  # requests per second that were let through before the last cut
-        self._cut_at = self._paused_until = -math.inf
+        self._cut_at = self._paused_until = self._even_until = -math.inf
         self._trial_at = clock()  # earlier requests say nothing about the current rate
         self._trial: deque[bool] = deque(maxlen=SAMPLE)  # whether each was refused
         self._vain_cuts, self._share_before = 0, 0.0
@@ -1973,7 +1973,7 @@ class Pace:
 
     def sent(self) -> float:
         now = self._clock()
-        slack = SLACK_SECONDS if now - self._cut_at >= EVEN_SECONDS else 0
+        slack = SLACK_SECONDS if now >= self._even_until else 0
         self._slot_at = max(self._slot_at, now - slack) + 1 / self.rate(now)
         if self._probe_seconds:
             self._probe_at = now + self._probe_seconds
@@ -2052,12 +2052,20 @@ class Pace:
         is_many = count >= MANY + 1.5 * SAMPLE * normal and (is_telling or all(latest))
         is_recovering = sent_at - self._cut_at < FULL_SECONDS
         if not is_recovering:
-            if is_many:
+            if is_many and not all(latest) and self._clock() >= self._even_until:
+                self._even_out()
+            elif is_many:
                 self._cut(sent_at)
         elif count == 1 and not normal and self.rate(sent_at) > 0.99 * self._limit:
             self._cut(sent_at, at_least=0.98 * self._limit)  # a stray one should not change much
         elif count > 1 and is_telling and (is_many or not normal):
             self._judge_cut(sent_at)
+
+    def _even_out(self) -> None:
+        """If refusals are scattered, requests may only have been too close together: tries without slack."""
+        self._trial_at = self._clock()
+        self._even_until = self._trial_at + EVEN_SECONDS
+        self._trial.clear()
 
     def _judge_cut(self, sent_at: float) -> None:
         """The last cut did not help: the limit is lower still, or refusals do not depend on our rate."""
@@ -2083,6 +2091,7 @@ class Pace:
         surplus = len(latest) - math.floor(self._limit)
         self._trial_at = latest[surplus] + 1 if 0 <= surplus < len(latest) else now
         self._paused_until = max(self._paused_until, self._trial_at)
+        self._even_until = now + EVEN_SECONDS
         is_guess = sent_at - self._sent_at[0] < 1  # in less than a second, so try for more at once
         self._cut_at = now - (ABOVE_SECONDS if is_guess else 0)
         self._vain_cuts = vain_cuts
