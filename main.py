@@ -112,7 +112,7 @@ from fastapi import APIRouter, Depends, FastAPI, File, Query, Request, Response,
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import (
     AfterValidator,
@@ -216,8 +216,8 @@ class Settings(BaseModel):
     max_memory_bytes: int = Field(
         default=1_000_000_000,
         ge=1,
-        description="Estimated memory of all sessions together, not counting about 70 MB for the process "
-        "itself. Further uploads get a 503.",
+        description="Estimated memory of all sessions together, not counting the process itself: about 70 MB, "
+        "and up to 500 MB while it reads uploads and sends answers. Further uploads get a 503.",
     )
     max_upload_bytes: int = Field(
         default=20_000_000,
@@ -592,6 +592,7 @@ class Unreadable(Exception):
 MAX_FILES = 2_000
 MAX_DIRECTORY_BYTES = 400_000  # of ZIPs
 MAX_UNPACKED_BYTES = 40_000_000
+MAX_LINES = 2_000_000
 MAX_ROWS = 100_000
 MAX_CELLS = 1_500_000
 MAX_TAGS = 200_000
@@ -605,6 +606,7 @@ class Allowance:
     files: int = MAX_FILES
     directory_bytes: int = MAX_DIRECTORY_BYTES
     unpacked_bytes: int = MAX_UNPACKED_BYTES
+    lines: int = MAX_LINES
     rows: int = MAX_ROWS
     cells: int = MAX_CELLS
     tags: int = MAX_TAGS
@@ -627,6 +629,11 @@ class Allowance:
             raise Unreadable(
                 "the ZIP's directory is larger than any export's; export it from Letterboxd again"
             )
+
+    def take_lines(self, count: int) -> None:
+        self.lines -= count
+        if self.lines < 0:
+            raise UploadTooLarge(f"The upload has over {MAX_LINES:,} lines.")
 
     def take_row(self, cells: int) -> None:
         self.check_stopping()
@@ -767,6 +774,7 @@ NOT_GIVEN = {"", "na", "n/a", "nan", "null", "none", "-"}
 ISO_DATE = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})(?![0-9])")
 SLASH_DATE = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4})")
 DAMAGED = "\ufffd"
+CONTROL_BYTES = bytes({*range(32), 127} - {*b"\t\n\r"})  # in no encoding part of a letter
 ACCENTED = "àâäáãåçèéêëìíîïñòóôöõùúûü’“”–"
 
 T = TypeVar("T")
@@ -793,7 +801,7 @@ class Table:
         self._warnings: list[str] = []
         self._unlisted_warnings = 0
         self._header: list[str | None] = []  # what each column means, once the header has been read
-        header, *self._lines = self._read(self._decode(data).replace("\0", ""))
+        header, *self._lines = self._read(self._decode(data))
         self._width = len(self._header)
         self._columns = {column: self._header.index(column) for column in self._header if column}
         if not self._columns.keys() & {"title", "tmdbID", "tmdbURL", "imdbID"}:
@@ -801,6 +809,7 @@ class Table:
             raise Unreadable(f"the header '{shown}' has no Name column, so this file lists no films")
         self.kind = _kind(name.lower(), set(self._columns))
         self.is_our_download = "tmdbURL" in self._columns
+        self.has_rating_column = bool(self._columns.keys() & {"rating", "rating10"})
         parsers = {column: cache(parse) for column, parse in self._file_parsers().items()}
         self._cells = [
             (column, i, parsers.get(column), MAX_CELL_LENGTHS.get(column, MAX_CELL_LENGTH))
@@ -823,7 +832,8 @@ class Table:
         if b"\0" in data and not data.strip(b"\0\r\n\t "):
             raise Unreadable("contains nothing but NUL bytes")
         if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            return _decode_damaged(data, "utf-16")
+            data = _decode_damaged(data, "utf-16").encode()
+        data = data.translate(None, CONTROL_BYTES)
         with contextlib.suppress(UnicodeDecodeError):
             return data.decode("utf-8-sig")
         try:
@@ -848,6 +858,7 @@ class Table:
 
     def _read(self, text: str) -> list[tuple[int, list[str]]]:
         """`(line, cells)` of each row that is not blank. The first is the header."""
+        self._allowance.take_lines(text.count("\n") + text.count("\r"))
         first = text.lstrip()[:100_000].splitlines() or [""]
         source = io.StringIO(text, newline="")
         reader = csv.reader(_lines_of(source), delimiter=max(",;\t", key=first[0].count))
@@ -1164,7 +1175,7 @@ MAX_COMPARED = 5  # films with one name, or viewings on one day, that are compar
 MAX_VIEWINGS = 5_000  # of one film
 
 # The estimated memory of a session.
-FILM_BYTES = 6_000  # with TMDB's record, as measured by tests.bench
+FILM_BYTES = 10_000  # with TMDB's record, if no two films share a person; tests.bench measures half of it
 ENTRY_BYTES = 250  # without its texts
 
 
@@ -1214,7 +1225,7 @@ class Joiner:
             self._add_entry(film, entry, table, line)
         elif film.rating is None:
             film.rating = entry.rating
-        if imported and not is_viewing:
+        if imported and not is_viewing and table.has_rating_column:
             self._rated.add(id(film))
 
     def _film(self, row: Film, entry: Viewing, table: Table, line: int) -> Film:
@@ -1663,6 +1674,8 @@ class KnownFilms:
 # Numbers out of range count as missing; texts are cut.
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 MAX_ITEMS = 2_000  # of a list; the longest seen are the credits of series, with a few hundred
+MAX_LISTS = 4  # of an object; credits have two
+MAX_JOBS = 20  # of one person in one series
 
 
 def _short(text: str) -> str:
@@ -1671,11 +1684,19 @@ def _short(text: str) -> str:
     return text[:50] if _folds_long(text) else text
 
 
-def _cut(items: Any) -> Any:
-    return items[:MAX_ITEMS] if isinstance(items, list) else items
+def _cut(items: Any, most: int = MAX_ITEMS) -> Any:
+    return items[:most] if isinstance(items, list) else items
+
+
+def _cut_lists(lists: Any) -> Any:
+    return dict(itertools.islice(lists.items(), MAX_LISTS)) if isinstance(lists, dict) else lists
 
 
 Text = Annotated[str, AfterValidator(_short)]
+
+
+class SeriesJob(BaseModel):
+    job: str | None = None
 
 
 class NamedItem(BaseModel):
@@ -1686,11 +1707,13 @@ class NamedItem(BaseModel):
     english_name: Text | None = None
     order: int | None = None
     job: str | None = None
-    jobs: list[NamedItem] = []  # where the credits of a series have `job`
+    # Where the credits of a series have `job`.
+    jobs: Annotated[list[SeriesJob], BeforeValidator(partial(_cut, most=MAX_JOBS))] = []
     profile_path: Text | None = None
 
 
 Items = Annotated[list[NamedItem], BeforeValidator(_cut)]
+Lists = Annotated[dict[str, Items], BeforeValidator(_cut_lists)]
 
 
 class LenientModel(BaseModel):
@@ -1749,6 +1772,12 @@ class TranslationBody(LenientModel):
     data: TitleBody | None = None
 
 
+Titles = Annotated[dict[str, Annotated[list[TitleBody], BeforeValidator(_cut)]], BeforeValidator(_cut_lists)]
+Translations = Annotated[
+    dict[str, Annotated[list[TranslationBody], BeforeValidator(_cut)]], BeforeValidator(_cut_lists)
+]
+
+
 class MovieBody(ResultBody):
     """`movie/{id}` or `tv/{id}`, with what is appended."""
 
@@ -1762,14 +1791,14 @@ class MovieBody(ResultBody):
     production_countries: Items = []
     production_companies: Items = []
     spoken_languages: Items = []
-    keywords: dict[str, Items] = {}
-    credits: dict[str, Items] = Field({}, validation_alias=AliasChoices("aggregate_credits", "credits"))
+    keywords: Lists = {}
+    credits: Lists = Field({}, validation_alias=AliasChoices("aggregate_credits", "credits"))
     vote_average: Annotated[float, Field(ge=0, le=10)] = 0
     belongs_to_collection: NamedItem | None = None
     original_language: str = ""
     backdrop_path: Text = ""
-    alternative_titles: dict[str, Annotated[list[TitleBody], BeforeValidator(_cut)]] = {}
-    translations: dict[str, Annotated[list[TranslationBody], BeforeValidator(_cut)]] = {}
+    alternative_titles: Titles = {}
+    translations: Translations = {}
 
     @property
     def other_titles(self) -> Iterator[str]:
@@ -2444,7 +2473,7 @@ class TMDBClient:
                 body = await self._read(response)
         except TimeoutError:
             raise _Fault(f"took over {self._settings.tmdb_timeout_seconds:g} s to answer") from None
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:  # the last for an impossible host
             raise _Fault(f"could not be reached: the connection failed ({type(error).__name__})") from None
         if response.status == 429:
             raise _Fault("refused requests (status 429)", 429, _retry_after_seconds(response))
@@ -3293,6 +3322,12 @@ class Session:
     failed_count = property(lambda self: self.counts["failed"])
 
     @property
+    def memory_bytes(self) -> int:
+        """Estimated, with the results that are kept."""
+        tasks = [task for _, task in self._computed.values() if task.done() and not task.cancelled()]
+        return self.export.memory_bytes + sum(len(task.result()) for task in tasks if not task.exception())
+
+    @property
     def progress_percent(self) -> float:
         """At most 99.9 until the work has ended, since collections are read after the last film."""
         percent: float = round(100 * self.processed_count / self.total_movies, 1)
@@ -3371,7 +3406,7 @@ class SessionStore:
     @property
     def memory_bytes(self) -> int:
         """Estimated, of all sessions together."""
-        return sum(session.export.memory_bytes for session in self._sessions.values())
+        return sum(session.memory_bytes for session in self._sessions.values())
 
     def check_room(self, memory_bytes: int = 0) -> None:
         """Raises StoreFull if a session of that size has no room now, UploadTooLarge if it never has."""
@@ -3526,7 +3561,9 @@ class Matcher:
         """TMDB's record of the candidate. If the title differs, the other titles decide its score."""
         candidate = best.candidate
         movie = await self.tmdb.movie(candidate.tmdb_type, candidate.tmdb_id, with_titles=not best.has_title)
-        return movie, best if best.has_title else score_candidate(film, candidate, movie.other_titles)
+        if best.has_title:
+            return movie, best
+        return replace(movie, other_titles=()), score_candidate(film, candidate, movie.other_titles)
 
     async def rank(self, film: Film) -> list[ScoredCandidate]:
         """The candidates, best first. Searches until the match is settled."""
@@ -4002,7 +4039,6 @@ BOM = "\ufeff"  # without it, Excel takes UTF-8 for cp1252
 FORMULA = re.compile(
     r"[\0-\x08\x0b\x0c\x0e-\x1f\xad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]*[=+\-@\t\r\n＝＋－＠]"
 )
-CHUNK_CHARACTERS = 50_000
 MAX_IMPORT_BYTES = 1_000_000  # the largest file that Letterboxd imports
 
 Row = dict[str, object]
@@ -4024,15 +4060,12 @@ def _cell(value: object) -> str:
     return f" {text}" if FORMULA.match(text) else text
 
 
-def csv_chunks(films: list[Film], row: Callable[[Film], Row]) -> Iterator[str]:
-    """The CSV in chunks of about CHUNK_CHARACTERS; films differ too much in size to count them."""
-    chunk = BOM + csv_text([list(row(films[0]))])
+def csv_bytes(films: list[Film], row: Callable[[Film], Row]) -> bytes:
+    """The CSV, with a header. It may have many megabytes, so it is written in a thread."""
+    content = bytearray((BOM + csv_text([list(row(films[0]))])).encode())
     for film in films:
-        chunk += csv_text([row(film).values()])
-        if len(chunk) >= CHUNK_CHARACTERS:
-            yield chunk
-            chunk = ""
-    yield chunk
+        content += csv_text([row(film).values()]).encode()
+    return bytes(content)
 
 
 def movie_row(film: Film) -> Row:
@@ -4221,7 +4254,7 @@ class Guard:
         if name == "localhost" or name in self._settings.allowed_hosts:
             return True
         with contextlib.suppress(ValueError):
-            return ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
+            return "%" not in name and ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
         return False
 
     def _is_trusted_origin(self, headers: Headers) -> bool:
@@ -4473,7 +4506,9 @@ MAX_WAITING = 20  # statistics to compute, for all sessions together
 CORRECTION_SECONDS = 20  # how long a correction waits for TMDB, and as long again for a collection
 
 
-class CSVResponse(StreamingResponse):
+class CSVResponse(Response):
+    """CSV that was written in a thread. Its length tells Guard what an unread download holds."""
+
     media_type = "text/csv"
 
 
@@ -4667,8 +4702,8 @@ def download_movies(session: SessionDep) -> CSVResponse:
 
     Safe in a spreadsheet: a cell that starts like a formula has a space in front.
     """
-    chunks = csv_chunks(session.export.films, movie_row)
-    return CSVResponse(chunks, headers=_attachment("movies.csv"))
+    content = csv_bytes(session.export.films, movie_row)
+    return CSVResponse(content, headers=_attachment("movies.csv"))
 
 
 @of_session.get("/matches.csv", summary="The match report", response_class=CSVResponse)
@@ -4677,8 +4712,8 @@ def download_matches(session: SessionDep) -> CSVResponse:
 
     A film that was found without a search has no candidates until it is opened.
     """
-    chunks = csv_chunks(session.export.films, match_row)
-    return CSVResponse(chunks, headers=_attachment("matches.csv"))
+    content = csv_bytes(session.export.films, match_row)
+    return CSVResponse(content, headers=_attachment("matches.csv"))
 
 
 @of_session.get(
@@ -4705,7 +4740,7 @@ def download_letterboxd(
     files = import_files(session.export.films, in_list)
     name, data = first = next(files)
     if not name.endswith("-1.csv"):
-        return Response(data, media_type=CSVResponse.media_type, headers=_attachment(name))
+        return CSVResponse(data, headers=_attachment(name))
     packed = zipped(itertools.chain([first], files))
     headers = _attachment(name.replace("-1.csv", ".zip"))
     return Response(packed, media_type="application/zip", headers=headers)
@@ -5129,8 +5164,8 @@ def write_results(session: Session, folder: Path) -> None:
     films = session.export.films
     folder.mkdir(parents=True, exist_ok=True)
     files = {
-        "movies.csv": "".join(csv_chunks(films, movie_row)).encode(),
-        "matches.csv": "".join(csv_chunks(films, match_row)).encode(),
+        "movies.csv": csv_bytes(films, movie_row),
+        "matches.csv": csv_bytes(films, match_row),
         "stats.json": statistics_json(session, None, 100),
         **dict(import_files(films, "watched")),
         **dict(import_files(films, "watchlist")),

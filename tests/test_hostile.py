@@ -348,6 +348,16 @@ def test_rows_and_cells_have_a_limit_across_files(bound: str, count: int) -> Non
         main.parse_export([("a.zip", packed(*films_of(".csv", count)))], allowance=too_little)
 
 
+def test_lines_have_a_limit_across_files() -> None:
+    """Those of a review count, too."""
+    several = [(name, b'Name,Year,Review\nDune,2021,"a\n\nb"') for name in ("a.csv", "b.csv")]
+
+    main.parse_export(several, allowance=main.Allowance(lines=6))
+
+    with pytest.raises(main.UploadTooLarge, match="lines"):
+        main.parse_export(several, allowance=main.Allowance(lines=5))
+
+
 def test_unpacked_bytes_have_a_limit_across_archives() -> None:
     archives = [(f"{n}.zip", packed(*films_of("watched.csv", 1))) for n in range(3)]
     used = 3 * len(films_of("", 1)[0][1])
@@ -548,7 +558,7 @@ async def test_file_name_cannot_break_the_response(content: bytes, api: Api) -> 
 
 
 async def test_sessions_have_a_total_memory_limit(serve: Serve) -> None:
-    api = await serve(max_memory_bytes=1_600_000)
+    api = await serve(max_memory_bytes=2_500_000)
     sample = (SAMPLE.name, SAMPLE.read_bytes())
     first = await api.upload(sample)
     await api.ended(first["session_id"])
@@ -557,13 +567,24 @@ async def test_sessions_have_a_total_memory_limit(serve: Serve) -> None:
     refused = await api.post("/api/upload", files={"files": sample})
     small = await api.post("/api/upload", files={"files": ("watched.csv", WATCHED)})
 
-    assert 159 * 6_000 < held < 159 * 7_000
+    assert 159 * 10_000 < held < 159 * 11_000
     assert refused.status_code == 503
     assert 3590 <= int(refused.headers["Retry-After"]) <= 3600
     assert small.status_code == 201
     assert len(await api.movies(first["session_id"])) == 159
     await api.delete(f"/api/session/{first['session_id']}")
     assert (await api.post("/api/upload", files={"files": sample})).status_code == 201
+
+
+async def test_kept_statistics_count_as_memory(api: Api) -> None:
+    session = f"/api/session/{(await api.upload((SAMPLE.name, SAMPLE.read_bytes())))['session_id']}"
+    await api.ended(session.rpartition("/")[2])
+    before = (await api.get("/health")).json()["memory_bytes"]
+
+    statistics = await api.get(f"{session}/stats")
+
+    held = (await api.get("/health")).json()["memory_bytes"]
+    assert held == before + len(statistics.content)
 
 
 @pytest.mark.parametrize(
@@ -595,9 +616,13 @@ def test_repeated_tags_are_counted_in_every_row() -> None:
         main.parse_export([("diary.csv", content.encode())])
 
 
-def test_tags_have_no_control_characters() -> None:
-    read = main.parse_export([("diary.csv", b'Name,Year,Watched Date,Tags\nDune,2021,2024-01-02,"a\x01,b"')])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_texts_have_no_control_characters(encoding: str) -> None:
+    text = 'Name,Year,Watched Date,Tags\nDu\x1bne\x85,2021,2024-01-02,"a\x01\x9f,b\0"'
 
+    read = main.parse_export([("diary.csv", text.encode(encoding))])
+
+    assert read.films[0].title == "Dune"
     assert read.films[0].viewings[0].tags == ("a", "b")
 
 

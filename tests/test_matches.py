@@ -858,6 +858,18 @@ async def test_guesses_and_corrections_survive_a_round_trip(serve: Serve) -> Non
         assert await titles(again, f"{back}/movies?match=corrected") == ["Inception"], name
 
 
+async def test_our_downloads_together_count_as_one(serve: Serve) -> None:
+    api = await serve()
+    session = await done(api, SAMPLE_FILE)
+    names = ("letterboxd.csv", "matches.csv")
+    downloads = [(name, (await api.get(f"{session}/{name}")).content) for name in names]
+
+    again = await done(api, *downloads)
+
+    expected, totals = [(await api.get(f"{each}/stats")).json()["totals"] for each in (session, again)]
+    assert totals == expected | {"watchlist": totals["watchlist"]}
+
+
 async def test_cleared_film_is_exported_without_an_id(api: Api) -> None:
     given = b"Title,Year,tmdbID,imdbID\nInception,2010,27205,tt1375666\nParasite,2019,496243,\n"
     session = await done(api, ("import.csv", given))
