@@ -216,8 +216,8 @@ class Settings(BaseModel):
     max_memory_bytes: int = Field(
         default=1_000_000_000,
         ge=1,
-        description="Estimated memory of all sessions together, not counting the process itself: about 70 MB, "
-        "and up to 500 MB while it reads uploads and sends answers. Further uploads get a 503.",
+        description="Estimated memory of all sessions together, not counting the process itself: about "
+        "70 MB, and up to 500 MB while it reads uploads and sends answers. Further uploads get a 503.",
     )
     max_upload_bytes: int = Field(
         default=20_000_000,

@@ -423,6 +423,7 @@ async def test_signal_ends_the_service_whatever_is_in_progress(
         assert trouble not in said
 
 
+@pytest.mark.long
 async def test_second_ctrl_c_exits_without_a_traceback(tmdb: FakeTMDB) -> None:
     async with running(tmdb) as (service, api):
         session = f"/api/session/{(await api.upload(SAMPLE_FILE))['session_id']}"
@@ -497,6 +498,7 @@ async def test_several_workers_are_refused(arguments: list[str], environ: dict[s
     assert b"Application startup complete" not in said
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="told by a name that only Linux has")
 async def test_second_process_on_one_socket_is_refused() -> None:
     """As gunicorn would start it, whatever it is told by."""

@@ -679,7 +679,8 @@ async def test_events_of_an_unknown_session_are_a_404(api: Api) -> None:
     assert response.headers["Content-Type"] == "application/json"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_signal_ends_streams_and_the_service(number: signal.Signals, tmdb: FakeTMDB) -> None:
     tmdb.latency_seconds, port = 30, free_port()
     service = await process(port, tmdb)

@@ -452,6 +452,7 @@ def test_list_gives_no_wrong_film_for_known_ids() -> None:
     assert [pair for pair in taken if pair[0] != pair[1]] == []
 
 
+@pytest.mark.long
 @with_truth
 async def test_films_with_known_ids_are_found() -> None:
     catalogue = Index(
