@@ -67,8 +67,11 @@ export function follow(id, onProgress, failed) {
   };
   source.addEventListener("progress", event => onProgress(JSON.parse(event.data)));
   source.addEventListener("end", event => {
-    done();
-    onProgress(JSON.parse(event.data));
+    const session = JSON.parse(event.data);
+    source.close();
+    onProgress(session);
+    if (ended(session)) done();
+    else poll(); // the service is stopping
   });
   source.onerror = () => {
     source.close();

@@ -33,22 +33,17 @@ export const notice = (text, bad) => h(bad ? "p.notice.bad" : "p.notice", null, 
 export const letterboxd = uri => (/^https:\/\/(boxd\.it|letterboxd\.com)\/[\w/-]+$/.test(uri || "") ? uri : null);
 export const sized = (url, size) => url.replace(/\/t\/p\/w\d+\//, `/t/p/${size}/`);
 
+/** An image that goes if it cannot be loaded, so that what is behind it shows. */
+function picture(url) {
+  const image = h("img", { src: url, alt: "", loading: "lazy", decoding: "async", width: 185, height: 278 });
+  image.addEventListener("error", () => image.remove());
+  return image;
+}
+
 /** A poster, or a card with the title if there is none. */
 export function poster(film, size = "w185") {
-  const frame = h("span.poster", { "aria-hidden": "true" }, h("span", null, film.title));
-  if (film.poster_url) {
-    const image = h("img", {
-      src: sized(film.poster_url, size),
-      alt: "",
-      loading: "lazy",
-      decoding: "async",
-      width: 185,
-      height: 278,
-    });
-    image.addEventListener("error", () => image.remove());
-    frame.append(image);
-  }
-  return frame;
+  const image = film.poster_url && picture(sized(film.poster_url, size));
+  return h("span.poster", { "aria-hidden": "true" }, h("span", null, film.title), image);
 }
 
 export function portrait(person) {
@@ -57,13 +52,8 @@ export function portrait(person) {
     .map(word => word[0])
     .slice(0, 2)
     .join("");
-  const frame = h("span.portrait", { "aria-hidden": "true" }, h("span", null, letters));
-  if (person.portrait_url) {
-    const image = h("img", { src: person.portrait_url, alt: "", loading: "lazy", decoding: "async", width: 185, height: 278 });
-    image.addEventListener("error", () => image.remove());
-    frame.append(image);
-  }
-  return frame;
+  const image = person.portrait_url && picture(person.portrait_url);
+  return h("span.portrait", { "aria-hidden": "true" }, h("span", null, letters), image);
 }
 
 /** Stars and a heart, with words for those who hear them. */
@@ -99,8 +89,8 @@ export function update(host, data, draw) {
     return;
   }
   waiting.delete(host);
-  drawn.set(host, text);
   const nodes = data === null ? null : draw(data);
+  drawn.set(host, text);
   host.replaceChildren(...[nodes].flat(Infinity).filter(shown));
   host.hidden = !host.childNodes.length;
 }

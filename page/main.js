@@ -3,11 +3,11 @@ import { call, ended, follow, isTransient, sessionUrl, statsUrl, upload } from "
 import { $, h, notice, painted, pause, redraw, update } from "./dom.js";
 import { closed, showFilms } from "./films.js";
 import { dropped, plain } from "./intake.js";
-import { doubtful, matchesView } from "./matches.js";
+import { doubtful, matchesView, nothingAsked } from "./matches.js";
 import { RANKINGS, SECTIONS } from "./report.js";
 import { shareCard } from "./share.js";
 import { address, go, sets } from "./state.js";
-import { number, plural, time } from "./words.js";
+import { moment, number, plural } from "./words.js";
 
 const main = $("main");
 /** The session that is shown, or null: its progress, statistics, doubtful matches and what has been unfolded. */
@@ -43,7 +43,7 @@ async function start(message, bad) {
       "div.start",
       null,
       h("h1", null, "Your life in film"),
-      h("p.lead", null, "Your Letterboxd export as a report to read and to show: posters, people, countries, years."),
+      h("p.lead", null, "Your Letterboxd export turned into a report to read and share: posters, people, countries, years."),
       h(
         "div.drop",
         null,
@@ -59,7 +59,7 @@ async function start(message, bad) {
       h(
         "p",
         null,
-        "TMDB receives your films’ titles and years, any ids in your upload or corrections, and this service’s key. Nothing else leaves the machine that runs the service. Your session is kept in memory and deleted an hour after the lookups finish, or whenever you choose. The last 2,000 TMDB answers and your corrections are kept until the service restarts.",
+        "TMDB receives your films’ titles and years, any ids in your upload or corrections, and this service’s key. Nothing else leaves the machine that runs the service. Your session is kept in memory and deleted a while after the lookups finish (an hour, unless the service is set up otherwise), or whenever you choose. The last 2,000 TMDB answers and your corrections are kept until the service restarts.",
       ),
     ),
   );
@@ -106,7 +106,6 @@ async function open(id) {
     turn: 0,
     drawing: 0,
     loaded: 0,
-    rate: 0,
     stop() {},
   };
   const mine = app;
@@ -144,8 +143,7 @@ async function open(id) {
 }
 
 export function watch() {
-  const mine = app,
-    began = { at: performance.now(), done: mine.session.processed_count };
+  const mine = app;
   mine.stop();
   progress();
   if (ended(mine.session)) return;
@@ -154,8 +152,6 @@ export function watch() {
     mine.id,
     session => {
       if (mine !== app) return;
-      const seconds = (performance.now() - began.at) / 1000;
-      mine.rate = seconds > 1 ? (session.processed_count - began.done) / seconds : 0;
       mine.session = session;
       say("");
       progress();
@@ -205,7 +201,7 @@ export async function refresh() {
 async function readMatches() {
   const mine = app,
     session = mine.session;
-  if (mine.stats.year !== null || (session.error_message && !session.enriched_count)) return mine.matches?.draw();
+  if (mine.stats.year !== null || nothingAsked(session)) return mine.matches?.draw();
   const films = await doubtful(mine.id);
   if (mine !== app) return;
   mine.doubtful = films;
@@ -275,7 +271,7 @@ function build() {
     ...[
       hero,
       app.layout.bar,
-      h("div.notices", null, problem(), warningsView(app.warnings)),
+      h("div.notices", null, h("div.problem"), warningsView(app.warnings)),
       rest,
       app.matches?.view,
       app.layout.take,
@@ -284,10 +280,14 @@ function build() {
       .filter(Boolean),
   );
   app.matches?.draw();
+  problem();
 }
 
-const problem = () =>
-  app.session.error_message && ended(app.session) ? notice(app.session.error_message, app.session.status === "failed") : null;
+function problem() {
+  const { error_message, status } = app.session,
+    host = main.querySelector(".problem");
+  if (host) update(host, ended(app.session) && error_message, text => text && notice(text, status === "failed"));
+}
 
 function warningsView(warnings) {
   return warnings?.length
@@ -337,7 +337,7 @@ function take() {
   const ask = () => {
     at.replaceChildren(
       h("span", null, "Delete this session and all its films? "),
-      h("button.bad", { onclick: forget }, "Yes, forget everything"),
+      h("button.bad", { onclick: forget }, "Yes, delete it"),
       " ",
       h("button", { onclick: offer }, "Keep it"),
     );
@@ -345,9 +345,9 @@ function take() {
   };
   const offer = () =>
     at.replaceChildren(
-      h("button", { onclick: ask }, "Forget everything"),
+      h("button", { onclick: ask }, "Delete this session"),
       " ",
-      h("span.soft", null, `otherwise it is deleted at ${time(app.session.expires_at)} or later`),
+      h("span.soft", null, `otherwise it is deleted after ${moment(app.session.expires_at)}`),
     );
   offer();
   return h(
@@ -369,17 +369,16 @@ function progress() {
     done = ended(s),
     was = line.hidden;
   line.hidden = done;
+  problem();
   if (done) {
     if (!was) $("heard").textContent = s.error_message || "All films have been looked up.";
-    const notices = main.querySelector(".notices");
-    if (notices && problem() && !notices.querySelector("p.notice")) notices.prepend(problem());
     return;
   }
   if (!line.firstChild) line.append(h("progress", { "aria-label": "Films looked up" }), h("p"));
   const left =
     s.eta_seconds === null
       ? ""
-      : `, about ${s.eta_seconds < 90 ? `${Math.ceil(s.eta_seconds)} s` : `${Math.round(s.eta_seconds / 60)} min`} left`;
+      : `, about ${s.eta_seconds < 90 ? `${s.eta_seconds} s` : `${Math.round(s.eta_seconds / 60)} min`} left`;
   line.firstChild.max = s.total_movies;
   line.firstChild.value = s.processed_count;
   line.lastChild.textContent = s.waiting_for
@@ -425,7 +424,7 @@ async function forget() {
   }
   tabs.postMessage({ id, kind: "forgotten" });
   history.replaceState(null, "", location.pathname);
-  await start("Everything is forgotten.");
+  await start("The session is deleted. Your corrections are kept until the service restarts.");
 }
 
 tabs.onmessage = ({ data }) => {
@@ -445,9 +444,11 @@ async function moreFilms(name) {
 }
 
 async function unfold(key, open) {
-  const mine = app;
-  mine.long ||= await call(statsUrl(mine.id, mine.stats.year, 100));
-  if (mine !== app) return;
+  const mine = app,
+    year = mine.stats.year;
+  const long = mine.long || (await call(statsUrl(mine.id, year, 100)));
+  if (mine !== app || mine.stats.year !== year) return;
+  mine.long = long;
   mine.all[key] = open;
   again(key);
 }

@@ -15,6 +15,9 @@ const WORDS = {
 };
 const STEP = innerWidth < 700 ? 5 : 12;
 
+/** Whether no key is set, so that no match is worth a look. */
+export const nothingAsked = session => session.error_message && session.status === "completed" && !session.enriched_count;
+
 export const doubtful = id => allMovies(id, ALL.map(status => `&match=${status}`).join(""));
 
 /** Open ones first, among them the most watched first. */
@@ -34,11 +37,11 @@ export function matchesView(app, changed, retry) {
   const head = h("p.lead"),
     again = h("p"),
     rows = h("ul.matches-list"),
-    more = h("p"),
+    more = h("p", { hidden: true }, h("button.more", { onclick: () => (count += 100) && draw() })),
     nodes = new Map();
   let count = STEP;
   const draw = () => {
-    const unasked = app.session.error_message && !app.session.enriched_count,
+    const unasked = nothingAsked(app.session),
       films = unasked ? [] : sorted(app.doubtful || []);
     const open = films.filter(film => OPEN.includes(film.match.status)).length,
       done = ended(app.session);
@@ -59,22 +62,8 @@ export function matchesView(app, changed, retry) {
     for (const row of [...rows.children]) if (!wanted.includes(row) && !keep.includes(row)) row.remove();
     for (const row of wanted) if (row.parentNode !== rows) rows.append(row);
     rows.hidden = !rows.children.length;
-    update(
-      more,
-      films.length > count && films.length,
-      total =>
-        total &&
-        h(
-          "button.more",
-          {
-            onclick: () => {
-              count += 100;
-              draw();
-            },
-          },
-          `Show ${number(Math.min(total - count, 100))} more`,
-        ),
-    );
+    more.hidden = films.length <= count;
+    more.firstChild.textContent = `Show ${number(Math.min(films.length - count, 100))} more`;
   };
   const node = film => {
     const key = `${film.match.status} ${film.tmdb_id}`,
@@ -102,11 +91,11 @@ export function matchesView(app, changed, retry) {
 function matchNode(app, film, changed) {
   const row = h("li.match", { "data-film": film.movie_id });
   const act = (doing, done) => async () => {
-    const said = row.querySelector("[role=status]");
+    const said = row.querySelector(":scope > [role=status]");
     said.replaceChildren("One moment…");
     try {
       await done(await doing());
-      changed();
+      await changed();
     } catch (error) {
       said.replaceChildren(notice(error.message, true));
     }
@@ -134,7 +123,7 @@ function matchNode(app, film, changed) {
   const set = choice =>
     act(
       () => choose(app.id, film.movie_id, choice),
-      now => settle(`${titled(film)} is now ${now.tmdb_title} (${(now.release_date || "no year").slice(0, 4)}).`),
+      now => settle(`${titled(film)} is matched with ${now.tmdb_title} (${now.release_date?.slice(0, 4) ?? "no year"}).`),
     );
   const show = film => {
     const choice = film.tmdb_id && { tmdb_id: film.tmdb_id, tmdb_type: film.tmdb_type },
@@ -160,7 +149,7 @@ function matchNode(app, film, changed) {
           h("p.soft.small", null, film.match.reason),
           isOpen &&
             choice &&
-            h("button.main", { "aria-label": `Yes, ${film.title} is right`, onclick: set(choice) }, "Yes, right"),
+            h("button.main", { "aria-label": `Yes, ${film.title} is right`, onclick: set(choice) }, "That’s right"),
         ),
       ),
       details,

@@ -196,11 +196,8 @@ const diary = {
       },
       `Show all ${number(films.length)}`,
     );
-    return [
-      wall,
-      films.length > 16 &&
-        h(`p.more-than-${films.length > 48 ? 48 : films.length > 36 ? 36 : films.length > 24 ? 24 : 16}`, null, more),
-    ];
+    const least = [48, 36, 24, 16].find(count => films.length > count);
+    return [wall, least && h(`p.more-than-${least}`, null, more)];
   },
 };
 
@@ -215,7 +212,7 @@ const inShort = {
     const known = [first(directors), first(cast)].map(bar => (bar?.count > 1 ? { name: bar.name, count: bar.count } : null));
     return { genre: first(genres).name, country: world[0]?.name, decade: decade?.name, known, longest: stats.lists.longest[0] };
   },
-  draw: ({ coming, genre, country, decade, known: [director, actor], longest }) =>
+  draw: ({ coming, genre, country, decade, known: [director, actor] = [], longest }) =>
     coming
       ? h("p.lead.facts.soft", null, "The first facts are a moment away.")
       : h(
@@ -233,9 +230,9 @@ const inShort = {
             actor ? ", " : ". ",
           ],
           actor && [
-            director ? "the face you see most " : "The face you see most is ",
+            director ? "and the face you see most is " : "The face you see most is ",
             h("b", null, actor.name),
-            ` (${number(actor.count)}). `,
+            ` (${plural(actor.count, "film")}). `,
           ],
           longest && ["The longest sitting was ", h("b", null, longest.title), `, ${minutes(longest.value)}.`],
         ),

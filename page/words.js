@@ -9,6 +9,7 @@ const dates = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short", 
 const weekdays = new Intl.DateTimeFormat(locale, { weekday: "long", timeZone: "UTC" });
 const months = new Intl.DateTimeFormat(locale, { month: "long", timeZone: "UTC" });
 const clock = new Intl.DateTimeFormat(locale, { hour: "numeric", minute: "2-digit" });
+const moments = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" });
 const languages = new Intl.DisplayNames("en", { type: "language", fallback: "none" });
 const lists = new Intl.ListFormat("en", { type: "conjunction" });
 
@@ -18,7 +19,11 @@ export const plural = (count, one, more = `${one}s`) => `${number(count)} ${Numb
 export const list = names => lists.format(names);
 export const stars = rating => "★".repeat(Math.floor(rating)) + (rating % 1 ? "½" : "");
 export const mean = value => (value === null ? "" : `★ ${ratings.format(value)}`);
-export const time = instant => clock.format(new Date(instant));
+/** With the date unless it is today's. */
+export function moment(instant) {
+  const at = new Date(instant);
+  return (at.toDateString() === new Date().toDateString() ? clock : moments).format(at);
+}
 export const date = iso => dates.format(new Date(iso));
 export const day = iso => days.format(new Date(iso));
 export const weekday = iso => weekdays.format(new Date(iso));

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import zipfile
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conftest import ROOT, SAMPLE, Api, Serve, files, process
-from tests.fake_tmdb import FakeTMDB, free_port
+from tests.fake_tmdb import V3_KEY, FakeTMDB, free_port
 
 if TYPE_CHECKING:
     from playwright.async_api import Page, Route
@@ -260,6 +261,21 @@ async def test_unusable_file_shows_the_services_message(browse: Browse, api: Api
     forget_errors(browse)
 
 
+async def test_first_moments_of_a_lookup_show_what_the_export_says(
+    browse: Browse, api: Api, tmdb: FakeTMDB
+) -> None:
+    tmdb.latency_seconds = 3
+    page = await browse(api)
+
+    await uploaded(page)
+    await page.get_by_text("The first facts are a moment away.").wait_for()
+    await page.get_by_role("heading", name="How you rate").wait_for()
+
+    assert await page.locator("#said").inner_text() == ""
+    tmdb.latency_seconds = 0
+    await ended(page)
+
+
 async def test_report_begins_at_its_top(browse: Browse, api: Api) -> None:
     page = await browse(api, viewport={"width": 360, "height": 500})
     await page.evaluate("scrollTo(0, 300)")
@@ -347,7 +363,10 @@ async def test_page_without_a_key_says_so_and_shows_the_export(browse: Browse, s
     assert not [url for url in asked if "/movies" in url]
 
 
-async def test_page_reports_an_outage_until_the_service_is_back(browse: Browse, tmdb: FakeTMDB) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_page_reports_an_outage_until_the_service_is_back(
+    number: signal.Signals, browse: Browse, tmdb: FakeTMDB
+) -> None:
     tmdb.latency_seconds, port = 0.5, free_port()
     service = await process(port, tmdb)
     async with Api(base_url=f"http://127.0.0.1:{port}") as api:
@@ -355,7 +374,7 @@ async def test_page_reports_an_outage_until_the_service_is_back(browse: Browse, 
         await uploaded(page)
         await page.wait_for_selector("#progress")
 
-        service.kill()
+        service.send_signal(number)
         await service.communicate()
         await page.get_by_text("The service is not responding. Trying again…").wait_for()
         service = await process(port, tmdb)
@@ -917,7 +936,7 @@ async def test_guess_is_confirmed_in_one_click_and_undone(browse: Browse, api: A
 
     await matches.get_by_role("button", name="Yes, Glass Onion is right").click()
     await matches.get_by_text(
-        "Glass Onion (2022) is now Glass Onion: A Knives Out Mystery (2022)."
+        "Glass Onion (2022) is matched with Glass Onion: A Knives Out Mystery (2022)."
     ).wait_for()
     await matches.get_by_text("6 films to check").wait_for()
     assert await page.evaluate("document.activeElement.innerText") == "Undo"
@@ -983,7 +1002,7 @@ async def test_match_is_found_by_another_title(browse: Browse, api: Api) -> None
     await matches.get_by_text("6 films to check").wait_for()
 
     assert not re.search("score|[-−][0-9]+[.]", text)
-    assert "Our Summer on Super 8 (2019) is now Reservoir Dogs (1992)." in await matches.inner_text()
+    assert "Our Summer on Super 8 (2019) is matched with Reservoir Dogs (1992)." in await matches.inner_text()
 
 
 async def test_most_watched_matches_come_first(browse: Browse, api: Api) -> None:
@@ -1018,6 +1037,34 @@ async def test_missing_films_are_looked_up_again(browse: Browse, api: Api, tmdb:
     await page.locator("#matches").get_by_text("7 films to check").wait_for()
 
 
+async def test_failed_session_is_retried_and_its_problem_goes(
+    browse: Browse, api: Api, tmdb: FakeTMDB
+) -> None:
+    tmdb.key = "another"
+    page = await report(browse, api)
+    problem = page.locator(".problem")
+    assert "TMDB rejects the key" in await problem.inner_text()
+    tmdb.key = V3_KEY
+
+    await page.get_by_role("button", name="Look up missing films again").click()
+    await page.locator("#matches").get_by_text("7 films to check").wait_for()
+
+    await problem.wait_for(state="hidden")
+
+
+async def test_long_list_of_matches_says_how_many_are_left(browse: Browse, api: Api) -> None:
+    page = await report(browse, api, *files(watched=watched(130)))
+    rows, more = page.locator("#matches .match"), page.locator("#matches").get_by_role("button", name="more")
+
+    assert await more.inner_text() == "Show 100 more"
+    await more.click()
+    assert await more.inner_text() == "Show 18 more"
+    await more.click()
+    await more.wait_for(state="hidden")
+
+    assert await rows.count() == 130
+
+
 async def test_second_tab_hears_of_a_correction(browse: Browse, api: Api) -> None:
     page = await report(browse, api)
     second = await page.context.new_page()
@@ -1030,7 +1077,7 @@ async def test_second_tab_hears_of_a_correction(browse: Browse, api: Api) -> Non
     await second.locator("#matches").get_by_text("6 films to check").wait_for()
 
 
-async def test_everything_is_forgotten_after_one_question(browse: Browse, api: Api) -> None:
+async def test_session_is_deleted_after_one_question(browse: Browse, api: Api) -> None:
     page = await report(browse, api)
     session = session_of(page)
     second = await page.context.new_page()
@@ -1038,12 +1085,12 @@ async def test_everything_is_forgotten_after_one_question(browse: Browse, api: A
     await second.goto(page.url)
     await second.wait_for_selector("#take")
 
-    await page.get_by_role("button", name="Forget everything").click()
+    await page.get_by_role("button", name="Delete this session").click()
     await page.get_by_role("button", name="Keep it").click()
     assert (await api.get(session)).status_code == 200
-    await page.get_by_role("button", name="Forget everything").click()
-    await page.get_by_role("button", name="Yes, forget everything").click()
-    await page.get_by_text("Everything is forgotten.").wait_for()
+    await page.get_by_role("button", name="Delete this session").click()
+    await page.get_by_role("button", name="Yes, delete it").click()
+    await page.get_by_text("The session is deleted.").wait_for()
     await second.get_by_text("This session was deleted in another tab.").wait_for()
 
     assert (await api.get(session)).status_code == 404
