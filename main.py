@@ -304,6 +304,12 @@ class UnusableUpload(ServiceError):
     status = 400
 
 
+class ClientLeft(ServiceError):
+    """Nobody reads this."""
+
+    status = 400
+
+
 class SessionNotFound(ServiceError):
     status = 404
 
@@ -763,7 +769,7 @@ COLUMNS = {
     **dict.fromkeys(("year", "releaseyear"), "year"),
     **dict.fromkeys(("letterboxduri", "uri", "url"), "uri"),
     **{name: name for name in ("date", "rating", "rating10", "rewatch", "tags", "review", "liked")},
-    **{name: name for name in ("watched", "watchlist")},
+    **{name: name for name in ("watched", "watchlist", "movieid")},
     "watcheddate": "watched date",
     "tmdbid": "tmdbID",
     "tmdburl": "tmdbURL",
@@ -774,6 +780,12 @@ NOT_GIVEN = {"", "na", "n/a", "nan", "null", "none", "-"}
 ISO_DATE = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})(?![0-9])")
 SLASH_DATE = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4})")
 DAMAGED = "\ufffd"
+BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",  # begins like UTF-16's
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 CONTROL_BYTES = bytes({*range(32), 127} - {*b"\t\n\r"})  # in no encoding part of a letter
 ACCENTED = "àâäáãåçèéêëìíîïñòóôöõùúûü’“”–"
 
@@ -809,6 +821,7 @@ class Table:
             raise Unreadable(f"the header '{shown}' has no Name column, so this file lists no films")
         self.kind = _kind(name.lower(), set(self._columns))
         self.is_our_download = "tmdbURL" in self._columns
+        self.has_line_per_film = "movieid" in self._columns  # movies.csv and matches.csv
         self.has_rating_column = bool(self._columns.keys() & {"rating", "rating10"})
         parsers = {column: cache(parse) for column, parse in self._file_parsers().items()}
         self._cells = [
@@ -831,8 +844,10 @@ class Table:
             raise Unreadable("is a ZIP inside the ZIP; upload it by itself")
         if b"\0" in data and not data.strip(b"\0\r\n\t "):
             raise Unreadable("contains nothing but NUL bytes")
-        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            data = _decode_damaged(data, "utf-16").encode()
+        for mark, encoding in BYTE_ORDER_MARKS.items():
+            if data.startswith(mark):
+                data = _decode_damaged(data, encoding).encode()
+                break
         data = data.translate(None, CONTROL_BYTES)
         with contextlib.suppress(UnicodeDecodeError):
             return data.decode("utf-8-sig")
@@ -880,7 +895,8 @@ class Table:
                 source.readline()
                 line += 1
                 continue
-            if any(map(str.strip, cells)):
+            is_excels = not rows and "".join(cells).startswith("sep=")  # says what separates the cells
+            if any(map(str.strip, cells)) and not is_excels:
                 rows.append((line, cells))
                 self._header = self._header or [_column_name(cell) for cell in cells]
             line += reader.line_num - before
@@ -1203,7 +1219,8 @@ def estimated_bytes(films: list[Film]) -> int:
 class Joiner:
     """Collects rows into films: by what identifies a film (its URI or an id), otherwise by name and year."""
 
-    def __init__(self, has_ratings: bool) -> None:
+    def __init__(self, has_ratings: bool = False, has_viewings: bool = False) -> None:
+        """What the upload has: a file of ratings; files with a line per viewing."""
         self.films: list[Film] = []
         self._by_identity: dict[Hashable, Film] = {}
         self._by_name: defaultdict[tuple[str, int | None], list[Film]] = defaultdict(list)
@@ -1212,7 +1229,7 @@ class Joiner:
         self._by_day: defaultdict[tuple[int, date | None], list[Viewing]] = defaultdict(list)
         self._sources: set[tuple[Table, int]] = set()  # (file, id() of an entry that it contains)
         self._rated: set[int] = set()  # id() of films whose own rating is given, even if it is none
-        self._has_ratings = has_ratings
+        self._has_ratings, self._has_viewings = has_ratings, has_viewings
 
     def add(self, row: Film, entry: Viewing, table: Table, line: int) -> None:
         film = self._film(row, entry, table, line)
@@ -1221,6 +1238,8 @@ class Joiner:
         film.watchlist |= row.watchlist
         imported = table.kind == "import"
         is_viewing = entry.watched_date or (imported and (entry.review or entry.tags))
+        if table.has_line_per_film and self._has_viewings:
+            is_viewing = False  # its line puts the texts of all viewings together
         if is_viewing or table.kind in ("diary", "reviews"):
             self._add_entry(film, entry, table, line)
         elif film.rating is None:
@@ -1344,7 +1363,12 @@ def parse_export(
     """
     allowance = allowance or Allowance()
     tables, problems = read_tables(files, allowance)
-    joined = Joiner(has_ratings=any(table.kind == "ratings" for table in tables))
+    joined = Joiner(
+        has_ratings=any(table.kind == "ratings" for table in tables),
+        has_viewings=any(
+            table.kind in ("import", "diary", "reviews") and not table.has_line_per_film for table in tables
+        ),
+    )
     for table in sorted(tables, key=lambda table: KINDS.index(table.kind)):
         for line, film, entry in table.rows():
             allowance.check_stopping()
@@ -3451,7 +3475,7 @@ class SessionStore:
 
     async def _sweep_forever(self) -> None:
         while True:
-            await asyncio.sleep(min(self._ttl_seconds / 4, 30))
+            await asyncio.sleep(min(max(self._ttl_seconds / 4, 0.1), 30))
             self.sweep()
 
 
@@ -4014,8 +4038,11 @@ STATISTICS_ADAPTER = TypeAdapter(Statistics)
 MOVIES_ADAPTER = TypeAdapter(list[MovieView])
 
 
-def movies_json(films: Iterable[Film]) -> bytes:
-    return MOVIES_ADAPTER.dump_json([movie_view(film) for film in films])
+def movies_json(films: list[Film], query: MovieQuery) -> tuple[bytes, int]:
+    """One page of them, and how many there are on all pages."""
+    chosen = query.select(films)
+    page = chosen[query.skip : query.skip + query.limit]
+    return MOVIES_ADAPTER.dump_json([movie_view(film) for film in page]), len(chosen)
 
 
 def movie_json(film: Film) -> bytes:
@@ -4040,6 +4067,7 @@ FORMULA = re.compile(
     r"[\0-\x08\x0b\x0c\x0e-\x1f\xad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]*[=+\-@\t\r\n＝＋－＠]"
 )
 MAX_IMPORT_BYTES = 1_000_000  # the largest file that Letterboxd imports
+IMPORT_NAMES = {"watched": "letterboxd", "watchlist": "letterboxd-watchlist"}
 
 Row = dict[str, object]
 
@@ -4135,7 +4163,7 @@ def import_files(films: list[Film], in_list: Literal["watched", "watchlist"]) ->
     All rows of a film are in one part: rows for one day in two files are one viewing, not two.
     """
     header = csv_text([import_row(films[0], Viewing())]).encode()
-    name = "letterboxd" if in_list == "watched" else "letterboxd-watchlist"
+    name = IMPORT_NAMES[in_list]
     part, number = bytearray(header), 0
     for film in filter(LISTS[in_list], films):
         entries = _entries_to_import(film) if in_list == "watched" else [Viewing()]
@@ -4153,6 +4181,12 @@ def _entries_to_import(film: Film) -> list[Viewing]:
     entries = [entry for entry in film.entries if entry.watched_date or entry.review or entry.tags]
     latest = next((entry.rating for entry in entries if entry.rating is not None), None)
     return entries if entries and latest == film.rating else [*entries, Viewing(rating=film.rating)]
+
+
+def import_download(films: list[Film], in_list: Literal["watched", "watchlist"]) -> tuple[str, bytes]:
+    """The name and bytes of the one file, or else of a ZIP of the parts."""
+    files = list(import_files(films, in_list))
+    return files[0] if len(files) == 1 else (f"{IMPORT_NAMES[in_list]}.zip", zipped(files))
 
 
 def zipped(files: Iterable[tuple[str, bytes]]) -> bytes:
@@ -4379,15 +4413,17 @@ class Service:
     matcher: Matcher
     store: SessionStore
     started_at: float = field(default_factory=time.monotonic)
-    # One upload is parsed and one set of statistics computed at a time: more would only share the same core.
+    # One upload is parsed, one set of statistics computed and two other answers written at a time: more would
+    # only share the same core.
     reading: anyio.Lock = field(default_factory=anyio.Lock)
     computing: anyio.Lock = field(default_factory=anyio.Lock)
+    writing: anyio.CapacityLimiter = field(default_factory=partial(anyio.CapacityLimiter, 2))
     stopping: threading.Event = field(default_factory=threading.Event)
 
     async def read(self, files: list[UploadFile], request: Request) -> Export:
         async with self.reading:
             if await request.is_disconnected():
-                raise UnusableUpload("The client left before its upload was read.")
+                raise ClientLeft("The client left before its upload was read.")
             contents = [(_file_name(file), await file.read()) for file in files]
             allowance = Allowance(stopping=self.stopping)
             return await asyncio.to_thread(parse_export, contents, self.settings.max_films, allowance)
@@ -4411,6 +4447,32 @@ async def get_session(session_id: SessionId, service: ServiceDep) -> Session:
 
 
 SessionDep = Annotated[Session, Depends(get_session)]
+
+
+@dataclass(eq=False)
+class Writer:
+    """Writes an answer about a session in a thread. While it waits for its turn, it holds no session."""
+
+    service: Service
+    session_id: str
+    request: Request
+
+    async def __call__(self, write: Callable[[Session], T]) -> T:
+        service = self.service
+        service.store.get(self.session_id)
+        if service.writing.statistics().tasks_waiting >= MAX_WAITING:
+            raise Overloaded("Too many answers are being written; try again in a moment.")
+        async with service.writing:
+            if await self.request.is_disconnected():
+                raise ClientLeft("The client left before its answer was written.")
+            return await anyio.to_thread.run_sync(write, service.store.get(self.session_id))
+
+
+async def get_writer(session_id: SessionId, service: ServiceDep, request: Request) -> Writer:
+    return Writer(service, session_id, request)
+
+
+WriterDep = Annotated[Writer, Depends(get_writer)]
 MovieId = Annotated[int, InPath(description="The film's number in this session.", examples=[7])]
 
 
@@ -4502,7 +4564,7 @@ of_session = APIRouter(
 )
 
 
-MAX_WAITING = 20  # statistics to compute, for all sessions together
+MAX_WAITING = 20  # statistics, and other answers, that wait for their turn, of all sessions together
 CORRECTION_SECONDS = 20  # how long a correction waits for TMDB, and as long again for a collection
 
 
@@ -4574,36 +4636,36 @@ async def follow_session(session: SessionDep) -> AsyncIterator[ServerSentEvent]:
     response_model=list[MovieView],
     responses={200: {"headers": PAGINATION_HEADERS} | MOVIES_LINKS},
 )
-def read_movies(session: SessionDep, query: Annotated[MovieQuery, Query()], request: Request) -> Response:
+async def read_movies(write: WriterDep, query: Annotated[MovieQuery, Query()], request: Request) -> Response:
     """Watched films first (latest viewing first), then liked ones, then those only on the watchlist.
 
     The order does not change while films are looked up. `X-Total-Count` is the number of matching films, and
     `Link` leads to the next page.
     """
-    films, after = query.select(session.export.films), query.skip + query.limit
-    headers = {"X-Total-Count": str(len(films))}
-    if after < len(films):
+    content, count = await write(lambda session: movies_json(session.export.films, query))
+    after, headers = query.skip + query.limit, {"X-Total-Count": str(count)}
+    if after < count:
         next_page = request.url.include_query_params(skip=after, limit=query.limit)
         headers["Link"] = f'<{next_page.path}?{next_page.query}>; rel="next"'
-    return JSONBytes(movies_json(films[query.skip : after]), headers=headers)
+    return JSONBytes(content, headers=headers)
 
 
 @of_session.get("/movies/ids", summary="The ids of a session's films")
-def read_movie_ids(session: SessionDep, query: Annotated[MovieFilter, Query()]) -> list[int]:
+async def read_movie_ids(write: WriterDep, query: Annotated[MovieFilter, Query()]) -> list[int]:
     """The `movie_id` of every film that `/movies` returns on all its pages, in the same order."""
-    return [film.movie_id for film in query.select(session.export.films)]
+    return await write(lambda session: [film.movie_id for film in query.select(session.export.films)])
 
 
 @of_session.get(
     "/movies/{movie_id}", summary="One film, with its viewings and candidates", response_model=MovieDetail
 )
-def read_movie(film: OpenedFilmDep) -> JSONBytes:
+async def read_movie(film: OpenedFilmDep, write: WriterDep) -> JSONBytes:
     """With all viewings, and the candidates that TMDB's search returned, with their scores.
 
     If the film was found without a search, TMDB is searched now; if it does not answer, there are no
     candidates.
     """
-    return JSONBytes(movie_json(film))
+    return JSONBytes(await write(lambda _: movie_json(film)))
 
 
 @of_session.get(
@@ -4674,12 +4736,11 @@ async def read_statistics(
     limit: Annotated[int, Query(ge=1, le=100, description="The maximum length of a list.")] = 10,
 ) -> Response:
     async def compute() -> bytes:
+        if service.computing.statistics().tasks_waiting >= MAX_WAITING:
+            raise Overloaded("Too many statistics are being computed; try again in a moment.")
         async with service.computing:
             service.store.get(session.session_id)  # it may have been deleted meanwhile
             return await asyncio.to_thread(statistics_json, session, year, limit)
-
-    if service.computing.statistics().tasks_waiting > MAX_WAITING:
-        raise Overloaded("Too many statistics are being computed; try again in a moment.")
 
     return JSONBytes(await session.compute((year, limit), compute))
 
@@ -4697,22 +4758,22 @@ async def retry_session(session: SessionDep, service: ServiceDep) -> SessionView
 
 
 @of_session.get("/movies.csv", summary="The films as CSV", response_class=CSVResponse)
-def download_movies(session: SessionDep) -> CSVResponse:
+async def download_movies(write: WriterDep) -> CSVResponse:
     """One line per film, with the fields of the JSON as columns. Lists are separated by commas.
 
     Safe in a spreadsheet: a cell that starts like a formula has a space in front.
     """
-    content = csv_bytes(session.export.films, movie_row)
+    content = await write(lambda session: csv_bytes(session.export.films, movie_row))
     return CSVResponse(content, headers=_attachment("movies.csv"))
 
 
 @of_session.get("/matches.csv", summary="The match report", response_class=CSVResponse)
-def download_matches(session: SessionDep) -> CSVResponse:
+async def download_matches(write: WriterDep) -> CSVResponse:
     """One line per film: what it was matched with, why, and what else was considered.
 
     A film that was found without a search has no candidates until it is opened.
     """
-    content = csv_bytes(session.export.films, match_row)
+    content = await write(lambda session: csv_bytes(session.export.films, match_row))
     return CSVResponse(content, headers=_attachment("matches.csv"))
 
 
@@ -4722,8 +4783,8 @@ def download_matches(session: SessionDep) -> CSVResponse:
     response_class=CSVResponse,
     responses={200: IMPORT_CONTENT},
 )
-def download_letterboxd(
-    session: SessionDep,
+async def download_letterboxd(
+    write: WriterDep,
     in_list: Annotated[
         Literal["watched", "watchlist"],
         Query(
@@ -4737,13 +4798,10 @@ def download_letterboxd(
     A film without a viewing, or with a rating other than its latest viewing's, has a line without a date.
     Letterboxd imports up to 1 MB; beyond that, the answer is a ZIP of parts.
     """
-    files = import_files(session.export.films, in_list)
-    name, data = first = next(files)
-    if not name.endswith("-1.csv"):
-        return CSVResponse(data, headers=_attachment(name))
-    packed = zipped(itertools.chain([first], files))
-    headers = _attachment(name.replace("-1.csv", ".zip"))
-    return Response(packed, media_type="application/zip", headers=headers)
+    name, content = await write(lambda session: import_download(session.export.films, in_list))
+    if name.endswith(".csv"):
+        return CSVResponse(content, headers=_attachment(name))
+    return Response(content, media_type="application/zip", headers=_attachment(name))
 
 
 @of_session.delete("", summary="Delete a session", status_code=204, responses=CHANGE_ERRORS)
@@ -4994,8 +5052,6 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     # 7,000 films 50 % slower. These thresholds scan less often and keep each pass over young or middle-aged
     # objects within 1 to 5 ms.
     gc.set_threshold(5_000, 5, 400)
-    # Answers are made in threads. More than two would only take the core from the event loop.
-    anyio.to_thread.current_default_thread_limiter().total_tokens = 2
     access, short_ids = logging.getLogger("uvicorn.access"), ShortIds()
     access.addFilter(short_ids)
     known_films = await asyncio.to_thread(KnownFilms.read, KNOWN_FILMS)

@@ -432,9 +432,23 @@ def test_titles_are_kept_exactly(title: str) -> None:
     assert titles(table(HEADERS["watched"], out.getvalue(), name="watched.csv")) == [title]
 
 
+def test_excels_line_about_the_separator_is_skipped() -> None:
+    read = main.parse_export([("watched.csv", b"sep=;\r\nName;Year\r\nDune;2021\r\n")])
+
+    assert [(film.title, film.year) for film in read.films] == [("Dune", 2021)]
+    assert read.warnings == []
+
+
 @pytest.mark.parametrize(
     ("encoding", "warns"),
-    [("utf-8", False), ("utf-8-sig", False), ("utf-16", False), ("cp1252", True), ("mac_roman", True)],
+    [
+        ("utf-8", False),
+        ("utf-8-sig", False),
+        ("utf-16", False),
+        ("utf-32", False),
+        ("cp1252", True),
+        ("mac_roman", True),
+    ],
 )
 def test_encodings_of_resaved_files_are_read(encoding: str, warns: bool) -> None:
     text = f"{HEADERS['watched']}\r\n2024-01-02,Amélie à l’été,2001,https://boxd.it/2aUc\r\n"

@@ -11,8 +11,9 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -572,6 +573,57 @@ async def test_unread_responses_have_a_total_limit(api: Api, monkeypatch: pytest
         await shut(writer)
 
     assert (refused.status_code, poll.status_code) == (503, 200)
+
+
+@pytest.fixture
+def slow_downloads(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[object], threading.Event]]:
+    """The CSVs that have been begun, and what lets them be finished."""
+    begun, go_on, write = [], threading.Event(), main.csv_bytes
+
+    def slow(films: list[main.Film], row: Any) -> bytes:
+        begun.append(row)
+        go_on.wait(10)
+        return write(films, row)
+
+    monkeypatch.setattr(main, "csv_bytes", slow)
+    yield begun, go_on
+    go_on.set()
+
+
+async def test_downloads_wait_for_their_turn(
+    api: Api, monkeypatch: pytest.MonkeyPatch, slow_downloads: tuple[list[object], threading.Event]
+) -> None:
+    monkeypatch.setattr(main, "MAX_WAITING", 3)
+    begun, go_on = slow_downloads
+    session = f"/api/session/{(await api.upload(WATCHED))['session_id']}"
+    downloads = [asyncio.create_task(api.get(f"{session}/movies.csv")) for _ in range(6)]
+    await until(lambda: len(begun) == 2 and any(download.done() for download in downloads))
+
+    others = [await api.get(path) for path in (session, "/page/page.css", f"{session}/stats")]
+    go_on.set()
+    statuses = sorted([(await download).status_code for download in downloads])
+
+    assert [other.status_code for other in others] == [200] * 3
+    assert statuses == [200] * 5 + [503]
+
+
+async def test_download_is_not_written_for_who_has_left(
+    api: Api, slow_downloads: tuple[list[object], threading.Event]
+) -> None:
+    begun, go_on = slow_downloads
+    session = f"/api/session/{(await api.upload(WATCHED))['session_id']}"
+    request = f"GET {session}/movies.csv HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    stay = [asyncio.create_task(api.get(f"{session}/movies.csv")) for _ in range(2)]
+    await until(lambda: len(begun) == 2)
+    for _ in range(3):
+        await shut(await open_connection(api, request))
+    await until(lambda: len(api.guard.under_way) == 5)
+
+    go_on.set()
+    await asyncio.gather(*stay)
+    await until(lambda: not api.guard.under_way)
+
+    assert len(begun) == 2
 
 
 @pytest.mark.parametrize("name", ["movies.csv", "matches.csv", "letterboxd.csv"])

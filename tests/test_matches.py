@@ -859,13 +859,16 @@ async def test_guesses_and_corrections_survive_a_round_trip(serve: Serve) -> Non
         assert await titles(again, f"{back}/movies?match=corrected") == ["Inception"], name
 
 
-async def test_our_downloads_together_count_as_one(serve: Serve) -> None:
-    api = await serve()
+@pytest.mark.parametrize(
+    "given", [("letterboxd.csv",), ("letterboxd.csv", "movies.csv"), ("movies.csv", "the export")]
+)
+async def test_our_downloads_together_count_as_one(given: tuple[str, ...], api: Api) -> None:
     session = await done(api, SAMPLE_FILE)
-    names = ("letterboxd.csv", "matches.csv")
-    downloads = [(name, (await api.get(f"{session}/{name}")).content) for name in names]
+    files = {"the export": SAMPLE_FILE}
+    for name in ("letterboxd.csv", "matches.csv", "movies.csv"):
+        files[name] = name, (await api.get(f"{session}/{name}")).content
 
-    again = await done(api, *downloads)
+    again = await done(api, *(files[name] for name in (*given, "matches.csv")))
 
     expected, totals = [(await api.get(f"{each}/stats")).json()["totals"] for each in (session, again)]
     assert totals == expected | {"watchlist": totals["watchlist"]}
