@@ -20,7 +20,7 @@
 
 An upload returns a session id at once. The films are looked up in the background, as fast as TMDB allows.
 Everything is kept in memory; a session is deleted an hour (SESSION_TTL_SECONDS) after its lookups finish.
-page/, beside this file, is what people look at. The sections, in reading order:
+page/, beside this file, is the web page. The sections, in reading order:
 
     Settings     what can be set, with default, unit and help
     Errors       what can go wrong, and the HTTP status of each
@@ -38,7 +38,7 @@ page/, beside this file, is what people look at. The sections, in reading order:
     Enrichment   the task that fills in a session; retries and corrections
     Answers      what goes over the wire: JSON and the CSVs to download
     Guard        checks of Host and Origin, limits on size and time, security headers, CORS
-    Routes       the calls of the API
+    Routes       the endpoints of the API
     App          signals, one process only, lifespan, create_app
     Terminal     an export analysed without a server; the command line
 
@@ -1703,7 +1703,7 @@ MAX_JOBS = 20  # of one person in one series
 
 
 def _short(text: str) -> str:
-    """Cut, further if its letters stand for so many that folding it takes long."""
+    """The first MAX_TITLE_LENGTH characters, or 50 if folding them would take long."""
     text = _clean(text[:MAX_TITLE_LENGTH])
     return text[:50] if _folds_long(text) else text
 
@@ -1970,7 +1970,7 @@ NORMAL_SECONDS = 15  # how long a share counts as normal
 # to the full rate. The seconds since the cut at which each of these phases ends:
 CUT_FACTOR, EXCESS = 0.95, 1.5
 BELOW_SECONDS, ABOVE_SECONDS, FULL_SECONDS = 1.8, 3.8, 5.0
-# Requests in a row without a usable answer. If half of all fail, chance makes as many once in a million.
+# Failures in a row. Even if half of all requests fail, so many in a row happen by chance once in a million.
 OUTAGE = 20
 MAX_SLOWDOWN = 10  # times below the permitted rate
 MAX_RETRY_AFTER_SECONDS = 60
@@ -2038,7 +2038,7 @@ class Pace:
         return now
 
     def answered(self, sent_at: float) -> None:
-        """A usable answer, and a 404 is one. Ends an outage."""
+        """Any answer but a 429 or a 5xx, even one that must be asked for again. Ends an outage."""
         self.failing *= 0.98
         self._end_outage(answers_elsewhere=False)
         self._weigh(sent_at, refused=False)
@@ -2093,7 +2093,7 @@ class Pace:
     # --- Refusals
 
     def _weigh(self, sent_at: float, refused: bool) -> None:
-        """Cuts the rate if too many are refused, or if one is at a limit that was met before."""
+        """Counts one outcome, and reacts to a refusal: goes on, spaces requests evenly, or cuts the rate."""
         if sent_at < self._trial_at:
             return
         self._trial.append(refused)
@@ -2133,7 +2133,7 @@ class Pace:
             self._cut(sent_at, self._vain_cuts + 1)
 
     def _cut(self, sent_at: float, vain_cuts: int = 0, at_least: float = 0) -> None:
-        """Slows down to below what was let through, once TMDB has room again. `at_least` is a limit, too."""
+        """Slows down to below what was let through, once TMDB has room again, but not below `at_least`."""
         now = self._clock()
         lately = [at for at in self._sent_at if sent_at - 1 < at <= sent_at]
         let_through = len(lately) - sum(sent_at - 1 < at <= sent_at for at in self._refused_at)
@@ -3382,7 +3382,7 @@ class Session:
 
     @property
     def expires_at(self) -> datetime:
-        """The earliest possible time while films are being looked up."""
+        """While films are being looked up, the earliest time at which it can expire."""
         ended = datetime.now(UTC) if self.ended_at is None else self._ended_utc
         return ended + timedelta(seconds=self.ttl_seconds)
 
@@ -3393,7 +3393,7 @@ class Session:
 
 
 def next_tick(now: float, followers: int) -> float:
-    """When the followers of one session hear of changes: in seconds, at least 0.25 from now.
+    """The next time at which the followers of a session hear of changes, at least 0.25 s from now.
 
     All followers share the same ticks. The more followers, the rarer the ticks: at 15 events a second in all,
     two hundred followers cost no more CPU than a few.
@@ -3745,7 +3745,7 @@ def undo_correction(session: Session, film: Film, matcher: Matcher) -> None:
     """Brings back the match before the last choice by hand."""
     before = session.replaced.pop(film.movie_id, None)
     if before is None:
-        raise NothingToUndo("Nothing was chosen by hand for this film, or it has been undone already.")
+        raise NothingToUndo("There is nothing to undo: only the latest choice for a film can be, and once.")
     if before.by_hand:
         matcher.corrections.set(film, before)
     else:
@@ -3782,7 +3782,7 @@ class SessionBase(BaseModel):
     )
     total_movies: int = Field(examples=[2186])
     created_at: datetime
-    expires_at: datetime = Field(description="The earliest possible time while films are being looked up.")
+    expires_at: datetime = Field(description="While films are being looked up, the earliest possible time.")
 
 
 class UploadView(SessionBase):
@@ -3945,7 +3945,7 @@ class MovieFilter(BaseModel):
         ]
         if self.sort is None:
             return chosen
-        value = SORT_VALUES[self.sort.lstrip("-")]
+        value = SORT_VALUES[self.sort.removeprefix("-")]
         keyed = [(value(film), film) for film in chosen]  # read once, since films may be enriched meanwhile
         known = [pair for pair in keyed if pair[0] is not None]
         known.sort(key=itemgetter(0), reverse=self.sort.startswith("-"))
@@ -3982,7 +3982,7 @@ SORT_VALUES: dict[str, Callable[[Film], Any]] = {
 class HealthView(BaseModel):
     status: Literal["ok"] = "ok"
     sessions: int = Field(description="Sessions held.")
-    memory_bytes: int = Field(description="What they take, estimated.")
+    memory_bytes: int = Field(description="Their estimated memory.")
     tmdb_key: Literal["missing", "unchecked", "accepted", "rejected"] = Field(
         description="Whether TMDB accepts the key; `unchecked` if TMDB could not be reached."
     )
@@ -4033,7 +4033,7 @@ def _tmdb_record(movie: Movie | None) -> dict[str, object]:
     }
 
 
-# These write JSON of up to many megabytes, so they run in threads.
+# The JSON can have many megabytes, so these run in threads.
 STATISTICS_ADAPTER = TypeAdapter(Statistics)
 MOVIES_ADAPTER = TypeAdapter(list[MovieView])
 
@@ -4089,7 +4089,7 @@ def _cell(value: object) -> str:
 
 
 def csv_bytes(films: list[Film], row: Callable[[Film], Row]) -> bytes:
-    """The CSV, with a header. It may have many megabytes, so it is written in a thread."""
+    """The CSV, with a header. It can have many megabytes, so this runs in a thread."""
     content = bytearray((BOM + csv_text([list(row(films[0]))])).encode())
     for film in films:
         content += csv_text([row(film).values()]).encode()
@@ -4402,7 +4402,7 @@ def _refusal(status: int, detail: str) -> JSONResponse:
 
 
 # === Routes ===================================================================
-# The calls of the API, a few lines each. Their docstrings are what /docs shows.
+# The endpoints of the API, a few lines each. Their docstrings are what /docs shows.
 
 
 @dataclass
@@ -4439,7 +4439,7 @@ async def get_service(request: Request) -> Service:
 
 
 ServiceDep = Annotated[Service, Depends(get_service)]
-SessionId = Annotated[str, InPath(description="From the answer to the upload.", examples=[EXAMPLE_ID])]
+SessionId = Annotated[str, InPath(description="From the response to the upload.", examples=[EXAMPLE_ID])]
 
 
 async def get_session(session_id: SessionId, service: ServiceDep) -> Session:
@@ -4535,7 +4535,7 @@ CHANGE_ERRORS = error_responses(403, 408, 413)
 
 
 def _links(*operations: str, **parameters: str) -> dict[str, Any]:
-    """The calls that an answer leads to, for programs that read the API's description."""
+    """The endpoints that a response leads to, for programs that read the API's description."""
     return {"links": {name: {"operationId": name, "parameters": parameters} for name in operations}}
 
 
@@ -4723,7 +4723,7 @@ async def clear_match(session: SessionDep, film: FilmDep, service: ServiceDep) -
     responses=CHANGE_ERRORS | error_responses(409),
 )
 async def undo_match(session: SessionDep, film: FilmDep, service: ServiceDep) -> JSONBytes:
-    """Brings back the match before the last `PUT` or `DELETE` in this session. Works once for each."""
+    """Takes back the latest `PUT` or `DELETE` for this film in this session; earlier ones stay."""
     undo_correction(session, film, service.matcher)
     return JSONBytes(await asyncio.to_thread(movie_json, film))
 
@@ -4812,7 +4812,7 @@ async def delete_session(session_id: SessionId, service: ServiceDep) -> None:
 
 @routes.get("/health", summary="The state of the service", tags=["service"])
 async def health(service: ServiceDep) -> HealthView:
-    """For whoever runs the service. Asks TMDB whether it accepts the key until it does."""
+    """For whoever runs the service. Checks the key with TMDB until TMDB has accepted it."""
     tmdb = service.matcher.tmdb
     if tmdb.key_state in ("unchecked", "rejected"):
         await tmdb.check_key()
@@ -4854,7 +4854,7 @@ HTTP_ERRORS = {
     "Invalid multipart data.": "The body is not valid multipart form data; "
     "send it as `curl -F files=@export.zip` does.",
     "There was an error parsing the body": "The body could not be parsed; /docs describes it.",
-    "Not Found": "No such path; /docs lists all calls.",
+    "Not Found": "No such path; /docs lists all endpoints.",
     "Method Not Allowed": "Method not allowed; /docs lists the methods of each path.",
 }
 
@@ -4878,7 +4878,7 @@ POLL = re.compile(r"GET .*/api/session/[\w-]+")
 class ShortIds(logging.Filter):
     """Shortens session ids in uvicorn's access log, since whoever knows an id can read the session.
 
-    Polls of the progress are left out: they would be most of the log, and take a fifth of their time.
+    Polls of the progress are left out: they would be most of the log, and take a fifth longer.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -4894,9 +4894,9 @@ class ShortIds(logging.Filter):
 
 @contextlib.contextmanager
 def on_signals(call: Callable[[], None]) -> Iterator[None]:
-    """On SIGINT and SIGTERM, calls `call` in the event loop before the usual handler. A second exits at once.
+    """On SIGINT and SIGTERM, calls `call` in the event loop before the usual handler; a second one exits.
 
-    uvicorn waits for open streams before it ends the lifespan, so they must learn of the end from here.
+    uvicorn waits for open streams before it ends the lifespan, so this has to end them.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # signals only reach the main thread
@@ -4924,7 +4924,7 @@ def on_signals(call: Callable[[], None]) -> Iterator[None]:
 
 
 def running_server() -> uvicorn.Server | None:
-    """The one that runs this process, which has installed the handlers of signals."""
+    """The server that runs in this process, found by the signal handler that it installed."""
     server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     return server if isinstance(server, uvicorn.Server) else None
 
@@ -5013,7 +5013,7 @@ async def watching(server: uvicorn.Server | None) -> AsyncIterator[None]:
         return
     # uvicorn's own setting: otherwise an unread download would keep the service alive forever.
     server.config.timeout_graceful_shutdown = server.config.timeout_graceful_shutdown or 1
-    # So often asyncio tries to accept a connection, even without a free descriptor, before it rests a second.
+    # asyncio tries to accept as many connections in a row, even without a descriptor, before it waits 1 s.
     server.config.backlog = min(server.config.backlog, 100)
     asyncio.get_running_loop().set_exception_handler(LoopErrors())
     watch = asyncio.create_task(watch_connections(server))
@@ -5231,7 +5231,10 @@ def write_results(session: Session, folder: Path) -> None:
 
 
 async def analyse(paths: list[Path], out: Path | None, settings: Settings) -> bool:
-    """Prints what is in an export. Whether every film could be looked up. Raises ServiceError and OSError."""
+    """Prints what is in an export. Returns whether every film could be looked up.
+
+    Raises ServiceError and OSError.
+    """
     export = parse_export(read_paths(paths), settings.max_films)
     for warning in export.warnings[:MAX_LISTED]:
         sys.stderr.write(f"{_clean(warning)}\n")

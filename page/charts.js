@@ -100,7 +100,7 @@ document.addEventListener("keydown", event => {
 // --- What all charts have in common
 
 /** `rows` are the numbers as a table, the first row its head. They are written when somebody wants to read them. */
-function figure(title, plot, { rows, note, wide, level = "h3", kind = "" }) {
+function figure(title, plot, { rows, note, wide, kind = "" }) {
   const table = h(
     "details.as-table",
     { ontoggle: () => table.open && !table.querySelector("table") && table.append(tableOf(title, rows())) },
@@ -109,7 +109,7 @@ function figure(title, plot, { rows, note, wide, level = "h3", kind = "" }) {
   return h(
     `figure.chart${wide ? ".wide" : ""}${kind && `.${kind}`}`,
     null,
-    h("figcaption", null, h(level, null, title), note && h("p.note", null, note)),
+    h("figcaption", null, h("h3", null, title), note && h("p.note", null, note)),
     plot,
     table,
   );
@@ -179,7 +179,7 @@ export function columns(
   key,
   title,
   bars,
-  { short = name => name, minor, say = filmsOf, curve, note, wide, level, of = "Films", kind } = {},
+  { short = name => name, minor, say = filmsOf, curve, note, wide, of = "Films", kind } = {},
 ) {
   const counts = bars.map(bar => bar.count),
     most = Math.max(...counts);
@@ -248,7 +248,6 @@ export function columns(
     rows: () => [["Name", of, "Mean rating"], ...bars.map(bar => [bar.name, number(bar.count), bar.mean_rating ?? "–"])],
     note: [note, more].filter(Boolean).join(" "),
     wide,
-    level,
     kind,
   });
 }
@@ -275,7 +274,7 @@ function crowd(heights) {
 }
 
 /** Cumulative lines, one per year, over each other. `years` are `{ year, days: [[day of the year, count], …], total }`. */
-export function lines(title, years, { note, link }) {
+export function lines(title, years, { note }) {
   const top = Math.max(1, ...years.map(each => each.total)),
     height = value => 100 - (value / top) * 90;
   const latest = years.at(-1).year;
@@ -372,7 +371,7 @@ export function calendar(year, days, say, name) {
   );
 }
 
-export const calendars = (title, plots, rows, note) =>
+export const calendars = (title, plots, rows) =>
   figure(
     title,
     h(
@@ -389,7 +388,7 @@ export const calendars = (title, plots, rows, note) =>
         ]),
       ),
     ),
-    { rows, note, wide: true },
+    { rows, wide: true },
   );
 
 /** Tiles in their place on the map. `continents` are `[name, rows of codes]`, `known` finds a country's bar. */

@@ -6,9 +6,9 @@ import { date, list, mean, minutes, plural } from "./words.js";
 
 const STEP = 50;
 const ORDERS = [
-  ["", "As they come"],
+  ["", "Default order"],
   ["-rating", "Highest rated"],
-  ["-watched_date", "Last watched"],
+  ["-watched_date", "Recently watched"],
   ["-year", "Newest"],
   ["year", "Oldest"],
 ];
@@ -119,7 +119,7 @@ function row(film, alone) {
         h(
           "p.small.soft",
           null,
-          `Watched ${list(film.watched_dates.slice(0, 6).map(date))}${film.watched_dates.length > 6 ? " and before" : ""}`,
+          `Watched ${list(film.watched_dates.slice(0, 6).map(date))}${film.watched_dates.length > 6 ? " and earlier" : ""}`,
         ),
       more,
       h(

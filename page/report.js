@@ -407,7 +407,7 @@ function bulk(days) {
 
 const counts = bars => bars.map(bar => ({ name: bar.name, count: bar.count }));
 const bulky = bar =>
-  `${number(bar.count)} viewings were logged on ${date(bar.name)}, which looks like a catalogue and is left out here.`;
+  `${number(bar.count)} viewings were logged on ${date(bar.name)}, which looks like a bulk import, so they are left out here.`;
 
 function busiest(months) {
   const most = months.reduce((top, bar) => (bar.count > (top?.count || 0) ? bar : top), null);
@@ -438,7 +438,7 @@ const cumulative = {
         length: latest.name.startsWith(year) ? dayOfYear(latest.name) : yearDays(year),
       }));
     return years.length > 1
-      ? lines("Viewings in each year, adding up", years, { note: left.length ? left.map(bulky).join(" ") : busiest(months) })
+      ? lines("Viewings by year, cumulative", years, { note: left.length ? left.map(bulky).join(" ") : busiest(months) })
       : null;
   },
 };
@@ -591,7 +591,7 @@ const seen = {
           .includes(codeOf(bar.name) || "?"),
     );
     const note = [
-      missing.length ? `Not yet seen: ${list(missing)}.` : "You have seen films from every large film country.",
+      missing.length ? `No films yet from ${list(missing)}.` : "You have seen films from every large film country.",
       gone.length && `Not on the map: ${list(gone.map(bar => `${bar.name} (${bar.count})`))}.`,
     ];
     return [
@@ -604,7 +604,7 @@ const seen = {
 const complete = {
   data: stats => (stats.what.completeness.length ? stats.what.completeness : null),
   draw: found => [
-    h("h3", null, "Collections, how complete"),
+    h("h3", null, "How complete your collections are"),
     rows("complete", found, {
       draw: bar => meter(bar.watched / bar.released),
       say: bar => (bar.watched === bar.released ? `all ${bar.watched}` : `${bar.watched} of ${bar.released}`),
@@ -797,7 +797,7 @@ export const SECTIONS = [
       listed("watchlist_genres", "Watchlist by genre", stats => stats.watchlist.genres, bar),
       listed(
         "watchlist_directors",
-        "On it by your highest-rated directors",
+        "Watchlist films by your highest-rated directors",
         stats => stats.watchlist.directors,
         each => dot(each.mean_rating),
       ),

@@ -42,6 +42,7 @@ export function language(code) {
   }
 }
 
-export const filmsOf = bar => [plural(bar.count, "film"), mean(bar.mean_rating)].filter(Boolean).join(" · ");
-export const viewingsOf = bar => [plural(bar.count, "viewing"), mean(bar.mean_rating)].filter(Boolean).join(" · ");
+const counted = noun => bar => [plural(bar.count, noun), mean(bar.mean_rating)].filter(Boolean).join(" · ");
+export const filmsOf = counted("film");
+export const viewingsOf = counted("viewing");
 export const titled = film => (film.year ? `${film.title} (${film.year})` : film.title);

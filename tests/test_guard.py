@@ -651,7 +651,7 @@ async def test_nothing_else_is_served_from_the_page_folder(path: str, api: Api) 
     answer = await api.get(path, follow_redirects=True)
 
     assert answer.status_code == 404
-    assert answer.json() == {"detail": "No such path; /docs lists all calls."}
+    assert answer.json() == {"detail": "No such path; /docs lists all endpoints."}
 
 
 async def test_large_answers_are_compressed_for_those_who_ask(api: Api) -> None:
