@@ -171,6 +171,12 @@ def _check_hosts(value: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(host.lower() for host in value)
 
 
+def _check_database_url(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"(postgresql\+asyncpg://[^\s/]+/[^\s/]+)?", value.get_secret_value()):
+        raise ValueError("must be a URL such as postgresql+asyncpg://user:password@localhost/letterboxd")
+    return value
+
+
 def _check_key(value: SecretStr) -> SecretStr:
     if value.get_secret_value().lower().strip("<>").startswith("your"):
         raise ValueError("is still the example; put your own key there, or leave it blank")
@@ -204,20 +210,29 @@ class Settings(BaseModel):
     tmdb_timeout_seconds: float = Field(
         default=10, gt=0, le=300, description="Time allowed for one request before it is retried."
     )
+    database_url: Annotated[SecretStr, AfterValidator(_check_database_url)] = Field(
+        default=SecretStr(""),
+        description="Keeps sessions in PostgreSQL, for example "
+        "postgresql+asyncpg://user:password@localhost/letterboxd. Without it, they are kept in memory.",
+    )
     session_ttl_seconds: float = Field(
         default=3600,
         gt=0,
-        le=604_800,
-        description="How long a session is kept after its films have been looked up.",
+        le=7_776_000,
+        description="How long a session is kept after its films have been looked up. With DATABASE_URL, the "
+        "default is 2592000 (30 days).",
     )
     max_sessions: int = Field(
-        default=50, ge=1, description="Sessions held at once. Further uploads get a 503."
+        default=50,
+        ge=1,
+        description="Sessions held at once. Further uploads get a 503; with DATABASE_URL, only if all of "
+        "them are being looked up or followed.",
     )
     max_memory_bytes: int = Field(
         default=1_000_000_000,
         ge=1,
         description="Estimated memory of all sessions together, not counting about 70 MB for the process "
-        "itself. Further uploads get a 503.",
+        "itself. Further uploads get a 503, as above.",
     )
     max_upload_bytes: int = Field(
         default=20_000_000,
@@ -243,6 +258,11 @@ class Settings(BaseModel):
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
         BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
     ] = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_stored_sessions_longer(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return {"session_ttl_seconds": 30 * 86_400} | given if given.get("database_url") else given
 
     @classmethod
     def load(cls, environ: dict[str, str | None] | None = None) -> Settings:
@@ -270,7 +290,7 @@ def _read_env(path: Path) -> dict[str, str | None]:
 
 def _setting_problem(error: Any) -> str:
     name = str(error["loc"][0]).upper()
-    secret = name in ("TMDB_API_KEY", "TMDB_BASE_URL")  # a pasted URL may contain the key
+    secret = name in ("TMDB_API_KEY", "TMDB_BASE_URL", "DATABASE_URL")  # a pasted URL may contain the key
     given = "" if secret else f" is {error['input']!r}"
     return f"{name}{given}: {error['msg'].removeprefix('Value error, ')}. See .env.example."
 
@@ -306,6 +326,11 @@ class UnusableUpload(ServiceError):
 
 class SessionNotFound(ServiceError):
     status = 404
+
+    def __init__(self) -> None:
+        super().__init__(
+            "There is no such session: check its id, or upload the export again if it has expired."
+        )
 
 
 class MovieNotFound(ServiceError):
@@ -1849,13 +1874,17 @@ class NameFactory:
         return tuple(dict.fromkeys(self._texts.setdefault(name, name) for name in names if name))[:MAX_NAMES]
 
     def _name(self, kind: type[NameType], body: NamedItem) -> NameType:
-        identity = body.id or body.name or ""
+        return self.shared(kind, body.id or body.name or "", body.name or "", body.profile_path)
+
+    def shared(
+        self, kind: type[NameType], identity: int | str, text: str, portrait_path: str | None = None
+    ) -> NameType:
         name = self._known[kind].get(identity)
         if name is None:
-            name = self._known[kind][identity] = kind(body.name or "")
+            name = self._known[kind][identity] = kind(text)
             name.identity = identity
             if isinstance(name, Person):
-                name.portrait_url = _image_url(body.profile_path, "w185")
+                name.portrait_url = _image_url(portrait_path, "w185")
         return cast(NameType, name)
 
 
@@ -2263,10 +2292,9 @@ class TMDBClient:
         self._settings = settings
         self._sleep = sleep
         self._clock = clock
-        self.pace = Pace(settings.tmdb_requests_per_second, clock)
-        self._turnstile = Turnstile(self.pace, settings.tmdb_connections, clock, sleep)
+        self.keep_pace(Pace(settings.tmdb_requests_per_second, clock), clock)
         self._key_checked_at = -math.inf
-        self._names = NameFactory()
+        self.names = NameFactory()
         self._headers, self._params = {"Accept-Encoding": "gzip"}, {}
         if key := settings.tmdb_api_key.get_secret_value():
             self.key_state = "unchecked"
@@ -2274,6 +2302,11 @@ class TMDBClient:
                 self._headers["Authorization"] = f"Bearer {key}"
             else:
                 self._params["api_key"] = key
+
+    def keep_pace(self, pace: Pace, clock: Callable[[], float]) -> None:
+        """Sends requests when this pace says so, by its own clock."""
+        self.pace = pace
+        self._turnstile = Turnstile(pace, self._settings.tmdb_connections, clock, self._sleep)
 
     async def __aenter__(self) -> Self:
         self._http = aiohttp.ClientSession(
@@ -2307,7 +2340,7 @@ class TMDBClient:
         async def ask() -> Movie:
             params = {"append_to_response": APPENDED[tmdb_type] + (MORE_TITLES if with_titles else "")}
             body = await self._get(f"{tmdb_type}/{tmdb_id}", MovieBody, params)
-            return movie_of(tmdb_type, body, self._names)
+            return movie_of(tmdb_type, body, self.names)
 
         return await self.cache.get_or_fetch((tmdb_type, tmdb_id, with_titles), ask)
 
@@ -3234,6 +3267,13 @@ class Session:
         self.revision += 1
         self.over.set()
 
+    async def finish(self, status: SessionStatus, error_message: str | None) -> None:
+        """Ends the work. Where sessions are stored, this waits until that is, too."""
+        self.end(status, error_message)
+
+    async def save(self) -> None:
+        """Waits until the changes are stored, where sessions are."""
+
     async def stop(self) -> None:
         if self.task:
             self.task.cancel()
@@ -3376,22 +3416,20 @@ class SessionStore:
         if is_full or self.memory_bytes + memory_bytes > self._max_memory_bytes:
             raise StoreFull(math.ceil(min(session.seconds_left for session in self._sessions.values())))
 
-    def create(self, export: Export) -> Session:
+    async def create(self, export: Export) -> Session:
         self.check_room(export.memory_bytes)
         session = Session(export, self._ttl_seconds, self._clock)
         self._sessions[session.session_id] = session
         return session
 
-    def get(self, session_id: str) -> Session:
+    async def get(self, session_id: str) -> Session:
         self.sweep()
         if session := self._sessions.get(session_id):
             return session
-        raise SessionNotFound(
-            "There is no such session: check its id, or upload the export again if it has expired."
-        )
+        raise SessionNotFound
 
     async def delete(self, session_id: str) -> None:
-        session = self.get(session_id)
+        session = await self.get(session_id)
         del self._sessions[session_id]
         await session.stop()
 
@@ -3440,7 +3478,7 @@ class Corrections:
     def __init__(self) -> None:
         self._matches: dict[Hashable, Match] = {}
 
-    def get(self, film: Film) -> Match | None:
+    async def get(self, film: Film) -> Match | None:
         return self._matches.get(identity_key(film))
 
     def forget(self, film: Film) -> None:
@@ -3466,7 +3504,7 @@ class Matcher:
 
     async def find(self, film: Film) -> Match:
         """Raises TMDBError if TMDB gives no usable answer. TMDBKeyRejected: no film can be looked up."""
-        correction = self.corrections.get(film)
+        correction = await self.corrections.get(film)
         return correction or await self.tmdb.cache.get_or_fetch(cache_key(film), partial(self._find, film))
 
     def forget(self, film: Film) -> None:
@@ -3563,7 +3601,7 @@ async def enrich_session_async(session: Session, matcher: Matcher) -> None:
         problem = "An internal error stopped the lookup; see the service's log."
         _fail_pending(session, problem)
     finally:
-        session.end(status, problem)
+        await session.finish(status, problem)
 
 
 def _fail_pending(session: Session, reason: str) -> None:
@@ -4365,7 +4403,7 @@ SessionId = Annotated[str, InPath(description="From the answer to the upload.", 
 
 
 async def get_session(session_id: SessionId, service: ServiceDep) -> Session:
-    return service.store.get(session_id)
+    return await service.store.get(session_id)
 
 
 SessionDep = Annotated[Session, Depends(get_session)]
@@ -4500,7 +4538,7 @@ async def upload(
     `/api/session/{session_id}` for the progress.
     """
     service.store.check_room()
-    session = service.store.create(await service.read(files, request))
+    session = await service.store.create(await service.read(files, request))
     start_enrichment(session, service.matcher)
     response.headers["Location"] = request.url_for("read_session", session_id=session.session_id).path
     return UploadView.model_validate(session)
@@ -4597,6 +4635,7 @@ async def correct_match(session: SessionDep, film: FilmDep, choice: Choice, serv
     except TimeoutError:
         raise TMDBUnavailable("TMDB is not answering; correct the match later.") from None
     apply_correction(session, film, movie, service.matcher)
+    await session.save()
     if session.task is None:  # otherwise the task will, at its end
         await read_collections(session, service.matcher.tmdb, CORRECTION_SECONDS)
     return JSONBytes(await asyncio.to_thread(movie_json, film))
@@ -4608,6 +4647,7 @@ async def correct_match(session: SessionDep, film: FilmDep, choice: Choice, serv
 async def clear_match(session: SessionDep, film: FilmDep, service: ServiceDep) -> None:
     """Makes the film `not_found`, which no retry changes. Applies to later uploads like a correction."""
     apply_correction(session, film, None, service.matcher)
+    await session.save()
 
 
 @of_session.post(
@@ -4619,6 +4659,7 @@ async def clear_match(session: SessionDep, film: FilmDep, service: ServiceDep) -
 async def undo_match(session: SessionDep, film: FilmDep, service: ServiceDep) -> JSONBytes:
     """Brings back the match before the last `PUT` or `DELETE` in this session. Works once for each."""
     undo_correction(session, film, service.matcher)
+    await session.save()
     return JSONBytes(await asyncio.to_thread(movie_json, film))
 
 
@@ -4631,7 +4672,7 @@ async def read_statistics(
 ) -> Response:
     async def compute() -> bytes:
         async with service.computing:
-            service.store.get(session.session_id)  # it may have been deleted meanwhile
+            await service.store.get(session.session_id)  # it may have been deleted meanwhile
             return await asyncio.to_thread(statistics_json, session, year, limit)
 
     if service.computing.statistics().tasks_waiting > MAX_WAITING:
@@ -4649,6 +4690,7 @@ async def read_statistics(
 async def retry_session(session: SessionDep, service: ServiceDep) -> SessionView:
     """Looks up all failed and not-found films again, except those cleared by hand."""
     retry_films(session, service.matcher)
+    await session.save()
     return SessionView.model_validate(session)
 
 
@@ -4843,14 +4885,18 @@ def refuse_second_process(server: uvicorn.Server | None) -> list[socket.socket]:
         except OSError:
             is_only_process &= process_that_listens(name) == os.getpid()
     if not is_only_process:
-        sys.stderr.write(
+        refuse_to_start(
             "Sessions live in the memory of one process, so with several workers most requests would not "
-            "find theirs. Start one worker.\n"
+            "find theirs. Start one worker, or set DATABASE_URL."
         )
-        sys.stderr.flush()
-        # With this status, neither uvicorn nor gunicorn starts further workers.
-        os._exit(uvicorn.config.STARTUP_FAILURE)
     return claims
+
+
+def refuse_to_start(sentence: str) -> NoReturn:
+    sys.stderr.write(f"{sentence}\n")
+    sys.stderr.flush()
+    # With this status, neither uvicorn nor gunicorn starts further workers.
+    os._exit(uvicorn.config.STARTUP_FAILURE)
 
 
 def process_that_listens(name: str) -> int:
@@ -4939,11 +4985,25 @@ def cut_silent_connections(server: uvicorn.Server, waiting: Waiting) -> None:
                 connection.transport.abort()
 
 
+def open_store(settings: Settings, matcher: Matcher) -> contextlib.AbstractAsyncContextManager[SessionStore]:
+    """In memory, or in PostgreSQL, where several processes share what they know and the pace of asking."""
+    if not settings.database_url.get_secret_value():
+        return SessionStore(settings.session_ttl_seconds, settings.max_sessions, settings.max_memory_bytes)
+    sys.modules.setdefault("main", sys.modules[__name__])  # by this name, the package imports this module
+    try:
+        import postgres  # noqa: PLC0415 - only who wants it needs it
+    except ImportError as error:
+        refuse_to_start(
+            f"{error.name} is missing: pip install -r postgres/requirements.txt for DATABASE_URL."
+        )
+    return postgres.open_store(settings, matcher)
+
+
 @contextlib.asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     server = running_server()
-    claims = refuse_second_process(server)
     settings: Settings = app.state.settings
+    claims = [] if settings.database_url.get_secret_value() else refuse_second_process(server)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     log.setLevel(settings.log_level)
     # CPython's default threshold (700) scans every film in memory now and then, which made statistics of
@@ -4957,11 +5017,11 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     known_films = await asyncio.to_thread(KnownFilms.read, KNOWN_FILMS)
     async with (
         TMDBClient(settings) as tmdb,
-        SessionStore(settings.session_ttl_seconds, settings.max_sessions, settings.max_memory_bytes) as store,
+        open_store(settings, matcher := Matcher(tmdb, known_films)) as store,
     ):
         if tmdb.key_state == "missing":
             log.warning("no TMDB_API_KEY is set: exports are read, but no film is looked up")
-        app.state.service = service = Service(settings, Matcher(tmdb, known_films), store)
+        app.state.service = service = Service(settings, matcher, store)
 
         def stop() -> None:
             store.end_streams()
