@@ -504,6 +504,7 @@ class PostgresStore(main.SessionStore):
             status, error_message = session.ending
             session.ending = None
             session.end(status, error_message)
+            session._ended_utc = written.ended_at
         elif session.task and given["at_work"] and not written.may_write:
             log.warning("[%s] another process goes on with it", session.short_id)
             await self._give_up(session)

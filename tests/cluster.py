@@ -13,6 +13,7 @@ from tests.fake_tmdb import free_port
 
 BINARIES = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)  # where Debian has them
 INSTALLED = shutil.which("postgres") or BINARIES
+PASSWORD = "c0rrect-horse"  # not asked for, but not to be shown either
 # PostgreSQL refuses to run as root.
 USER = "nobody" if os.getuid() == 0 else None
 
@@ -25,7 +26,7 @@ class Cluster:
     """`options` are PostgreSQL's own. Nothing that only an outage of power would need is done by default."""
 
     def __init__(self, *options: str) -> None:
-        self.port, self._databases = free_port(), 0
+        self.port = free_port()
         self._options = options or ("fsync=off", "full_page_writes=off")
 
     def __enter__(self) -> Self:
@@ -53,18 +54,15 @@ class Cluster:
         command = (_path(program), data, *arguments)
         subprocess.run(command, check=True, user=USER, stdout=-3, cwd=self._folder.name)
 
-    def new_database(self) -> str:
-        """The URL of an empty one."""
-        self._databases += 1
-        name = f"letterboxd_{self._databases}"
-        self.ask(f"CREATE DATABASE {name}")
-        return self.url(name)
+    def empty(self) -> None:
+        self.ask("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
 
-    def ask(self, statement: str, database: str = "postgres") -> str:
+    def ask(self, statement: str) -> str:
         """What psql prints, one row a line."""
-        host = ("--host=127.0.0.1", f"--port={self.port}", "--username=letterboxd", f"--dbname={database}")
+        host = ("--host=127.0.0.1", f"--port={self.port}", "--username=letterboxd", "--dbname=postgres")
         command = (_path("psql"), *host, "--tuples-only", "--no-align", "--no-psqlrc", "-c", statement)
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
-    def url(self, database: str = "postgres") -> str:
-        return f"postgresql+asyncpg://letterboxd:s3cret-of-the-database@127.0.0.1:{self.port}/{database}"
+    @property
+    def url(self) -> str:
+        return f"postgresql+asyncpg://letterboxd:{PASSWORD}@127.0.0.1:{self.port}/postgres"

@@ -169,15 +169,18 @@ async def serving(settings: main.Settings, root_path: str = "") -> AsyncIterator
         await task
 
 
-async def process(port: int, tmdb: FakeTMDB) -> asyncio.subprocess.Process:
+async def process(
+    port: int, tmdb: FakeTMDB, *arguments: str, **environment: str
+) -> asyncio.subprocess.Process:
     """The service as the README starts it, once it answers."""
-    environment = os.environ | {
+    environment = {
+        **os.environ,
         "TMDB_API_KEY": V3_KEY,
         "TMDB_BASE_URL": tmdb.url,
         "TMDB_REQUESTS_PER_SECOND": "10000",
-    }
+    } | environment
     started = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "uvicorn", "main:app", "--port", str(port)),
+        *(sys.executable, "-m", "uvicorn", "main:app", "--port", str(port), *arguments),
         cwd=ROOT, env=environment, stdout=-1, stderr=-1,
     )  # fmt: skip
     assert started.stderr
@@ -215,7 +218,8 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture
 def database_url(cluster: Cluster) -> str:
     """Of a database with empty tables."""
-    return cluster.new_database()
+    cluster.empty()
+    return cluster.url
 
 
 @pytest.fixture

@@ -1,0 +1,475 @@
+"""Sessions in PostgreSQL: what outlives a process, what processes share, and what happens without any."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+import main
+from tests.bench import ratings
+from tests.cluster import PASSWORD, Cluster
+from tests.conftest import ROOT, Api, Clock, Serve, export, files, process, settings_for, until
+from tests.fake_tmdb import FakeTMDB, free_port, made_up
+from tests.test_matches import INCEPTION, INCEPTION_URL, PARASITE, SAMPLE_FILE, followed, get
+
+MONTH = 30 * 86_400
+STARTED = datetime.now(UTC)
+FILMS = f"{INCEPTION}\n{PARASITE}"
+
+
+@pytest.fixture
+def stored_in(database_url: str) -> dict[str, str]:
+    """Every service of these tests is another process of one service, as far as it can tell."""
+    return {"database_url": database_url}
+
+
+async def everything(api: Api, session_id: str) -> tuple[Any, Any]:
+    """What a session says about its films."""
+    return await api.movies(session_id), await get(api, f"/api/session/{session_id}/stats")
+
+
+# --- Without a database
+
+
+def test_nothing_of_it_is_imported_without_a_database() -> None:
+    code = "import main, sys; print({'postgres', 'sqlalchemy', 'asyncpg', 'alembic'} & sys.modules.keys())"
+
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert ran.stdout == "set()\n"
+
+
+async def started(tmdb: FakeTMDB, **environment: str) -> tuple[int | None, str]:
+    """The status with which the service ends by itself, and what it prints."""
+    service = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "uvicorn", "main:app", "--port", str(free_port())),
+        cwd=ROOT, env={**os.environ, "TMDB_BASE_URL": tmdb.url, **environment}, stdout=-1, stderr=-2,
+    )  # fmt: skip
+    printed, _ = await asyncio.wait_for(service.communicate(), 30)
+    return service.returncode, printed.decode()
+
+
+async def test_start_without_a_database_is_one_sentence(tmdb: FakeTMDB) -> None:
+    url = f"postgresql+asyncpg://letterboxd:{PASSWORD}@127.0.0.1:{free_port()}/letterboxd"
+
+    status, printed = await started(tmdb, DATABASE_URL=url)
+
+    assert status == 3
+    assert "The database cannot be reached; start it, or check DATABASE_URL." in printed
+    assert "Traceback" not in printed
+    assert PASSWORD not in printed
+
+
+def test_wrong_url_is_not_shown() -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main.Settings.load({"DATABASE_URL": f"mysql://letterboxd:{PASSWORD}@localhost/letterboxd"})
+
+    assert str(stopped.value).startswith("DATABASE_URL: must be a URL such as postgresql+asyncpg://")
+    assert PASSWORD not in str(stopped.value)
+
+
+def test_stored_sessions_are_kept_for_thirty_days(database_url: str) -> None:
+    assert main.Settings.load({"DATABASE_URL": database_url}).session_ttl_seconds == MONTH
+    given: dict[str, str | None] = {"DATABASE_URL": database_url, "SESSION_TTL_SECONDS": "60"}
+    assert main.Settings.load(given).session_ttl_seconds == 60
+
+
+# --- After a restart
+
+
+async def test_ended_session_is_the_same_after_a_restart(serve: Serve) -> None:
+    before = await serve()
+    session_id = (await before.upload(SAMPLE_FILE))["session_id"]
+    session, told = await before.ended(session_id), await everything(before, session_id)
+
+    after = await serve()
+
+    assert await after.ended(session_id) == session
+    assert await everything(after, session_id) == told
+
+
+async def test_second_upload_after_a_restart_makes_no_calls(serve: Serve, tmdb: FakeTMDB) -> None:
+    before = await serve()
+    await before.ended((await before.upload(SAMPLE_FILE))["session_id"])
+    tmdb.requests.clear()
+
+    after = await serve()
+    session = await after.ended((await after.upload(SAMPLE_FILE))["session_id"])
+
+    assert session["enriched_count"] == 156
+    assert tmdb.calls() == 0
+
+
+async def test_correction_applies_to_the_next_upload_after_a_restart(serve: Serve) -> None:
+    before = await serve()
+    session_id = (await before.upload(*files(watched=PARASITE)))["session_id"]
+    await before.put(f"/api/session/{session_id}/movies/1/match", json={"tmdb_url": INCEPTION_URL})
+
+    after = await serve()
+    session_id = (await after.upload(*files(watched=PARASITE)))["session_id"]
+    await after.ended(session_id)
+
+    assert (await after.movies(session_id))[0]["tmdb_title"] == "Inception"
+
+
+async def test_correction_can_be_undone_after_a_restart(serve: Serve) -> None:
+    before = await serve()
+    session_id = (await before.upload(*files(watched=PARASITE)))["session_id"]
+    await before.ended(session_id)
+    film = f"/api/session/{session_id}/movies/1"
+    told = await get(before, film)
+    await before.put(f"{film}/match", json={"tmdb_url": INCEPTION_URL})
+
+    after = await serve()
+    undone = await after.post(f"{film}/match/undo")
+
+    assert undone.json() == told
+    assert (await after.post(f"{film}/match/undo")).status_code == 409
+
+
+# --- Several processes
+
+
+async def test_followers_hear_of_what_another_process_does(serve: Serve, tmdb: FakeTMDB) -> None:
+    tmdb.latency_seconds = 0.1
+    working, other = await serve(), await serve()
+    session_id = (await working.upload(SAMPLE_FILE))["session_id"]
+
+    events = await followed(other, f"/api/session/{session_id}")
+
+    assert len(events) > 3
+    assert {name for name, _ in events[:-1]} == {"progress"}
+    counts = [state["processed_count"] for _, state in events]
+    assert counts == sorted(counts)
+    assert events[-1][1]["status"] == "completed"
+    assert await other.ended(session_id) == await working.ended(session_id)
+
+
+async def test_correction_in_another_process_beats_a_later_outcome(serve: Serve, tmdb: FakeTMDB) -> None:
+    working, other = await serve(tmdb_connections=1), await serve()
+    await other.ended((await other.upload(*files(watched=INCEPTION)))["session_id"])
+    tmdb.latency_seconds = 0.4  # so much longer than the correction takes
+    session_id = (await working.upload(*files(watched=PARASITE)))["session_id"]
+    film = f"/api/session/{session_id}/movies/1"
+
+    corrected = await other.put(f"{film}/match", json={"tmdb_url": INCEPTION_URL})
+    pending = (await get(working, f"/api/session/{session_id}"))["status"]
+    await working.ended(session_id)
+
+    assert (corrected.status_code, pending) == (200, "enriching")
+    for api in (working, other):
+        assert (await get(api, film))["match"]["status"] == "corrected"
+
+
+async def test_choice_is_seen_at_once_in_every_process(serve: Serve) -> None:
+    services = [await serve() for _ in range(3)]
+    session_id = (await services[0].upload(*files(watched=FILMS)))["session_id"]
+    await services[0].ended(session_id)
+    film = f"/api/session/{session_id}/movies/1"
+
+    for number in range(9):
+        chosen = INCEPTION_URL if number % 2 else INCEPTION_URL.replace("27205", "496243")
+        await services[number % 3].put(f"{film}/match", json={"tmdb_url": chosen})
+        seen = [(await get(api, film))["tmdb_id"] for api in services]
+        assert seen == [27205 if number % 2 else 496243] * 3
+
+
+async def test_undone_choice_in_another_process_is_looked_up(serve: Serve, tmdb: FakeTMDB) -> None:
+    tmdb.latency_seconds = 0.2
+    working, other = await serve(tmdb_connections=1), await serve()
+    session_id = (await working.upload(*files(watched=FILMS)))["session_id"]
+    film = f"/api/session/{session_id}/movies/2"
+    await other.delete(f"{film}/match")
+
+    await other.post(f"{film}/match/undo")
+    session = await working.ended(session_id)
+
+    assert session["enriched_count"] == 2
+    assert await other.ended(session_id) == session
+
+
+async def test_deleted_session_is_gone_in_every_process(serve: Serve, tmdb: FakeTMDB) -> None:
+    tmdb.latency_seconds = 0.2
+    working, other = await serve(), await serve()
+    session_id = (await working.upload(SAMPLE_FILE))["session_id"]
+    session = f"/api/session/{session_id}"
+    following = asyncio.create_task(followed(working, session))
+    await get(other, session)
+
+    assert (await other.delete(session)).status_code == 204
+
+    for api in (working, other):
+        assert (await api.get(session)).status_code == 404
+        assert (await api.delete(session)).status_code == 404
+    assert (await following)[-1][0] == "end"
+    asked = tmdb.calls()
+    await asyncio.sleep(0.5)
+    assert tmdb.calls() <= asked + 20  # those on their way
+    assert (await get(working, "/health"))["sessions"] == 0
+
+
+async def test_two_retries_at_once_are_one(serve: Serve, tmdb: FakeTMDB) -> None:
+    services = [await serve(), await serve()]
+    tmdb.knows([])
+    session_id = (await services[0].upload(*files(watched=FILMS)))["session_id"]
+    await services[0].ended(session_id)
+    tmdb.requests.clear()
+
+    answers = await asyncio.gather(*(api.post(f"/api/session/{session_id}/retry") for api in services))
+    ended = [await api.ended(session_id) for api in services]
+
+    assert {answer.status_code for answer in answers} <= {202, 409}
+    assert ended[0] == ended[1]
+    assert ended[0]["not_found_count"] == 2
+
+
+async def test_memory_holds_what_was_used_last(serve: Serve) -> None:
+    api = await serve(max_sessions=2)
+    ids = []
+    for _ in range(4):
+        ids.append((await api.upload(*files(watched=FILMS)))["session_id"])
+        await api.ended(ids[-1])
+
+    told = [await everything(api, session_id) for session_id in ids]
+
+    assert all(movies == told[0][0] for movies, _ in told)
+    assert (await get(api, "/health"))["sessions"] == 2
+
+
+async def test_requests_are_as_many_as_one_process_may_send(serve: Serve, tmdb: FakeTMDB) -> None:
+    tmdb.knows(made_up(120))
+    services = [await serve(tmdb_requests_per_second=100) for _ in range(3)]
+    uploads = [
+        await api.upload(("ratings.csv", ratings(40, 40 * number))) for number, api in enumerate(services)
+    ]
+
+    for api, upload in zip(services, uploads, strict=True):
+        assert (await api.ended(upload["session_id"]))["enriched_count"] == 40
+
+    assert tmdb.calls() == 240
+    assert tmdb.most_in_a_second() <= 100 * 1.1
+
+
+async def test_refusal_slows_every_process(serve: Serve, tmdb: FakeTMDB, database_url: str) -> None:
+    from postgres.database import Database  # noqa: PLC0415 - only where it is installed
+    from postgres.sharing import SharedPace  # noqa: PLC0415
+
+    await serve()
+    database = Database(database_url)
+    one, other = (SharedPace(40, database) for _ in range(2))
+    for pace in (one, other):
+        await slot(pace)
+
+    one.refused(one.sent(), 30)
+    await until(lambda: one._taking is None)
+    other._slots.clear()
+    other.next_at(urgent=False)
+    await until(lambda: other._taking is None)
+
+    assert other.waiting_for() == "TMDB refused requests (status 429); trying again in 30 s"
+    await database.close()
+
+
+async def slot(pace: main.Pace) -> None:
+    pace.next_at(urgent=False)
+    await until(lambda: pace._slots)  # type: ignore[attr-defined]
+
+
+# --- Clocks
+
+
+@asynccontextmanager
+async def opened(tmdb: FakeTMDB, clock: Clock, **settings: Any) -> AsyncIterator[Any]:
+    """The store, at the clock's time."""
+    import postgres  # noqa: PLC0415
+
+    given = settings_for(tmdb, tmdb_requests_per_second=10_000, **settings)
+
+    def utc_now() -> datetime:
+        return STARTED + timedelta(seconds=clock.now - 1_000)
+
+    async with main.TMDBClient(given) as client:
+        matcher = main.Matcher(client)
+        async with postgres.store.open_store(given, matcher, clock, utc_now) as store:
+            yield store
+
+
+async def ended(store: Any, session: main.Session) -> main.Session:
+    main.start_enrichment(session, store.matcher)
+    await until(lambda: session.ended_at is not None)
+    return session
+
+
+async def test_session_is_gone_after_thirty_days_and_a_second(
+    tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
+) -> None:
+    async with opened(tmdb, clock, database_url=database_url) as store:
+        session = await ended(store, await store.create(export(watched=FILMS)))
+        clock.now += MONTH - 1
+        assert await store.get(session.session_id) is session
+
+        clock.now += 2
+
+        with pytest.raises(main.SessionNotFound):
+            await store.get(session.session_id)
+        assert len(store) == 0
+        await store.delete_expired()
+    assert cluster.ask("SELECT count(*) FROM sessions, films").strip() == "0"
+
+
+async def test_records_are_deleted_after_six_months(
+    tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
+) -> None:
+    async with opened(tmdb, clock, database_url=database_url) as store:
+        await ended(store, await store.create(export(watched=FILMS)))
+        assert int(cluster.ask("SELECT count(*) FROM records")) > 0
+        clock.now += 183 * 86_400
+        await store.delete_expired()
+    assert int(cluster.ask("SELECT count(*) FROM records")) == 0
+
+
+async def test_record_that_a_session_would_outlive_is_asked_for_again(
+    tmdb: FakeTMDB, clock: Clock, database_url: str
+) -> None:
+    async with opened(tmdb, clock, database_url=database_url) as store:
+        await ended(store, await store.create(export(watched=FILMS)))
+    asked = tmdb.calls()
+    clock.now += 153 * 86_400
+
+    async with opened(tmdb, clock, database_url=database_url) as store:
+        await ended(store, await store.create(export(watched=FILMS)))
+
+    assert tmdb.calls() == 2 * asked
+
+
+# --- What goes wrong
+
+
+@pytest.mark.long
+async def test_database_that_is_gone_is_a_503(serve: Serve, cluster: Cluster, caplog: Any) -> None:
+    api = await serve()
+    session_id = (await api.upload(*files(watched=FILMS)))["session_id"]
+    session = await api.ended(session_id)
+    cluster.stop()
+    try:
+        answers = [
+            await api.get(f"/api/session/{session_id}"),
+            await api.delete(f"/api/session/{session_id}"),
+            await api.put(f"/api/session/{session_id}/movies/1/match", json={"tmdb_url": INCEPTION_URL}),
+            await api.post("/api/upload", files={"files": SAMPLE_FILE}),
+        ]
+    finally:
+        cluster.start()
+
+    for answer in answers:
+        assert answer.status_code == 503, answer.text
+        assert answer.json()["detail"] == "The database cannot be reached; try again in 5 s."
+        assert answer.headers["Retry-After"] == "5"
+    assert await api.ended(session_id) == session
+    assert PASSWORD not in caplog.text
+
+
+@pytest.mark.long
+async def test_work_goes_on_after_a_restart_of_postgresql(
+    serve: Serve, tmdb: FakeTMDB, cluster: Cluster
+) -> None:
+    tmdb.knows(made_up(500))
+    api = await serve(tmdb_requests_per_second=200)
+    session_id = (await api.upload(("ratings.csv", ratings(500))))["session_id"]
+    await reached(api, session_id, 150)
+
+    cluster.stop()
+    await asyncio.sleep(1)
+    cluster.start()
+    session = await patiently(api, session_id)
+
+    assert session["enriched_count"] == 500
+    assert asked_twice(tmdb) <= 25
+    assert {movie["match"]["status"] for movie in await api.movies(session_id)} == {"exact"}
+
+
+async def reached(api: httpx.AsyncClient, session_id: str, films: int) -> None:
+    while (await api.get(f"/api/session/{session_id}")).json()["processed_count"] < films:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+
+
+async def patiently(api: httpx.AsyncClient, session_id: str) -> Any:
+    """The ended session, whatever answers come on the way."""
+    async with asyncio.timeout(60):
+        while True:
+            answer = await api.get(f"/api/session/{session_id}")
+            if answer.status_code == 200 and answer.json()["status"] in ("completed", "failed"):
+                return answer.json()
+            await asyncio.sleep(0.1)
+
+
+def asked_twice(tmdb: FakeTMDB) -> int:
+    asked = Counter((asked.path, asked.query.get("query")) for asked in tmdb.requests)
+    return sum(count - 1 for count in asked.values())
+
+
+@asynccontextmanager
+async def processes(
+    count: int, tmdb: FakeTMDB, *arguments: str, **environment: str
+) -> AsyncIterator[list[tuple[asyncio.subprocess.Process, Api]]]:
+    async with AsyncExitStack() as opened:
+        running = []
+        for port in [free_port() for _ in range(count)]:
+            service = await process(port, tmdb, *arguments, LOG_LEVEL="WARNING", **environment)
+            api = Api(base_url=f"http://127.0.0.1:{port}", timeout=30, verify=False)
+            running.append((service, await opened.enter_async_context(api)))
+        yield running
+        for service, _ in running:
+            if service.returncode is None:
+                service.terminate()
+            await service.communicate()
+
+
+@pytest.mark.long
+async def test_killed_process_costs_no_film(tmdb: FakeTMDB, database_url: str) -> None:
+    tmdb.knows(made_up(500))
+    tmdb.latency_seconds = 0.15
+    environment = {"DATABASE_URL": database_url, "TMDB_REQUESTS_PER_SECOND": "40"}
+    async with processes(3, tmdb, **environment) as running:
+        (victim, first), (_, second), (_, third) = running
+        session_id = (await first.upload(("ratings.csv", ratings(500))))["session_id"]
+        await reached(second, session_id, 200)
+
+        victim.kill()
+        session = await patiently(second, session_id)
+        movies = await third.movies(session_id)
+
+    assert (session["status"], session["enriched_count"]) == ("completed", 500)
+    assert {movie["match"]["status"] for movie in movies} == {"exact"}
+    assert asked_twice(tmdb) <= 25
+
+
+@pytest.mark.long
+async def test_four_workers_serve_one_set_of_sessions(tmdb: FakeTMDB, database_url: str) -> None:
+    async with processes(1, tmdb, "--workers", "4", DATABASE_URL=database_url) as [(_, api)]:
+        async with asyncio.timeout(30):
+            while not await answers(api):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        ids = [(await api.upload(SAMPLE_FILE))["session_id"] for _ in range(4)]
+
+        for session_id in ids:
+            for _ in range(8):  # each through a connection of its own, so through some worker
+                async with Api(base_url=api.base_url, verify=False) as client:
+                    assert (await client.ended(session_id))["enriched_count"] == 156
+
+
+async def answers(api: Api) -> bool:
+    try:
+        return (await api.get("/health")).status_code == 200
+    except httpx.TransportError:
+        return False
