@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
 from datetime import date
 from typing import Any
@@ -58,15 +58,32 @@ def film_body(film: Film) -> Body:
     return _given(film, FILM)
 
 
-def film_of(body: Body, movie_id: int, tags: dict[tuple[str, ...], tuple[str, ...]]) -> Film:
-    """`tags` are those seen so far, so that viewings with the same tags share them."""
+class StoredFilm(Film):
+    """A film whose match is decoded when it is first looked at, since most are not for a while."""
+
+    __slots__ = ("_match",)
+    _match: Match | Callable[[], Match]
+
+    @property
+    def match(self) -> Match:
+        if not isinstance(self._match, Match):
+            self._match = self._match()
+        return self._match
+
+    @match.setter
+    def match(self, match: Match | Callable[[], Match]) -> None:
+        self._match = match
+
+
+def film_of(body: Body, movie_id: int, tags: dict[tuple[str, ...], tuple[str, ...]]) -> StoredFilm:
+    """Pending. `tags` are those seen so far, so that viewings with the same tags share them."""
     if "added_date" in body:
         body["added_date"] = date.fromisoformat(body["added_date"])
     if "tmdb_ref" in body:
         body["tmdb_ref"] = tuple(body["tmdb_ref"])
     for name in body.keys() & {"viewings", "undated_reviews"}:
         body[name] = [_viewing_of(viewing, tags) for viewing in body[name]]
-    return Film(**body, movie_id=movie_id)
+    return StoredFilm(**body, movie_id=movie_id)
 
 
 def _viewing_of(body: Body, tags: dict[tuple[str, ...], tuple[str, ...]]) -> Viewing:

@@ -29,6 +29,7 @@ from postgres.encoding import (
 )
 
 RECORD_DAYS = 182  # TMDB's terms: nothing may be kept for more than six months
+GONE = Match("failed", "The record of its movie was deleted after six months; retry to look it up again.")
 NOT_FOUND_DAYS = 1  # what TMDB does not have today it may have tomorrow
 PIECE = 100  # records decoded in one go, which takes about five milliseconds
 
@@ -137,6 +138,33 @@ class SharedCache(main.Cache):
         return key if match.movie and self._answers.get(key) is match else None
 
     # --- Reading
+
+    def later(self, film: Row[Any]) -> Callable[[], Match]:
+        """The match of a film's row, with the records it refers to, for whenever it is looked at."""
+        return partial(
+            self._match_of, film.record, film.record_body or film.match, film.movie, film.movie_body
+        )
+
+    def _match_of(self, key: str | None, body: str, movie_key: str | None, movie_body: str | None) -> Match:
+        """GONE if the records it needs are."""
+        held = self._answers.get(key) if key else None
+        if held is not None:
+            return cast(Match, held)
+        movies = {}
+        if movie_key and movie_body:
+            movies[movie_key] = self._answers.get(movie_key) or movie_of(json.loads(movie_body), self._names)
+            self._answers[movie_key] = movies[movie_key]
+        match = match_of(json.loads(body), movies) if body else None
+        if match and key:
+            self._answers[key] = match
+        return match or GONE
+
+    def replaced(self, film: Row[Any]) -> Match | None:
+        """The match before the last choice by hand."""
+        if film.replaced is None:
+            return None
+        key = json.loads(film.replaced).get("movie")
+        return self._match_of(None, film.replaced, key, film.replaced_movie_body)
 
     async def read(self, keys: Iterable[str], for_lookup: bool = False) -> dict[str, Any]:
         """These records, as far as they are in memory or stored. Raises DatabaseGone."""

@@ -14,6 +14,7 @@ import math
 import re
 import secrets
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import KW_ONLY, dataclass, field
@@ -26,8 +27,9 @@ from sqlalchemy import DateTime, Row, bindparam, text
 import main
 from main import PENDING, Export, Film, Match, Matcher, Session, SessionNotFound, Settings, StoreFull, log
 from postgres.database import RETRY_SECONDS, Batch, Database, DatabaseGone, is_gone, patiently
-from postgres.encoding import Body, dumps, film_body, film_of, match_body, match_of
+from postgres.encoding import Body, StoredFilm, dumps, film_body, film_of, match_body
 from postgres.sharing import (
+    GONE,
     PIECE,
     RECORD_DAYS,
     TRIM_CORRECTIONS,
@@ -47,7 +49,6 @@ FULL_SECONDS = 30  # after which somebody may try again to upload
 DELETED_AT_ONCE = 20  # sessions
 RECORDS_DELETED_AT_ONCE = 1_000
 CLOSING_SECONDS = 2  # for the last write
-GONE = "The record of its movie was deleted after six months; retry to look the film up again."
 
 CREATE = text(
     """
@@ -118,11 +119,12 @@ WRITE = text(
         DELETE FROM corrections USING decided
         WHERE corrections.key = decided.key AND decided.match IS NULL
     ), matched AS (
-        UPDATE films AS f SET record = film.record, match = film.match, by_hand = film.by_hand,
-            replaced = film.replaced, revision = written.revision
+        UPDATE films AS f SET status = film.status, record = film.record, match = film.match,
+            movie = film.movie, by_hand = film.by_hand, replaced = film.replaced,
+            revision = written.revision
         FROM written JOIN json_to_recordset(CAST(:films AS json)) AS film (
-            session_id text, movie_id int, record text, match jsonb, by_hand boolean, replaced jsonb,
-            is_choice boolean
+            session_id text, movie_id int, status text, record text, match jsonb, movie text,
+            by_hand boolean, replaced jsonb, is_choice boolean
         ) ON film.session_id = written.id
         WHERE f.session_id = film.session_id AND f.movie_id = film.movie_id
             AND (film.is_choice OR (written.may_write AND NOT f.by_hand))
@@ -132,11 +134,17 @@ WRITE = text(
 )
 REVISIONS = text("SELECT id, revision, ended_at, waiting_for FROM sessions WHERE id = ANY(:ids)")
 READ = text("SELECT * FROM sessions WHERE id = :id")
-READ_FILMS = text("SELECT * FROM films WHERE session_id = :id ORDER BY movie_id")
-READ_CHANGES = text(
+READ_FILMS = text(
     """
-    SELECT movie_id, record, match, by_hand, replaced FROM films
-    WHERE session_id = :id AND revision > :since
+    SELECT f.movie_id, f.status, f.record, f.match, f.movie, f.by_hand, f.replaced,
+        CASE WHEN :since < 0 THEN f.logged END AS logged, match.body AS record_body,
+        movie.body AS movie_body, replaced.body AS replaced_movie_body
+    FROM films AS f
+    LEFT JOIN records AS match ON match.key = f.record
+    LEFT JOIN records AS movie ON movie.key = f.movie
+    LEFT JOIN records AS replaced ON replaced.key = f.replaced ->> 'movie'
+    WHERE f.session_id = :id AND f.revision > :since
+    ORDER BY f.movie_id
     """
 )
 CLAIM = text(
@@ -246,8 +254,10 @@ class StoredSession(Session):
             yield {
                 "session_id": self.session_id,
                 "movie_id": movie_id,
+                "status": film.match.status,
                 "record": record,
                 "match": None if record or film.match is PENDING else self.store.match_body(film.match),
+                "movie": cache.movie_key(film.match.movie),
                 "by_hand": film.match.by_hand,
                 "replaced": replaced and self.store.match_body(replaced),
                 "is_choice": is_choice,
@@ -269,19 +279,19 @@ class StoredSession(Session):
             self.ended_at, self._ended_utc = self.store.moment_of(row.ended_at), row.ended_at
             self.over.set()
 
-    def take_film(self, row: Row[Any], match: Match, replaced: Match | None) -> None:
+    def take_film(self, row: Row[Any]) -> None:
         """Of two outcomes, the one that is not written yet is newer; a choice by hand beats both."""
-        film = self.film(row.movie_id)
+        film, cache = self.film(row.movie_id), self.store.cache
         is_choice = self.changed.get(film.movie_id)
         if is_choice or (is_choice is False and not row.by_hand):
             return
         self.changed.pop(film.movie_id, None)
         self.counts[film.match.status] -= 1
-        self.counts[match.status] += 1
-        film.match = match
+        film.match = PENDING if row.status == "pending" else cache.later(row)()
+        self.counts[film.match.status] += 1
         self.replaced.pop(film.movie_id, None)
-        if replaced:
-            self.replaced[film.movie_id] = replaced
+        if before := cache.replaced(row):
+            self.replaced[film.movie_id] = before
 
 
 @dataclass(eq=False, repr=False)
@@ -404,36 +414,45 @@ class PostgresStore(main.SessionStore):
 
     async def _read_all(self, row: Row[Any]) -> StoredSession:
         """A session that memory does not hold."""
-        rows = await self.database.run(READ_FILMS, id=row.id)
-        films, tags = [], {}  # type: ignore[var-annotated]
-        for number, film in enumerate(rows, 1):
-            films.append(film_of(json.loads(film.logged), film.movie_id, tags))
-            if number % PIECE == 0:
-                await asyncio.sleep(0)
+        films: list[Film] = []
+        later: list[tuple[StoredFilm, Callable[[], Match]]] = []
+        counts: Counter[main.MatchStatus] = Counter()
+        replaced: dict[int, Match] = {}
+        tags: dict[tuple[str, ...], tuple[str, ...]] = {}
+        async for stored in self._film_rows(row.id, since=-1):
+            films.append(film := film_of(json.loads(stored.logged), stored.movie_id, tags))
+            if stored.status != "pending":
+                later.append((film, self.cache.later(stored)))
+            if before := self.cache.replaced(stored):
+                replaced[film.movie_id] = before
+            counts[GONE.status if stored.movie and not stored.movie_body else stored.status] += 1
         export = Export(films, json.loads(row.rows), json.loads(row.warnings), row.memory_bytes)
         session = StoredSession(export, self._ttl_seconds, self._clock, row.id, store=self)
-        session.created_at = row.created_at
-        await self._apply(session, row, rows)
+        session.counts = counts
+        for film, match in later:
+            film.match = match
+        session.created_at, session.replaced = row.created_at, replaced
+        await self._take(session, row)
         return session
 
     async def _read_changes(self, session: StoredSession, row: Row[Any], since: int) -> None:
-        await self._apply(session, row, await self.database.run(READ_CHANGES, id=row.id, since=since))
+        async for stored in self._film_rows(row.id, since):
+            session.take_film(stored)
+        await self._take(session, row)
 
-    async def _apply(self, session: StoredSession, row: Row[Any], films: Iterable[Row[Any]]) -> None:
-        bodies = [(film, _loaded(film.match), _loaded(film.replaced)) for film in films]
-        keys = {film.record for film, _, _ in bodies if film.record}
-        keys |= {body["movie"] for _, *both in bodies for body in both if body and "movie" in body}
-        keys |= {f"collection/{tmdb_id}" for tmdb_id in row.collections if tmdb_id not in session.collections}
-        records = await self.cache.read(keys)
-        for number, (film, body, replaced) in enumerate(bodies, 1):
-            match = records.get(film.record) if film.record else match_of(body, records) if body else PENDING
-            before = match_of(replaced, records) if replaced else None
-            session.take_film(film, match or Match("failed", GONE), before)
+    async def _film_rows(self, session_id: str, since: int) -> AsyncIterator[Row[Any]]:
+        """Those that changed, with a turn for others now and then."""
+        for number, stored in enumerate(await self.database.run(READ_FILMS, id=session_id, since=since), 1):
+            yield stored
             if number % PIECE == 0:
                 await asyncio.sleep(0)
-        for tmdb_id in row.collections:
-            if collection := records.get(f"collection/{tmdb_id}"):
-                session.collections[tmdb_id] = collection
+
+    async def _take(self, session: StoredSession, row: Row[Any]) -> None:
+        keys = {tmdb_id: f"collection/{tmdb_id}" for tmdb_id in row.collections}
+        records = await self.cache.read(keys[i] for i in keys.keys() - session.collections.keys())
+        for tmdb_id, key in keys.items():
+            if key in records:
+                session.collections[tmdb_id] = records[key]
         session.take(row)
 
     # --- Writing
@@ -458,8 +477,7 @@ class PostgresStore(main.SessionStore):
         rows = {session.session_id: session.row() for session in changed.values()}
         films = {session.session_id: session.changed for session in changed.values()}
         film_rows = [row for session in changed.values() for row in session.film_rows(session.changed)]
-        records, self.cache.unwritten = self.cache.unwritten, {}
-        corrections, self.corrections.unwritten = self.corrections.unwritten, {}
+        records, corrections = dict(self.cache.unwritten), dict(self.corrections.unwritten)
         if not (rows or records or corrections):
             return {}
         for session in changed.values():
@@ -475,11 +493,11 @@ class PostgresStore(main.SessionStore):
                 lease=LEASE_SECONDS,
             )
         except BaseException:
-            self.cache.unwritten = records | self.cache.unwritten
-            self.corrections.unwritten = corrections | self.corrections.unwritten
             for session_id, session in changed.items():
                 session.changed = films[session_id] | session.changed
             raise
+        _remove(records, self.cache.unwritten)
+        _remove(corrections, self.corrections.unwritten)
         if corrections:
             await self.database.run(TRIM_CORRECTIONS, most=main.MAX_CORRECTIONS)
         found = {row.id: row for row in written}
@@ -592,8 +610,11 @@ class PostgresStore(main.SessionStore):
         return match_body(match, self.cache.movie_key(match.movie))
 
 
-def _loaded(column: str | None) -> Body | None:
-    return json.loads(column) if column else None
+def _remove(written: dict[str, Body], unwritten: dict[str, Body]) -> None:
+    """Leaves what is newer by now."""
+    for key, body in written.items():
+        if unwritten.get(key) is body:
+            del unwritten[key]
 
 
 async def _whatever_the_database_does(job: Callable[[], Any]) -> None:

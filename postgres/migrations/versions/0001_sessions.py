@@ -32,8 +32,10 @@ CREATE TABLE films (
     movie_id int NOT NULL,
     revision bigint NOT NULL DEFAULT 0, -- the session's, when the match last changed
     logged jsonb NOT NULL,
-    record text,                        -- the key of a match in `records`, or
+    status text NOT NULL DEFAULT 'pending',
+    record text,                        -- the key of its match in `records`, or
     match jsonb,                        -- one of this film alone; neither while it is pending
+    movie text,                         -- the key of the match's movie
     by_hand boolean NOT NULL DEFAULT false,
     replaced jsonb,                     -- the match before the last choice by hand
     PRIMARY KEY (session_id, movie_id)
