@@ -560,15 +560,18 @@ class PostgresStore(main.SessionStore):
                         await self._refresh(session, session.synced)
 
     async def _claim_forever(self) -> None:
-        """Goes on with the work of processes that are not heard of any more."""
         while True:
             await asyncio.sleep(CLAIM_SECONDS)
-            most = min(self._max_sessions - sum(bool(s.task) for s in self._sessions.values()), MAX_CLAIMED)
-            for row in await self.database.run(
-                CLAIM, owner=self._owner, lease=LEASE_SECONDS, most=max(most, 0)
-            ):
-                with contextlib.suppress(SessionNotFound, StoreFull):
-                    await self._go_on_with(row.id)
+            await self.claim()
+
+    async def claim(self) -> None:
+        """Goes on with the work of processes that are not heard of any more."""
+        at_work = sum(session.task is not None for session in self._sessions.values())
+        most = min(self._max_sessions - at_work, MAX_CLAIMED)
+        claimed = await self.database.run(CLAIM, owner=self._owner, lease=LEASE_SECONDS, most=most)
+        for row in claimed:
+            with contextlib.suppress(SessionNotFound, StoreFull):
+                await self._go_on_with(row.id)
 
     async def _go_on_with(self, session_id: str) -> None:
         await self.get(session_id)

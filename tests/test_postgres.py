@@ -7,22 +7,36 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import httpx
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 import main
+from postgres.database import Database
+from postgres.sharing import SharedPace
+from postgres.store import PostgresStore, open_store
 from tests.bench import ratings
 from tests.cluster import PASSWORD, Cluster
 from tests.conftest import ROOT, Api, Clock, Serve, export, files, process, settings_for, until
-from tests.fake_tmdb import FakeTMDB, free_port, made_up
+from tests.fake_tmdb import V3_KEY, FakeTMDB, free_port, made_up
 from tests.test_matches import INCEPTION, INCEPTION_URL, PARASITE, SAMPLE_FILE, followed, get
 
 MONTH = 30 * 86_400
+T = TypeVar("T")
 STARTED = datetime.now(UTC)
 FILMS = f"{INCEPTION}\n{PARASITE}"
 
@@ -261,9 +275,6 @@ async def test_requests_are_as_many_as_one_process_may_send(serve: Serve, tmdb: 
 
 
 async def test_refusal_slows_every_process(serve: Serve, tmdb: FakeTMDB, database_url: str) -> None:
-    from postgres.database import Database  # noqa: PLC0415 - only where it is installed
-    from postgres.sharing import SharedPace  # noqa: PLC0415
-
     await serve()
     database = Database(database_url)
     one, other = (SharedPace(40, database) for _ in range(2))
@@ -280,19 +291,17 @@ async def test_refusal_slows_every_process(serve: Serve, tmdb: FakeTMDB, databas
     await database.close()
 
 
-async def slot(pace: main.Pace) -> None:
+async def slot(pace: SharedPace) -> None:
     pace.next_at(urgent=False)
-    await until(lambda: pace._slots)  # type: ignore[attr-defined]
+    await until(lambda: pace._slots)
 
 
 # --- Clocks
 
 
 @asynccontextmanager
-async def opened(tmdb: FakeTMDB, clock: Clock, **settings: Any) -> AsyncIterator[Any]:
+async def opened(tmdb: FakeTMDB, clock: Clock, **settings: Any) -> AsyncIterator[PostgresStore]:
     """The store, at the clock's time."""
-    import postgres  # noqa: PLC0415
-
     given = settings_for(tmdb, tmdb_requests_per_second=10_000, **settings)
 
     def utc_now() -> datetime:
@@ -300,11 +309,203 @@ async def opened(tmdb: FakeTMDB, clock: Clock, **settings: Any) -> AsyncIterator
 
     async with main.TMDBClient(given) as client:
         matcher = main.Matcher(client)
-        async with postgres.store.open_store(given, matcher, clock, utc_now) as store:
+        async with open_store(given, matcher, clock, utc_now) as store:
             yield store
 
 
-async def ended(store: Any, session: main.Session) -> main.Session:
+# --- Both stores, side by side
+
+TITLES = st.lists(st.sampled_from("ABCDE"), min_size=1, max_size=3, unique=True)
+DAY = 86_400
+
+
+def a_movie(tmdb_id: int) -> main.Movie:
+    body = main.MovieBody.model_validate(made_up(1)[0] | {"id": tmdb_id, "title": f"Movie {tmdb_id}"})
+    return main.movie_of("movie", body, main.NameFactory())
+
+
+class Gated(main.Matcher):
+    """Finds every film but E. The last film of each upload waits at its gate."""
+
+    def __init__(self, settings: main.Settings, gates: dict[str, asyncio.Event]) -> None:
+        super().__init__(main.TMDBClient(settings))
+        self.gates = gates
+
+    async def _find(self, film: main.Film) -> main.Match:
+        if film.title in self.gates:
+            await self.gates[film.title].wait()
+        if film.title == "E":
+            return main.Match("not_found", "Nothing.", None, ())
+        return main.Match("exact", "It is the only one.", a_movie(ord(film.title[0])), None)
+
+
+class Stores(RuleBasedStateMachine):
+    """What happens to sessions in memory, and to the same sessions in PostgreSQL, which is restarted, too."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__()
+        cluster.empty()
+        self.settings = main.Settings.model_validate({"tmdb_api_key": V3_KEY, "database_url": cluster.url})
+        self.loop, self.clock, self.made = asyncio.new_event_loop(), Clock(), 0
+        self.gates: dict[str, asyncio.Event] = {}
+        self.pairs: list[tuple[str, str, str]] = []  # the ids in both stores, and the title that waits
+        self.memory = main.SessionStore(MONTH, 50, 10**9, self.clock)
+        self.matcher = Gated(self.settings, self.gates)
+        self.wait(self.open())
+
+    def wait(self, call: Awaitable[T]) -> T:
+        return self.loop.run_until_complete(call)
+
+    async def open(self) -> None:
+        matcher = Gated(self.settings, self.gates)
+        self.opened = open_store(self.settings, matcher, self.clock, self.utc_now)
+        self.postgres = await self.opened.__aenter__()
+
+    def utc_now(self) -> datetime:
+        return STARTED + timedelta(seconds=self.clock.now - 1_000)
+
+    def teardown(self) -> None:
+        self.wait(self.opened.__aexit__(None, None, None))
+        self.wait(self.close())
+        self.loop.close()
+
+    async def close(self) -> None:
+        async with self.memory:
+            pass
+
+    async def both(self, number: int) -> list[tuple[main.Session, main.Matcher]]:
+        in_memory, stored, _ = self.pairs[number % len(self.pairs)]
+        return [
+            (await self.memory.get(in_memory), self.matcher),
+            (await self.postgres.get(stored), self.postgres.matcher),
+        ]
+
+    async def changed(self, number: int, change: Callable[[main.Session, main.Matcher], None]) -> None:
+        """Both refuse the change, or none does."""
+        refused = []
+        for session, matcher in await self.both(number):
+            try:
+                change(session, matcher)
+            except main.ServiceError as error:
+                refused.append(str(error))
+            await session.save()
+        assert len(set(refused)) <= 1
+        assert len(refused) in (0, 2)
+
+    @rule(titles=TITLES)
+    def create(self, titles: list[str]) -> None:
+        self.made += 1
+        gate = f"Z{self.made}"
+        self.gates[gate] = asyncio.Event()
+        self.wait(self.start([*titles, gate]))
+
+    async def start(self, titles: list[str]) -> None:
+        ids = []
+        for store, matcher in ((self.memory, self.matcher), (self.postgres, self.postgres.matcher)):
+            films = [main.Film(title, 2000, movie_id=n) for n, title in enumerate(titles, 1)]
+            session = await store.create(main.Export(films, {"watched.csv": len(films)}, ["Odd."]))
+            main.start_enrichment(session, matcher)
+            ids.append(session.session_id)
+        self.pairs.append((ids[0], ids[1], titles[-1]))
+
+    @precondition(lambda self: self.pairs)
+    @rule(number=st.integers(0, 9), film=st.integers(1, 4), tmdb_id=st.one_of(st.none(), st.integers(1, 3)))
+    def correct(self, number: int, film: int, tmdb_id: int | None) -> None:
+        """But not the film at the gate, whose lookup would go on in memory and end with a restart."""
+        if self.both_gated(number, film):
+            return
+
+        def change(session: main.Session, matcher: main.Matcher) -> None:
+            movie = tmdb_id and a_movie(tmdb_id)
+            main.apply_correction(session, session.film(film), movie or None, matcher)
+
+        self.wait(self.changed(number, change))
+
+    def both_gated(self, number: int, film: int) -> bool:
+        (session, _), _ = self.wait(self.both(number))
+        return session.total_movies == film and not self.gates[session.film(film).title].is_set()
+
+    @precondition(lambda self: self.pairs)
+    @rule(number=st.integers(0, 9), film=st.integers(1, 4))
+    def undo(self, number: int, film: int) -> None:
+        def change(session: main.Session, matcher: main.Matcher) -> None:
+            main.undo_correction(session, session.film(film), matcher)
+
+        self.wait(self.changed(number, change))
+
+    @precondition(lambda self: self.pairs)
+    @rule(number=st.integers(0, 9))
+    def finish(self, number: int) -> None:
+        self.gates[self.pairs[number % len(self.pairs)][2]].set()
+
+    @precondition(lambda self: self.pairs)
+    @rule(number=st.integers(0, 9))
+    def retry(self, number: int) -> None:
+        self.wait(self.changed(number, main.retry_films))
+
+    @precondition(lambda self: self.pairs)
+    @rule(number=st.integers(0, 9))
+    def delete(self, number: int) -> None:
+        in_memory, stored, _ = self.pairs.pop(number % len(self.pairs))
+        self.wait(self.memory.delete(in_memory))
+        self.wait(self.postgres.delete(stored))
+
+    @rule(seconds=st.sampled_from([1, DAY, 29 * DAY, 31 * DAY]))
+    def time_passes(self, seconds: int) -> None:
+        self.clock.now += seconds
+        self.wait(self.forget_expired())
+
+    async def forget_expired(self) -> None:
+        for pair in list(self.pairs):
+            try:
+                await self.memory.get(pair[0])
+            except main.SessionNotFound:
+                with pytest.raises(main.SessionNotFound):
+                    await self.postgres.get(pair[1])
+                self.pairs.remove(pair)
+
+    @rule()
+    def restart(self) -> None:
+        self.wait(self.opened.__aexit__(None, None, None))
+        self.wait(self.open())
+        self.wait(self.postgres.claim())
+
+    @invariant()
+    def both_say_the_same(self) -> None:
+        for number in range(len(self.pairs)):
+            self.wait(self.settled(number))
+            sessions = [session for session, _ in self.wait(self.both(number))]
+            views = [
+                main.SessionDetail.model_validate(session).model_dump(exclude=UNLIKE) for session in sessions
+            ]
+            assert views[0] == views[1]
+            movies = [main.movies_json(session.export.films) for session in sessions]
+            assert movies[0] == movies[1]
+
+    async def settled(self, number: int) -> None:
+        """Once only the film at the gate is pending, or the work has ended."""
+        is_open = self.gates[self.pairs[number % len(self.pairs)][2]].is_set()
+        for session, _ in await self.both(number):
+            await until(lambda s=session: is_settled(s, is_open))  # type: ignore[misc]
+
+
+UNLIKE = {"session_id", "created_at", "expires_at", "revision", "eta_seconds"}
+
+
+def is_settled(session: main.Session, is_open: bool) -> bool:
+    waiting = session.counts["pending"] == 1 and session.export.films[-1].match is main.PENDING
+    return session.ended_at is not None or (waiting and not is_open)
+
+
+@pytest.mark.long
+def test_both_stores_give_the_same_answers(cluster: Cluster) -> None:
+    run_state_machine_as_test(
+        partial(Stores, cluster),  # type: ignore[arg-type]  # any factory will do
+        settings=settings(max_examples=40, stateful_step_count=20, deadline=None),
+    )
+
+
+async def ended(store: PostgresStore, session: main.Session) -> main.Session:
     main.start_enrichment(session, store.matcher)
     await until(lambda: session.ended_at is not None)
     return session
