@@ -16,7 +16,7 @@ from typing import Any, cast
 from sqlalchemy import Row, text
 
 import main
-from main import Answer, Collection, Film, Match, Movie, TMDBRef
+from main import PENDING, Answer, Collection, Film, Match, Movie, TMDBRef
 from postgres.database import RETRY_SECONDS, Batch, Database, DatabaseGone, patiently
 from postgres.encoding import (
     Body,
@@ -141,6 +141,8 @@ class SharedCache(main.Cache):
 
     def later(self, film: Row[Any]) -> Callable[[], Match]:
         """The match of a film's row, with the records it refers to, for whenever it is looked at."""
+        if film.status == "pending":
+            return lambda: PENDING
         return partial(
             self._match_of, film.record, film.record_body or film.match, film.movie, film.movie_body
         )

@@ -132,18 +132,22 @@ WRITE = text(
     SELECT id, revision, ended_at, may_write FROM written
     """
 )
-REVISIONS = text("SELECT id, revision, ended_at, waiting_for FROM sessions WHERE id = ANY(:ids)")
-READ = text("SELECT * FROM sessions WHERE id = :id")
+READ = text(
+    """
+    SELECT id, revision, status, error_message, begun_at, ended_at, to_look_up, waiting_for, collections
+    FROM sessions WHERE id = ANY(:ids)
+    """
+)
+READ_UPLOAD = text("SELECT created_at, rows, warnings, memory_bytes FROM sessions WHERE id = :id")
+# Subqueries, because a join might scan the records of all sessions for the sake of a few films.
 READ_FILMS = text(
     """
     SELECT f.movie_id, f.status, f.record, f.match, f.movie, f.by_hand, f.replaced,
-        CASE WHEN :since < 0 THEN f.logged END AS logged, match.body AS record_body,
-        movie.body AS movie_body, replaced.body AS replaced_movie_body
-    FROM films AS f
-    LEFT JOIN records AS match ON match.key = f.record
-    LEFT JOIN records AS movie ON movie.key = f.movie
-    LEFT JOIN records AS replaced ON replaced.key = f.replaced ->> 'movie'
-    WHERE f.session_id = :id AND f.revision > :since
+        CASE WHEN :since < 0 THEN f.logged END AS logged,
+        (SELECT body FROM records WHERE key = f.record) AS record_body,
+        (SELECT body FROM records WHERE key = f.movie) AS movie_body,
+        (SELECT body FROM records WHERE key = f.replaced ->> 'movie') AS replaced_movie_body
+    FROM films AS f WHERE f.session_id = :id AND f.revision > :since
     ORDER BY f.movie_id
     """
 )
@@ -265,6 +269,8 @@ class StoredSession(Session):
 
     def take(self, row: Row[Any]) -> None:
         """What the tables say about the session; its own state, if it is not looked up here."""
+        if row.revision < self.synced:  # another reader was faster
+            return
         self.revision = row.revision + max(self.revision - self.synced, 0)
         self.synced = row.revision
         if self.task:
@@ -287,8 +293,12 @@ class StoredSession(Session):
             return
         self.changed.pop(film.movie_id, None)
         self.counts[film.match.status] -= 1
-        film.match = PENDING if row.status == "pending" else cache.later(row)()
-        self.counts[film.match.status] += 1
+        self.counts[row.status if row.movie_body or not row.movie else GONE.status] += 1
+        later = cache.later(row)
+        if isinstance(film, StoredFilm):
+            film.match = later
+        else:
+            film.match = later()
         self.replaced.pop(film.movie_id, None)
         if before := cache.replaced(row):
             self.replaced[film.movie_id] = before
@@ -313,7 +323,7 @@ class PostgresStore(main.SessionStore):
     def __post_init__(self) -> None:
         self.is_much = asyncio.Event()
         self._owner = secrets.token_hex(8)
-        self._revisions: Batch[str, Row[Any]] = Batch(self._read_revisions)
+        self._rows: Batch[str, Row[Any]] = Batch(self._read_rows)
         self._writing: Batch[None, None] = Batch(self._write)
 
     async def __aenter__(self) -> Self:
@@ -375,13 +385,15 @@ class PostgresStore(main.SessionStore):
     async def get(self, session_id: str) -> Session:
         row = None
         if re.fullmatch(r"[\w-]{1,50}", session_id, re.ASCII):
-            row = (await self._revisions.get(session_id)).get(session_id)
+            row = (await self._rows.get(session_id)).get(session_id)
         if row is None or (row.ended_at and row.ended_at <= self._expired()):
             await self._drop(session_id)
             raise SessionNotFound
-        while (session := self._sessions.get(session_id)) is None or session.synced < row.revision:
-            await self.cache.single_flight(f"session/{session_id}", partial(self._read, session_id))
-        self._sessions[session_id] = self._sessions.pop(session_id)
+        session = self._sessions.get(session_id)
+        if session is None or session.synced < row.revision:
+            seen = f"session/{session_id}/{row.revision}"
+            session = await self.cache.single_flight(seen, partial(self._read, row))
+        self._sessions[session_id] = self._sessions.pop(session_id, session)
         return session
 
     async def delete(self, session_id: str) -> None:
@@ -398,22 +410,25 @@ class PostgresStore(main.SessionStore):
 
     # --- Reading
 
-    async def _read_revisions(self, ids: list[str]) -> dict[str, Row[Any]]:
-        return {row.id: row for row in await self.database.run(REVISIONS, ids=ids)}
+    async def _read_rows(self, ids: list[str]) -> dict[str, Row[Any]]:
+        return {row.id: row for row in await self.database.run(READ, ids=ids)}
 
-    async def _read(self, session_id: str) -> None:
-        """Brings what memory holds of a session up to date. Raises SessionNotFound."""
-        found = await self.database.run(READ, id=session_id)
-        if not found:
-            raise SessionNotFound
-        if session := self._sessions.get(session_id):
-            await self._read_changes(session, found[0], session.synced)
-        else:
-            self.check_room(found[0].memory_bytes)
-            self._sessions[session_id] = await self._read_all(found[0])
+    async def _read(self, row: Row[Any]) -> StoredSession:
+        """The session, with all changes up to this row. Raises SessionNotFound."""
+        session = self._sessions.get(row.id)
+        if session is None:
+            session = self._sessions.setdefault(row.id, await self._read_all(row))
+        if session.synced < row.revision:
+            await self._read_changes(session, row, session.synced)
+        return session
 
     async def _read_all(self, row: Row[Any]) -> StoredSession:
         """A session that memory does not hold."""
+        found = await self.database.run(READ_UPLOAD, id=row.id)
+        if not found:
+            raise SessionNotFound
+        upload = found[0]
+        self.check_room(upload.memory_bytes)
         films: list[Film] = []
         later: list[tuple[StoredFilm, Callable[[], Match]]] = []
         counts: Counter[main.MatchStatus] = Counter()
@@ -421,17 +436,17 @@ class PostgresStore(main.SessionStore):
         tags: dict[tuple[str, ...], tuple[str, ...]] = {}
         async for stored in self._film_rows(row.id, since=-1):
             films.append(film := film_of(json.loads(stored.logged), stored.movie_id, tags))
-            if stored.status != "pending":
-                later.append((film, self.cache.later(stored)))
+            later.append((film, self.cache.later(stored)))
             if before := self.cache.replaced(stored):
                 replaced[film.movie_id] = before
             counts[GONE.status if stored.movie and not stored.movie_body else stored.status] += 1
-        export = Export(films, json.loads(row.rows), json.loads(row.warnings), row.memory_bytes)
+        rows, warnings = json.loads(upload.rows), json.loads(upload.warnings)
+        export = Export(films, rows, warnings, upload.memory_bytes)
         session = StoredSession(export, self._ttl_seconds, self._clock, row.id, store=self)
         session.counts = counts
         for film, match in later:
             film.match = match
-        session.created_at, session.replaced = row.created_at, replaced
+        session.created_at, session.replaced = upload.created_at, replaced
         await self._take(session, row)
         return session
 
@@ -537,8 +552,8 @@ class PostgresStore(main.SessionStore):
         await self._refresh(session, since=-1)
 
     async def _refresh(self, session: StoredSession, since: int) -> None:
-        if found := await self.database.run(READ, id=session.session_id):
-            await self._read_changes(session, found[0], since)
+        if row := (await self._rows.get(session.session_id)).get(session.session_id):
+            await self._read_changes(session, row, since)
         else:
             await self._drop(session.session_id)
 
@@ -549,7 +564,7 @@ class PostgresStore(main.SessionStore):
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             held = list(self._sessions.values())
-            found = await self._revisions.get(*(session.session_id for session in held)) if held else {}
+            found = await self._rows.get(*(session.session_id for session in held)) if held else {}
             for session in held:
                 row = found.get(session.session_id)
                 if row is None:
@@ -557,7 +572,7 @@ class PostgresStore(main.SessionStore):
                 else:
                     session.waiting_elsewhere = row.waiting_for
                     if session.followers and session.synced < row.revision:
-                        await self._refresh(session, session.synced)
+                        await self._read_changes(session, row, session.synced)
 
     async def _claim_forever(self) -> None:
         while True:
