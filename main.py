@@ -112,7 +112,7 @@ from fastapi import APIRouter, Depends, FastAPI, File, Query, Request, Response,
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import (
     AfterValidator,
@@ -231,8 +231,8 @@ class Settings(BaseModel):
     max_memory_bytes: int = Field(
         default=1_000_000_000,
         ge=1,
-        description="Estimated memory of all sessions together, not counting about 70 MB for the process "
-        "itself. Further uploads get a 503, as above.",
+        description="Estimated memory of all sessions together, not counting the process itself: about "
+        "70 MB, and up to 500 MB while it reads uploads and sends answers. Further uploads get a 503.",
     )
     max_upload_bytes: int = Field(
         default=20_000_000,
@@ -617,6 +617,7 @@ class Unreadable(Exception):
 MAX_FILES = 2_000
 MAX_DIRECTORY_BYTES = 400_000  # of ZIPs
 MAX_UNPACKED_BYTES = 40_000_000
+MAX_LINES = 2_000_000
 MAX_ROWS = 100_000
 MAX_CELLS = 1_500_000
 MAX_TAGS = 200_000
@@ -630,6 +631,7 @@ class Allowance:
     files: int = MAX_FILES
     directory_bytes: int = MAX_DIRECTORY_BYTES
     unpacked_bytes: int = MAX_UNPACKED_BYTES
+    lines: int = MAX_LINES
     rows: int = MAX_ROWS
     cells: int = MAX_CELLS
     tags: int = MAX_TAGS
@@ -652,6 +654,11 @@ class Allowance:
             raise Unreadable(
                 "the ZIP's directory is larger than any export's; export it from Letterboxd again"
             )
+
+    def take_lines(self, count: int) -> None:
+        self.lines -= count
+        if self.lines < 0:
+            raise UploadTooLarge(f"The upload has over {MAX_LINES:,} lines.")
 
     def take_row(self, cells: int) -> None:
         self.check_stopping()
@@ -792,6 +799,7 @@ NOT_GIVEN = {"", "na", "n/a", "nan", "null", "none", "-"}
 ISO_DATE = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})(?![0-9])")
 SLASH_DATE = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4})")
 DAMAGED = "\ufffd"
+CONTROL_BYTES = bytes({*range(32), 127} - {*b"\t\n\r"})  # in no encoding part of a letter
 ACCENTED = "àâäáãåçèéêëìíîïñòóôöõùúûü’“”–"
 
 T = TypeVar("T")
@@ -818,7 +826,7 @@ class Table:
         self._warnings: list[str] = []
         self._unlisted_warnings = 0
         self._header: list[str | None] = []  # what each column means, once the header has been read
-        header, *self._lines = self._read(self._decode(data).replace("\0", ""))
+        header, *self._lines = self._read(self._decode(data))
         self._width = len(self._header)
         self._columns = {column: self._header.index(column) for column in self._header if column}
         if not self._columns.keys() & {"title", "tmdbID", "tmdbURL", "imdbID"}:
@@ -826,6 +834,7 @@ class Table:
             raise Unreadable(f"the header '{shown}' has no Name column, so this file lists no films")
         self.kind = _kind(name.lower(), set(self._columns))
         self.is_our_download = "tmdbURL" in self._columns
+        self.has_rating_column = bool(self._columns.keys() & {"rating", "rating10"})
         parsers = {column: cache(parse) for column, parse in self._file_parsers().items()}
         self._cells = [
             (column, i, parsers.get(column), MAX_CELL_LENGTHS.get(column, MAX_CELL_LENGTH))
@@ -848,7 +857,8 @@ class Table:
         if b"\0" in data and not data.strip(b"\0\r\n\t "):
             raise Unreadable("contains nothing but NUL bytes")
         if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            return _decode_damaged(data, "utf-16")
+            data = _decode_damaged(data, "utf-16").encode()
+        data = data.translate(None, CONTROL_BYTES)
         with contextlib.suppress(UnicodeDecodeError):
             return data.decode("utf-8-sig")
         try:
@@ -873,6 +883,7 @@ class Table:
 
     def _read(self, text: str) -> list[tuple[int, list[str]]]:
         """`(line, cells)` of each row that is not blank. The first is the header."""
+        self._allowance.take_lines(text.count("\n") + text.count("\r"))
         first = text.lstrip()[:100_000].splitlines() or [""]
         source = io.StringIO(text, newline="")
         reader = csv.reader(_lines_of(source), delimiter=max(",;\t", key=first[0].count))
@@ -1189,7 +1200,7 @@ MAX_COMPARED = 5  # films with one name, or viewings on one day, that are compar
 MAX_VIEWINGS = 5_000  # of one film
 
 # The estimated memory of a session.
-FILM_BYTES = 6_000  # with TMDB's record, as measured by tests.bench
+FILM_BYTES = 10_000  # with TMDB's record, if no two films share a person; tests.bench measures half of it
 ENTRY_BYTES = 250  # without its texts
 
 
@@ -1239,7 +1250,7 @@ class Joiner:
             self._add_entry(film, entry, table, line)
         elif film.rating is None:
             film.rating = entry.rating
-        if imported and not is_viewing:
+        if imported and not is_viewing and table.has_rating_column:
             self._rated.add(id(film))
 
     def _film(self, row: Film, entry: Viewing, table: Table, line: int) -> Film:
@@ -1688,6 +1699,8 @@ class KnownFilms:
 # Numbers out of range count as missing; texts are cut.
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 MAX_ITEMS = 2_000  # of a list; the longest seen are the credits of series, with a few hundred
+MAX_LISTS = 4  # of an object; credits have two
+MAX_JOBS = 20  # of one person in one series
 
 
 def _short(text: str) -> str:
@@ -1696,11 +1709,19 @@ def _short(text: str) -> str:
     return text[:50] if _folds_long(text) else text
 
 
-def _cut(items: Any) -> Any:
-    return items[:MAX_ITEMS] if isinstance(items, list) else items
+def _cut(items: Any, most: int = MAX_ITEMS) -> Any:
+    return items[:most] if isinstance(items, list) else items
+
+
+def _cut_lists(lists: Any) -> Any:
+    return dict(itertools.islice(lists.items(), MAX_LISTS)) if isinstance(lists, dict) else lists
 
 
 Text = Annotated[str, AfterValidator(_short)]
+
+
+class SeriesJob(BaseModel):
+    job: str | None = None
 
 
 class NamedItem(BaseModel):
@@ -1711,11 +1732,13 @@ class NamedItem(BaseModel):
     english_name: Text | None = None
     order: int | None = None
     job: str | None = None
-    jobs: list[NamedItem] = []  # where the credits of a series have `job`
+    # Where the credits of a series have `job`.
+    jobs: Annotated[list[SeriesJob], BeforeValidator(partial(_cut, most=MAX_JOBS))] = []
     profile_path: Text | None = None
 
 
 Items = Annotated[list[NamedItem], BeforeValidator(_cut)]
+Lists = Annotated[dict[str, Items], BeforeValidator(_cut_lists)]
 
 
 class LenientModel(BaseModel):
@@ -1774,6 +1797,12 @@ class TranslationBody(LenientModel):
     data: TitleBody | None = None
 
 
+Titles = Annotated[dict[str, Annotated[list[TitleBody], BeforeValidator(_cut)]], BeforeValidator(_cut_lists)]
+Translations = Annotated[
+    dict[str, Annotated[list[TranslationBody], BeforeValidator(_cut)]], BeforeValidator(_cut_lists)
+]
+
+
 class MovieBody(ResultBody):
     """`movie/{id}` or `tv/{id}`, with what is appended."""
 
@@ -1787,14 +1816,14 @@ class MovieBody(ResultBody):
     production_countries: Items = []
     production_companies: Items = []
     spoken_languages: Items = []
-    keywords: dict[str, Items] = {}
-    credits: dict[str, Items] = Field({}, validation_alias=AliasChoices("aggregate_credits", "credits"))
+    keywords: Lists = {}
+    credits: Lists = Field({}, validation_alias=AliasChoices("aggregate_credits", "credits"))
     vote_average: Annotated[float, Field(ge=0, le=10)] = 0
     belongs_to_collection: NamedItem | None = None
     original_language: str = ""
     backdrop_path: Text = ""
-    alternative_titles: dict[str, Annotated[list[TitleBody], BeforeValidator(_cut)]] = {}
-    translations: dict[str, Annotated[list[TranslationBody], BeforeValidator(_cut)]] = {}
+    alternative_titles: Titles = {}
+    translations: Translations = {}
 
     @property
     def other_titles(self) -> Iterator[str]:
@@ -1938,7 +1967,7 @@ def movie_of(tmdb_type: MediaType, body: MovieBody, names: NameFactory) -> Movie
 
 RATE_KEPT = 0.985  # of the permitted rate, so that jitter cannot put one request too many into any second
 SLACK_SECONDS = 0.01  # oversleeping by this much does not cost a slot, except for
-EVEN_SECONDS = 60  # after a cut, since some limits refuse the second of two requests that are close together
+EVEN_SECONDS = 60  # after many refusals, since some limits refuse the second of two that are close together
 SAMPLE = 20  # latest requests, among which the refused ones are counted
 MANY = 3  # of them are too many, beyond the normal share
 NORMAL_SECONDS = 15  # how long a share counts as normal
@@ -1966,7 +1995,7 @@ class Pace:
         self._sent_at: deque[float] = deque()  # requests of the last 10 s
         self._refused_at: deque[float] = deque()  # when the refused ones among them had been sent
         self._limit = math.inf  # requests per second that were let through before the last cut
-        self._cut_at = self._paused_until = -math.inf
+        self._cut_at = self._paused_until = self._even_until = -math.inf
         self._trial_at = clock()  # earlier requests say nothing about the current rate
         self._trial: deque[bool] = deque(maxlen=SAMPLE)  # whether each was refused
         self._vain_cuts, self._share_before = 0, 0.0
@@ -2002,7 +2031,7 @@ class Pace:
 
     def sent(self) -> float:
         now = self._clock()
-        slack = SLACK_SECONDS if now - self._cut_at >= EVEN_SECONDS else 0
+        slack = SLACK_SECONDS if now >= self._even_until else 0
         self._slot_at = max(self._slot_at, now - slack) + 1 / self.rate(now)
         if self._probe_seconds:
             self._probe_at = now + self._probe_seconds
@@ -2081,12 +2110,20 @@ class Pace:
         is_many = count >= MANY + 1.5 * SAMPLE * normal and (is_telling or all(latest))
         is_recovering = sent_at - self._cut_at < FULL_SECONDS
         if not is_recovering:
-            if is_many:
+            if is_many and not all(latest) and self._clock() >= self._even_until:
+                self._even_out()
+            elif is_many:
                 self._cut(sent_at)
         elif count == 1 and not normal and self.rate(sent_at) > 0.99 * self._limit:
             self._cut(sent_at, at_least=0.98 * self._limit)  # a stray one should not change much
         elif count > 1 and is_telling and (is_many or not normal):
             self._judge_cut(sent_at)
+
+    def _even_out(self) -> None:
+        """If refusals are scattered, requests may only have been too close together: tries without slack."""
+        self._trial_at = self._clock()
+        self._even_until = self._trial_at + EVEN_SECONDS
+        self._trial.clear()
 
     def _judge_cut(self, sent_at: float) -> None:
         """The last cut did not help: the limit is lower still, or refusals do not depend on our rate."""
@@ -2112,6 +2149,7 @@ class Pace:
         surplus = len(latest) - math.floor(self._limit)
         self._trial_at = latest[surplus] + 1 if 0 <= surplus < len(latest) else now
         self._paused_until = max(self._paused_until, self._trial_at)
+        self._even_until = now + EVEN_SECONDS
         is_guess = sent_at - self._sent_at[0] < 1  # in less than a second, so try for more at once
         self._cut_at = now - (ABOVE_SECONDS if is_guess else 0)
         self._vain_cuts = vain_cuts
@@ -2468,7 +2506,7 @@ class TMDBClient:
                 body = await self._read(response)
         except TimeoutError:
             raise _Fault(f"took over {self._settings.tmdb_timeout_seconds:g} s to answer") from None
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:  # the last for an impossible host
             raise _Fault(f"could not be reached: the connection failed ({type(error).__name__})") from None
         if response.status == 429:
             raise _Fault("refused requests (status 429)", 429, _retry_after_seconds(response))
@@ -3324,6 +3362,12 @@ class Session:
     failed_count = property(lambda self: self.counts["failed"])
 
     @property
+    def memory_bytes(self) -> int:
+        """Estimated, with the results that are kept."""
+        tasks = [task for _, task in self._computed.values() if task.done() and not task.cancelled()]
+        return self.export.memory_bytes + sum(len(task.result()) for task in tasks if not task.exception())
+
+    @property
     def progress_percent(self) -> float:
         """At most 99.9 until the work has ended, since collections are read after the last film."""
         percent: float = round(100 * self.processed_count / self.total_movies, 1)
@@ -3402,7 +3446,7 @@ class SessionStore:
     @property
     def memory_bytes(self) -> int:
         """Estimated, of all sessions together."""
-        return sum(session.export.memory_bytes for session in self._sessions.values())
+        return sum(session.memory_bytes for session in self._sessions.values())
 
     def check_room(self, memory_bytes: int = 0) -> None:
         """Raises StoreFull if a session of that size has no room now, UploadTooLarge if it never has."""
@@ -3555,7 +3599,9 @@ class Matcher:
         """TMDB's record of the candidate. If the title differs, the other titles decide its score."""
         candidate = best.candidate
         movie = await self.tmdb.movie(candidate.tmdb_type, candidate.tmdb_id, with_titles=not best.has_title)
-        return movie, best if best.has_title else score_candidate(film, candidate, movie.other_titles)
+        if best.has_title:
+            return movie, best
+        return replace(movie, other_titles=()), score_candidate(film, candidate, movie.other_titles)
 
     async def rank(self, film: Film) -> list[ScoredCandidate]:
         """The candidates, best first. Searches until the match is settled."""
@@ -4031,7 +4077,6 @@ BOM = "\ufeff"  # without it, Excel takes UTF-8 for cp1252
 FORMULA = re.compile(
     r"[\0-\x08\x0b\x0c\x0e-\x1f\xad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]*[=+\-@\t\r\n＝＋－＠]"
 )
-CHUNK_CHARACTERS = 50_000
 MAX_IMPORT_BYTES = 1_000_000  # the largest file that Letterboxd imports
 
 Row = dict[str, object]
@@ -4053,15 +4098,12 @@ def _cell(value: object) -> str:
     return f" {text}" if FORMULA.match(text) else text
 
 
-def csv_chunks(films: list[Film], row: Callable[[Film], Row]) -> Iterator[str]:
-    """The CSV in chunks of about CHUNK_CHARACTERS; films differ too much in size to count them."""
-    chunk = BOM + csv_text([list(row(films[0]))])
+def csv_bytes(films: list[Film], row: Callable[[Film], Row]) -> bytes:
+    """The CSV, with a header. It may have many megabytes, so it is written in a thread."""
+    content = bytearray((BOM + csv_text([list(row(films[0]))])).encode())
     for film in films:
-        chunk += csv_text([row(film).values()])
-        if len(chunk) >= CHUNK_CHARACTERS:
-            yield chunk
-            chunk = ""
-    yield chunk
+        content += csv_text([row(film).values()]).encode()
+    return bytes(content)
 
 
 def movie_row(film: Film) -> Row:
@@ -4250,7 +4292,7 @@ class Guard:
         if name == "localhost" or name in self._settings.allowed_hosts:
             return True
         with contextlib.suppress(ValueError):
-            return ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
+            return "%" not in name and ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
         return False
 
     def _is_trusted_origin(self, headers: Headers) -> bool:
@@ -4502,7 +4544,9 @@ MAX_WAITING = 20  # statistics to compute, for all sessions together
 CORRECTION_SECONDS = 20  # how long a correction waits for TMDB, and as long again for a collection
 
 
-class CSVResponse(StreamingResponse):
+class CSVResponse(Response):
+    """CSV that was written in a thread. Its length tells Guard what an unread download holds."""
+
     media_type = "text/csv"
 
 
@@ -4700,8 +4744,8 @@ def download_movies(session: SessionDep) -> CSVResponse:
 
     Safe in a spreadsheet: a cell that starts like a formula has a space in front.
     """
-    chunks = csv_chunks(session.export.films, movie_row)
-    return CSVResponse(chunks, headers=_attachment("movies.csv"))
+    content = csv_bytes(session.export.films, movie_row)
+    return CSVResponse(content, headers=_attachment("movies.csv"))
 
 
 @of_session.get("/matches.csv", summary="The match report", response_class=CSVResponse)
@@ -4710,8 +4754,8 @@ def download_matches(session: SessionDep) -> CSVResponse:
 
     A film that was found without a search has no candidates until it is opened.
     """
-    chunks = csv_chunks(session.export.films, match_row)
-    return CSVResponse(chunks, headers=_attachment("matches.csv"))
+    content = csv_bytes(session.export.films, match_row)
+    return CSVResponse(content, headers=_attachment("matches.csv"))
 
 
 @of_session.get(
@@ -4738,7 +4782,7 @@ def download_letterboxd(
     files = import_files(session.export.films, in_list)
     name, data = first = next(files)
     if not name.endswith("-1.csv"):
-        return Response(data, media_type=CSVResponse.media_type, headers=_attachment(name))
+        return CSVResponse(data, headers=_attachment(name))
     packed = zipped(itertools.chain([first], files))
     headers = _attachment(name.replace("-1.csv", ".zip"))
     return Response(packed, media_type="application/zip", headers=headers)
@@ -5180,8 +5224,8 @@ def write_results(session: Session, folder: Path) -> None:
     films = session.export.films
     folder.mkdir(parents=True, exist_ok=True)
     files = {
-        "movies.csv": "".join(csv_chunks(films, movie_row)).encode(),
-        "matches.csv": "".join(csv_chunks(films, match_row)).encode(),
+        "movies.csv": csv_bytes(films, movie_row),
+        "matches.csv": csv_bytes(films, match_row),
         "stats.json": statistics_json(session, None, 100),
         **dict(import_files(films, "watched")),
         **dict(import_files(films, "watchlist")),

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI
 
 import main
 from tests.cluster import INSTALLED, Cluster
@@ -151,10 +152,15 @@ class Server(uvicorn.Server):
         await self.lifespan.shutdown()
 
 
+idle_apps: list[FastAPI] = []  # FastAPI builds an app's routes when first asked, which takes 0.1 s
+
+
 @asynccontextmanager
 async def serving(settings: main.Settings, root_path: str = "") -> AsyncIterator[Api]:
     """The service in a real uvicorn on loopback."""
-    app = main.create_app(settings)
+    app = idle_apps.pop() if idle_apps else main.create_app(settings)
+    app.state.settings = settings
+    app.state.guard = app.middleware_stack = main.Guard(app.build_middleware_stack(), settings)
     server = Server(uvicorn.Config(app, log_config=None, lifespan="on", root_path=root_path))
     with socket.socket(proto=socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
@@ -167,6 +173,7 @@ async def serving(settings: main.Settings, root_path: str = "") -> AsyncIterator
             yield api
         server.should_exit = True
         await task
+    idle_apps.append(app)
 
 
 async def process(

@@ -56,6 +56,7 @@ async def test_export_is_analysed_in_one_command(tmdb: FakeTMDB, tmp_path: Path)
     }  # fmt: skip
 
 
+@pytest.mark.long
 async def test_files_and_folders_are_analysed_together(tmdb: FakeTMDB, tmp_path: Path) -> None:
     folder = tmp_path / "letterboxd-me"
     for name in ("likes", "deleted", "lists"):
@@ -81,6 +82,7 @@ async def test_files_and_folders_are_analysed_together(tmdb: FakeTMDB, tmp_path:
     assert not any(name in err for name in ("deleted", "lists", "profile"))
 
 
+@pytest.mark.long
 async def test_terminal_gets_no_commands_from_an_export(tmdb: FakeTMDB, tmp_path: Path) -> None:
     rows = "2024-01-02,\x1b[2JInception\x9b31m,2010,,\x1b]0;x\x07"
     (tmp_path / "ratings.csv").write_bytes(files(ratings=rows)[0][1])
@@ -92,6 +94,7 @@ async def test_terminal_gets_no_commands_from_an_export(tmdb: FakeTMDB, tmp_path
     assert not re.search(r"[\x1b\x9b\x07]", out + err)
 
 
+@pytest.mark.long
 async def test_export_without_a_key_is_summarised_and_says_so() -> None:
     status, out, err = await run(SAMPLE)
 
@@ -130,6 +133,7 @@ def readme_block(language: str, containing: str) -> str:
     return block
 
 
+@pytest.mark.long
 async def test_readmes_script_prints_the_directors(tmdb: FakeTMDB, tmp_path: Path) -> None:
     script = tmp_path / "directors.py"
     script.write_text(readme_block("python", "parse_export"))
@@ -143,6 +147,7 @@ async def test_readmes_script_prints_the_directors(tmdb: FakeTMDB, tmp_path: Pat
     assert out.decode().splitlines()[0].startswith("Quentin Tarantino 6 ")
 
 
+@pytest.mark.long
 async def test_readmes_shell_loop_waits_for_the_end(api: Api) -> None:
     loop = readme_block("sh", "until curl").replace("localhost:8000", f"127.0.0.1:{api.base_url.port}")
     loop = loop.replace("letterboxd-me-2026-01-01-00-00-utc.zip", str(SAMPLE))
@@ -153,6 +158,7 @@ async def test_readmes_shell_loop_waits_for_the_end(api: Api) -> None:
     assert json.loads(out)["totals"]["films"] == 133
 
 
+@pytest.mark.long
 async def test_files_of_the_readmes_container_are_enough(tmp_path: Path) -> None:
     for line in re.findall(r"(?m)^COPY (.+)$", readme_block("dockerfile", "FROM python")):
         *names, target = line.split()
@@ -199,6 +205,7 @@ def test_taken_port_is_a_sentence_with_both_ways_to_start() -> None:
     )
 
 
+@pytest.mark.long
 async def test_open_shows_the_page_once_it_is_served(tmp_path: Path) -> None:
     port, shown = free_port(), tmp_path / "shown"
     browser = tmp_path / "browser"

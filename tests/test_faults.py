@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 import main
-from tests.conftest import SAMPLE, Ask, Clock, Serve, files, session_of
+from tests.conftest import Ask, Clock, Serve, files, session_of
 from tests.fake_tmdb import (
     FAULTS,
     HTML,
@@ -29,6 +29,8 @@ from tests.fake_tmdb import (
     some,
     status,
 )
+
+WAITED_FOR = ("hang", "drip")  # faults that are known by a time-out
 
 
 @pytest.fixture
@@ -72,7 +74,13 @@ def now_and_then(faults: list[Fault], share: float = 0.3) -> Play:
 # --- What a retry fixes
 
 
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(fault, id=name, marks=pytest.mark.long if name in WAITED_FOR else ())
+        for name, fault in FAULTS.items()
+    ],
+)
 async def test_transient_fault_only_costs_time(fault: Fault, ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
     expected, session = session_of(clock, last=12), session_of(clock, last=12)
     await main.enrich_session_async(expected, await ask())
@@ -101,7 +109,8 @@ async def test_all_faults_together_lose_no_film(ask: Ask, tmdb: FakeTMDB, clock:
 async def test_responses_never_contain_the_key(serve: Serve, tmdb: FakeTMDB) -> None:
     tmdb.plays = now_and_then([status(400), status(401), status(404, HTML), status(302, Location=tmdb.url)])
     api = await serve()
-    session = f"/api/session/{(await api.upload((SAMPLE.name, SAMPLE.read_bytes())))['session_id']}"
+    films = b"Name,Year\nInception,2010\nParasite,2019\nHer,2013\nNobody Has This,1971"
+    session = f"/api/session/{(await api.upload(('watched.csv', films)))['session_id']}"
     await api.ended(session.rpartition("/")[2])
 
     paths = ["", "/events", "/movies?limit=1000", "/movies/1", "/stats", "/movies.csv", "/matches.csv"]
@@ -116,7 +125,9 @@ async def test_responses_never_contain_the_key(serve: Serve, tmdb: FakeTMDB) -> 
 # --- What a retry does not fix
 
 
-@pytest.mark.parametrize("fault", ["500", "hang", "another shape", "reset"])
+@pytest.mark.parametrize(
+    "fault", ["500", pytest.param("hang", marks=pytest.mark.long), "another shape", "reset"]
+)
 async def test_film_that_always_fails_fails_alone(fault: str, ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
     """In its own session and in another one, even when there is nothing else left to ask."""
     bad = {"Inception", "Parasite", "Oldboy", "Amélie", "Her", "Persona"}
@@ -243,7 +254,7 @@ async def test_minute_of_broken_searches_loses_no_film(ask: Ask, tmdb: FakeTMDB,
 
 
 @pytest.mark.parametrize(
-    "fault", ["429", "500", *(pytest.param(slow, marks=pytest.mark.long) for slow in ("hang", "drip"))]
+    "fault", ["429", "500", *(pytest.param(slow, marks=pytest.mark.long) for slow in WAITED_FOR)]
 )
 async def test_session_ends_though_no_search_is_ever_answered(
     fault: str, ask: Ask, tmdb: FakeTMDB, clock: Clock

@@ -99,6 +99,24 @@ async def test_delete_leaves_nothing_of_an_upload(api: Api) -> None:
 
 
 @pytest.mark.usefixtures("_no_collector")
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_delete_leaves_nothing_of_downloads_that_were_broken_off(method: str, api: Api) -> None:
+    session_id = await uploaded(api)
+    await api.ended(session_id)
+    for name in ("movies", "movies.csv", "matches.csv", "letterboxd.csv", "events"):
+        _, writer = await asyncio.open_connection(api.base_url.host, api.base_url.port)
+        writer.write(
+            f"{method} /api/session/{session_id}/{name} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        )
+        await asyncio.sleep(0.05)
+        writer.transport.abort()
+
+    await api.delete(f"/api/session/{session_id}")
+
+    assert await forgotten() == {}
+
+
+@pytest.mark.usefixtures("_no_collector")
 async def test_delete_while_films_are_looked_up_leaves_nothing(api: Api, tmdb: FakeTMDB) -> None:
     tmdb.latency_seconds = 0.2
     session_id = await uploaded(api)

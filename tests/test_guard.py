@@ -43,7 +43,7 @@ async def upload_from(api: Api, **headers: str) -> httpx.Response:
         ("localhost", 200), ("LOCALHOST:8000", 200), ("127.0.0.1:8000", 200), ("127.9.9.9", 200),
         ("[::1]:8000", 200), ("films.example", 200), ("films.example:80", 200), ("xfilms.example", 421),
         ("evil.example", 421), ("localhost.evil.example", 421), ("127.0.0.1.evil.example", 421),
-        ("", 421), ("192.168.1.5:8000", 421), ("0.0.0.0", 421), ("[::2]", 421),
+        ("", 421), ("192.168.1.5:8000", 421), ("0.0.0.0", 421), ("[::2]", 421), ("[::1%25x]", 421),
     ],
 )  # fmt: skip
 async def test_only_localhost_and_allowed_hosts_are_served(host: str, status: int, serve: Serve) -> None:
@@ -423,6 +423,7 @@ async def test_signal_ends_the_service_whatever_is_in_progress(
         assert trouble not in said
 
 
+@pytest.mark.long
 async def test_second_ctrl_c_exits_without_a_traceback(tmdb: FakeTMDB) -> None:
     async with running(tmdb) as (service, api):
         session = f"/api/session/{(await api.upload(SAMPLE_FILE))['session_id']}"
@@ -497,6 +498,7 @@ async def test_several_workers_are_refused(arguments: list[str], environ: dict[s
     assert b"Application startup complete" not in said
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="told by a name that only Linux has")
 async def test_second_process_on_one_socket_is_refused() -> None:
     """As gunicorn would start it, whatever it is told by."""
@@ -570,6 +572,16 @@ async def test_unread_responses_have_a_total_limit(api: Api, monkeypatch: pytest
         await shut(writer)
 
     assert (refused.status_code, poll.status_code) == (503, 200)
+
+
+@pytest.mark.parametrize("name", ["movies.csv", "matches.csv", "letterboxd.csv"])
+async def test_downloads_tell_their_length(name: str, api: Api) -> None:
+    """It is what an unread one counts for."""
+    session = f"/api/session/{(await api.upload(WATCHED))['session_id']}"
+
+    answer = await api.get(f"{session}/{name}", headers={"Accept-Encoding": "identity"})
+
+    assert int(answer.headers["Content-Length"]) == len(answer.content) > 100
 
 
 async def test_page_files_are_kept_and_asked_for_again(api: Api) -> None:

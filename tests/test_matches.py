@@ -679,7 +679,8 @@ async def test_events_of_an_unknown_session_are_a_404(api: Api) -> None:
     assert response.headers["Content-Type"] == "application/json"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_signal_ends_streams_and_the_service(number: signal.Signals, tmdb: FakeTMDB) -> None:
     tmdb.latency_seconds, port = 30, free_port()
     service = await process(port, tmdb)
@@ -856,6 +857,18 @@ async def test_guesses_and_corrections_survive_a_round_trip(serve: Serve) -> Non
 
         assert set(guessed) == set(await titles(again, f"{back}/movies?match=guessed")), name
         assert await titles(again, f"{back}/movies?match=corrected") == ["Inception"], name
+
+
+async def test_our_downloads_together_count_as_one(serve: Serve) -> None:
+    api = await serve()
+    session = await done(api, SAMPLE_FILE)
+    names = ("letterboxd.csv", "matches.csv")
+    downloads = [(name, (await api.get(f"{session}/{name}")).content) for name in names]
+
+    again = await done(api, *downloads)
+
+    expected, totals = [(await api.get(f"{each}/stats")).json()["totals"] for each in (session, again)]
+    assert totals == expected | {"watchlist": totals["watchlist"]}
 
 
 async def test_cleared_film_is_exported_without_an_id(api: Api) -> None:

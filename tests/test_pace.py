@@ -233,6 +233,24 @@ def test_bucket_of_one_token_takes_at_most_1_3_times_as_long() -> None:
     assert mean(times_clean(lambda _: bucket(40, 1), jitter=0.002)) <= 1.3
 
 
+def test_scattered_refusals_end_the_slack_before_they_cut_the_rate(clock: Clock) -> None:
+    pace, slot = Pace(40, clock), 1 / (40 * RATE_KEPT)
+
+    def last_gap(requests: int) -> float:
+        """Between the last two of so many requests, each of which overslept; every sixth is refused."""
+        for number in range(requests):
+            before, clock.now = clock.now, max(clock.now, pace.next_at(urgent=False)) + 0.005
+            sent_at = pace.sent()
+            (pace.refused if number % 6 == 5 else pace.answered)(sent_at)
+        return clock.now - before
+
+    assert last_gap(30) == pytest.approx(slot)
+    assert last_gap(30) == pytest.approx(slot + 0.005)
+    assert pace.rate(clock.now) == 40 * RATE_KEPT
+    last_gap(30)
+    assert pace.rate(clock.now) < 0.9 * 40
+
+
 def test_bucket_of_forty_tokens_costs_nothing() -> None:
     assert max(times_clean(lambda _: bucket(40, 40))) <= 1.05
 

@@ -879,6 +879,35 @@ async def test_card_without_posters_shows_titles(browse: Browse, api: Api) -> No
     forget_errors(browse)
 
 
+# A headless Chromium shares nothing, so this stands for the system's own dialog.
+SHARING = """answer => {
+    navigator.canShare = ({ files }) => files.length === 1;
+    window.shared = new Promise(told => navigator.share = async ({ files: [file] }) => {
+        const bytes = Array.from(new Uint8Array(await file.slice(0, 24).arrayBuffer()));
+        told({ name: file.name, type: file.type, bytes });
+        if (answer) throw new DOMException("", answer);
+    });
+}"""
+
+
+@pytest.mark.parametrize(("answer", "told"), [("", False), ("AbortError", False), ("NotAllowedError", True)])
+async def test_card_is_shared_where_the_browser_can(
+    answer: str, told: bool, browse: Browse, api: Api
+) -> None:
+    page = await report(browse, api)
+    await page.evaluate(SHARING, answer)
+
+    await page.get_by_role("button", name="Share", exact=True).click()
+    await page.get_by_role("dialog").get_by_role("button", name="Share").click()
+    shared = await page.evaluate("window.shared")
+
+    assert (shared["name"], shared["type"]) == ("all-time-in-film-4x5.png", "image/png")
+    assert size_of(bytes(shared["bytes"])) == (1080, 1350)
+    sentence = page.get_by_text("Sharing did not work; save the card instead.")
+    await (sentence.wait_for() if told else page.wait_for_timeout(200))
+    assert await sentence.count() == told
+
+
 # --- Matches
 
 

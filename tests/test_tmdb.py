@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import gzip
+import json
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -451,6 +452,7 @@ def test_list_gives_no_wrong_film_for_known_ids() -> None:
     assert [pair for pair in taken if pair[0] != pair[1]] == []
 
 
+@pytest.mark.long
 @with_truth
 async def test_films_with_known_ids_are_found() -> None:
     catalogue = Index(
@@ -559,6 +561,12 @@ async def test_other_refusals_are_not_retried(matcher: main.Matcher, tmdb: FakeT
     assert tmdb.calls() == 1
 
 
+async def test_impossible_host_cannot_be_reached(tmdb: FakeTMDB, clock: Clock) -> None:
+    async with connected(tmdb, clock, tmdb_base_url="http://films..example/3") as matcher:
+        with pytest.raises(main.TMDBUnavailable, match="could not be reached"):
+            await matcher.find(INCEPTION)
+
+
 async def test_ten_simultaneous_lookups_make_one_request(matcher: main.Matcher, tmdb: FakeTMDB) -> None:
     matches = await asyncio.gather(*(matcher.find(INCEPTION) for _ in range(10)))
     again = await matcher.find(INCEPTION)
@@ -605,6 +613,17 @@ async def test_wrong_types_count_as_missing() -> None:
     assert movie
     assert (movie.runtime, movie.genres, movie.cast, movie.directors) == (None, (), (), ())
     assert (movie.imdb_id, movie.poster_url, movie.collection) == (None, None, None)
+
+
+def test_only_the_start_of_endless_lists_is_read() -> None:
+    writer = {"name": "W", "jobs": [{"job": "Writer"}] + [{}] * 100_000}
+    sent = {"id": 5, "aggregate_credits": {"crew": [writer]} | {str(n): [{}] for n in range(1_000)}}
+
+    read = main.MovieBody.model_validate_json(json.dumps(sent))
+
+    assert list(read.credits) == ["crew", "0", "1", "2"]
+    assert len(read.credits["crew"][0].jobs) == main.MAX_JOBS
+    assert read.credits["crew"][0].jobs[0].job == "Writer"
 
 
 async def test_people_are_listed_once_in_billing_order() -> None:
