@@ -20,6 +20,7 @@
 
 An upload returns a session id at once. The films are looked up in the background, as fast as TMDB allows.
 Everything is kept in memory; a session is deleted an hour (SESSION_TTL_SECONDS) after its lookups finish.
+With DATABASE_URL, postgres/ keeps sessions in PostgreSQL, for 30 days and for several processes.
 page/, beside this file, is what people look at. The sections, in reading order:
 
     Settings     what can be set, with default, unit and help
@@ -4496,8 +4497,8 @@ STATUS_MEANINGS = {
     421: "The Host is neither this machine nor one of ALLOWED_HOSTS",
     422: "The request is not as described here. The detail says where",
     502: "TMDB gave no usable answer or rejects the key, or no key is set. Nothing was changed",
-    503: "No room for another session; too many uploads, statistics or unread downloads; or the service is "
-    "stopping. Retry-After, if present, says when to try again",
+    503: "No room for another session; too many uploads, statistics or unread downloads; the database cannot "
+    "be reached; or the service is stopping. Retry-After, if present, says when to try again",
 }
 ERROR_MODEL = {
     "description": STATUS_MEANINGS[400],
@@ -4670,7 +4671,7 @@ async def search_candidates(
 async def correct_match(session: SessionDep, film: FilmDep, choice: Choice, service: ServiceDep) -> JSONBytes:
     """Says which movie the film is. Works while films are being looked up, too.
 
-    The correction also applies to later uploads of the same film, until the service stops.
+    The correction also applies to later uploads of the same film.
     """
     urgent.set(True)
     try:
@@ -5087,7 +5088,7 @@ download the result. [The page](/) does it all for you.
     curl localhost:8000/api/session/SESSION_ID
     curl localhost:8000/api/session/SESSION_ID/movies
 
-Sessions are kept in memory and deleted a while after their films have been looked up; `expires_at` says when.
+Sessions are deleted a while after their films have been looked up; `expires_at` says when.
 This product uses the TMDB API but is not endorsed or certified by TMDB."""
 
 

@@ -59,7 +59,7 @@ async function start(message, bad) {
       h(
         "p",
         null,
-        "TMDB receives your films’ titles and years, any ids in your upload or corrections, and this service’s key. Nothing else leaves the machine that runs the service. Your session is kept in memory and deleted an hour after the lookups finish, or whenever you choose. The last 2,000 TMDB answers and your corrections are kept until the service restarts.",
+        "TMDB receives your films’ titles and years, any ids in your upload or corrections, and this service’s key. Nothing else leaves the machine that runs the service. Your session is deleted an hour after the lookups finish, unless whoever runs the service keeps sessions longer, or whenever you choose. TMDB’s answers and your corrections stay with the service.",
       ),
     ),
   );
