@@ -40,7 +40,8 @@ class DatabaseGone(main.ServiceError):
 
 
 GONE = (OSError, TimeoutError, NoConnection, asyncpg.InterfaceError)
-GONE_STATES = ("08", "53", "57", "25006")  # no connection, no resources, shut down, read-only
+# No connection, read-only, refused, no such database, no resources, shut down.
+GONE_STATES = ("08", "25006", "28", "3D", "53", "57")
 
 
 def is_gone(error: Exception) -> bool:

@@ -21,12 +21,14 @@ from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Self
+from weakref import WeakValueDictionary
 
 from sqlalchemy import DateTime, Row, bindparam, text
+from sqlalchemy.exc import ArgumentError
 
 import main
 from main import PENDING, Export, Film, Match, Matcher, Session, SessionNotFound, Settings, StoreFull, log
-from postgres.database import RETRY_SECONDS, Batch, Database, DatabaseGone, is_gone, patiently
+from postgres.database import RETRY_SECONDS, Batch, Database, DatabaseGone, patiently
 from postgres.encoding import Body, StoredFilm, dumps, film_body, film_of, match_body
 from postgres.sharing import (
     GONE,
@@ -49,6 +51,7 @@ FULL_SECONDS = 30  # after which somebody may try again to upload
 DELETED_AT_ONCE = 20  # sessions
 RECORDS_DELETED_AT_ONCE = 1_000
 CLOSING_SECONDS = 2  # for the last write
+SESSION_ID = re.compile(r"[\w-]{1,50}", re.ASCII)
 
 CREATE = text(
     """
@@ -210,7 +213,8 @@ class StoredSession(Session):
     async def finish(self, status: main.SessionStatus, error_message: str | None) -> None:
         """An end is written before it is seen. Whoever stops the work goes on with it elsewhere, or never."""
         if error_message == main.STOPPED:
-            self.end(status, error_message)
+            if self.task:  # otherwise another process has it
+                self.end(status, error_message)
             return
         self.ending = status, error_message
         while self.ending:
@@ -321,6 +325,8 @@ class PostgresStore(main.SessionStore):
     utc_now: Callable[[], datetime]
 
     def __post_init__(self) -> None:
+        # Also those that memory let go of while a request still has them, so that there is never a second.
+        self._alive: WeakValueDictionary[str, StoredSession] = WeakValueDictionary()
         self.is_much = asyncio.Event()
         self._owner = secrets.token_hex(8)
         self._rows: Batch[str, Row[Any]] = Batch(self._read_rows)
@@ -379,31 +385,32 @@ class PostgresStore(main.SessionStore):
         await self.database.run(
             CREATE, session=dumps(given), films=films, owner=self._owner, lease=LEASE_SECONDS
         )
-        self._sessions[session.session_id] = session
+        self._sessions[session.session_id] = self._alive[session.session_id] = session
         return session
 
     async def get(self, session_id: str) -> Session:
-        row = None
-        if re.fullmatch(r"[\w-]{1,50}", session_id, re.ASCII):
-            row = (await self._rows.get(session_id)).get(session_id)
+        row = (await self._rows.get(session_id)).get(session_id) if SESSION_ID.fullmatch(session_id) else None
         if row is None or (row.ended_at and row.ended_at <= self._expired()):
             await self._drop(session_id)
             raise SessionNotFound
-        session = self._sessions.get(session_id)
+        session = self._alive.get(session_id)
         if session is None or session.synced < row.revision:
             seen = f"session/{session_id}/{row.revision}"
             session = await self.cache.single_flight(seen, partial(self._read, row))
-        self._sessions[session_id] = self._sessions.pop(session_id, session)
+        self._sessions.pop(session_id, None)
+        self._sessions[session_id] = session
         return session
 
     async def delete(self, session_id: str) -> None:
-        if not await self.database.run(DELETE, id=session_id.replace("\0", ""), expired=self._expired()):
+        is_id = SESSION_ID.fullmatch(session_id)
+        if not is_id or not await self.database.run(DELETE, id=session_id, expired=self._expired()):
             raise SessionNotFound
         await self._drop(session_id)
 
     async def _drop(self, session_id: str) -> None:
         """Forgets a session that is no more."""
-        if session := self._sessions.pop(session_id, None):
+        self._sessions.pop(session_id, None)
+        if session := self._alive.pop(session_id, None):
             session.changed.clear()
             await session.stop()
             session.over.set()
@@ -415,9 +422,9 @@ class PostgresStore(main.SessionStore):
 
     async def _read(self, row: Row[Any]) -> StoredSession:
         """The session, with all changes up to this row. Raises SessionNotFound."""
-        session = self._sessions.get(row.id)
+        session = self._alive.get(row.id)
         if session is None:
-            session = self._sessions.setdefault(row.id, await self._read_all(row))
+            session = self._alive.setdefault(row.id, await self._read_all(row))
         if session.synced < row.revision:
             await self._read_changes(session, row, session.synced)
         return session
@@ -486,9 +493,7 @@ class PostgresStore(main.SessionStore):
 
     async def _write(self, _: object) -> dict[None, None]:
         """One statement for all that changed in this process."""
-        changed = {
-            session.session_id: session for session in self._sessions.values() if self._is_due(session)
-        }
+        changed = {key: session for key, session in self._alive.items() if self._is_due(session)}
         rows = {session.session_id: session.row() for session in changed.values()}
         films = {session.session_id: session.changed for session in changed.values()}
         film_rows = [row for session in changed.values() for row in session.film_rows(session.changed)]
@@ -547,8 +552,10 @@ class PostgresStore(main.SessionStore):
     async def _give_up(self, session: StoredSession) -> None:
         """This process was not heard of for too long."""
         session.changed.clear()
-        session.ending = None
-        await session.stop()
+        task, session.task, session.ending = session.task, None, None
+        if task:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
         await self._refresh(session, since=-1)
 
     async def _refresh(self, session: StoredSession, since: int) -> None:
@@ -563,7 +570,7 @@ class PostgresStore(main.SessionStore):
         """Keeps what followers see up to date, and forgets what was deleted elsewhere."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            held = list(self._sessions.values())
+            held = list(self._alive.values())
             found = await self._rows.get(*(session.session_id for session in held)) if held else {}
             for session in held:
                 row = found.get(session.session_id)
@@ -582,15 +589,14 @@ class PostgresStore(main.SessionStore):
     async def claim(self) -> None:
         """Goes on with the work of processes that are not heard of any more."""
         at_work = sum(session.task is not None for session in self._sessions.values())
-        most = min(self._max_sessions - at_work, MAX_CLAIMED)
+        most = min(max(self._max_sessions - at_work, 0), MAX_CLAIMED)
         claimed = await self.database.run(CLAIM, owner=self._owner, lease=LEASE_SECONDS, most=most)
         for row in claimed:
             with contextlib.suppress(SessionNotFound, StoreFull):
                 await self._go_on_with(row.id)
 
     async def _go_on_with(self, session_id: str) -> None:
-        await self.get(session_id)
-        session = self._sessions[session_id]
+        session = await self.get(session_id)
         if session.task is None and session.ended_at is None:
             main.start_enrichment(session, self.matcher)
 
@@ -654,12 +660,10 @@ async def open_store(
     utc_now: Callable[[], datetime] = utc_now,
 ) -> AsyncIterator[PostgresStore]:
     """The store, once the tables are there. The matcher then uses what all processes share."""
-    database = Database(settings.database_url.get_secret_value())
     try:
+        database = Database(settings.database_url.get_secret_value())
         await database.migrate()
-    except Exception as error:
-        if not (isinstance(error, DatabaseGone) or is_gone(error)):
-            raise
+    except (DatabaseGone, ArgumentError, ValueError):
         main.refuse_to_start("The database cannot be reached; start it, or check DATABASE_URL.")
     tmdb = matcher.tmdb
     cache = SharedCache(database, tmdb.names, settings.session_ttl_seconds, utc_now)
@@ -674,5 +678,6 @@ async def open_store(
         ) as store:  # fmt: skip
             yield store
     finally:
+        await cache.close()
         await pace.close()
         await database.close()
