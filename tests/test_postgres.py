@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -316,6 +316,7 @@ async def opened(tmdb: FakeTMDB, clock: Clock, **settings: Any) -> AsyncIterator
 # --- Both stores, side by side
 
 TITLES = st.lists(st.sampled_from("ABCDE"), min_size=1, max_size=3, unique=True)
+NUMBERS, PROCESSES, FILM = st.integers(0, 9), st.integers(0, 1), st.integers(1, 4)
 DAY = 86_400
 
 
@@ -340,7 +341,7 @@ class Gated(main.Matcher):
 
 
 class Stores(RuleBasedStateMachine):
-    """What happens to sessions in memory, and to the same sessions in PostgreSQL, which is restarted, too."""
+    """What happens to sessions in memory, and to the same ones in two processes that share a database."""
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__()
@@ -351,21 +352,22 @@ class Stores(RuleBasedStateMachine):
         self.pairs: list[tuple[str, str, str]] = []  # the ids in both stores, and the title that waits
         self.memory = main.SessionStore(MONTH, 50, 10**9, self.clock)
         self.matcher = Gated(self.settings, self.gates)
-        self.wait(self.open())
+        self.opened = [self.wait(self.open()) for _ in range(2)]
 
     def wait(self, call: Awaitable[T]) -> T:
         return self.loop.run_until_complete(call)
 
-    async def open(self) -> None:
+    async def open(self) -> tuple[AbstractAsyncContextManager[PostgresStore], PostgresStore]:
         matcher = Gated(self.settings, self.gates)
-        self.opened = open_store(self.settings, matcher, self.clock, self.utc_now)
-        self.postgres = await self.opened.__aenter__()
+        context = open_store(self.settings, matcher, self.clock, self.utc_now)
+        return context, await context.__aenter__()
 
     def utc_now(self) -> datetime:
         return STARTED + timedelta(seconds=self.clock.now - 1_000)
 
     def teardown(self) -> None:
-        self.wait(self.opened.__aexit__(None, None, None))
+        for context, _ in self.opened:
+            self.wait(context.__aexit__(None, None, None))
         self.wait(self.close())
         self.loop.close()
 
@@ -373,17 +375,20 @@ class Stores(RuleBasedStateMachine):
         async with self.memory:
             pass
 
-    async def both(self, number: int) -> list[tuple[main.Session, main.Matcher]]:
+    async def both(self, number: int, process: int) -> list[tuple[main.Session, main.Matcher]]:
         in_memory, stored, _ = self.pairs[number % len(self.pairs)]
+        store = self.opened[process][1]
         return [
             (await self.memory.get(in_memory), self.matcher),
-            (await self.postgres.get(stored), self.postgres.matcher),
+            (await store.get(stored), store.matcher),
         ]
 
-    async def changed(self, number: int, change: Callable[[main.Session, main.Matcher], None]) -> None:
+    async def changed(
+        self, number: int, process: int, change: Callable[[main.Session, main.Matcher], None]
+    ) -> None:
         """Both refuse the change, or none does."""
         refused = []
-        for session, matcher in await self.both(number):
+        for session, matcher in await self.both(number, process):
             try:
                 change(session, matcher)
             except main.ServiceError as error:
@@ -392,16 +397,17 @@ class Stores(RuleBasedStateMachine):
         assert len(set(refused)) <= 1
         assert len(refused) in (0, 2)
 
-    @rule(titles=TITLES)
-    def create(self, titles: list[str]) -> None:
+    @rule(titles=TITLES, process=PROCESSES)
+    def create(self, titles: list[str], process: int) -> None:
         self.made += 1
         gate = f"Z{self.made}"
         self.gates[gate] = asyncio.Event()
-        self.wait(self.start([*titles, gate]))
+        self.wait(self.start([*titles, gate], process))
 
-    async def start(self, titles: list[str]) -> None:
+    async def start(self, titles: list[str], process: int) -> None:
         ids = []
-        for store, matcher in ((self.memory, self.matcher), (self.postgres, self.postgres.matcher)):
+        stored = self.opened[process][1]
+        for store, matcher in ((self.memory, self.matcher), (stored, stored.matcher)):
             films = [main.Film(title, 2000, movie_id=n) for n, title in enumerate(titles, 1)]
             session = await store.create(main.Export(films, {"watched.csv": len(films)}, ["Odd."]))
             main.start_enrichment(session, matcher)
@@ -409,8 +415,8 @@ class Stores(RuleBasedStateMachine):
         self.pairs.append((ids[0], ids[1], titles[-1]))
 
     @precondition(lambda self: self.pairs)
-    @rule(number=st.integers(0, 9), film=st.integers(1, 4), tmdb_id=st.one_of(st.none(), st.integers(1, 3)))
-    def correct(self, number: int, film: int, tmdb_id: int | None) -> None:
+    @rule(number=NUMBERS, process=PROCESSES, film=FILM, tmdb_id=st.one_of(st.none(), st.integers(1, 3)))
+    def correct(self, number: int, process: int, film: int, tmdb_id: int | None) -> None:
         """But not the film at the gate, whose lookup would go on in memory and end with a restart."""
         if self.both_gated(number, film):
             return
@@ -419,36 +425,36 @@ class Stores(RuleBasedStateMachine):
             movie = tmdb_id and a_movie(tmdb_id)
             main.apply_correction(session, session.film(film), movie or None, matcher)
 
-        self.wait(self.changed(number, change))
+        self.wait(self.changed(number, process, change))
 
     def both_gated(self, number: int, film: int) -> bool:
-        (session, _), _ = self.wait(self.both(number))
+        (session, _), _ = self.wait(self.both(number, 0))
         return session.total_movies == film and not self.gates[session.film(film).title].is_set()
 
     @precondition(lambda self: self.pairs)
-    @rule(number=st.integers(0, 9), film=st.integers(1, 4))
-    def undo(self, number: int, film: int) -> None:
+    @rule(number=NUMBERS, process=PROCESSES, film=FILM)
+    def undo(self, number: int, process: int, film: int) -> None:
         def change(session: main.Session, matcher: main.Matcher) -> None:
             main.undo_correction(session, session.film(film), matcher)
 
-        self.wait(self.changed(number, change))
+        self.wait(self.changed(number, process, change))
 
     @precondition(lambda self: self.pairs)
-    @rule(number=st.integers(0, 9))
+    @rule(number=NUMBERS)
     def finish(self, number: int) -> None:
         self.gates[self.pairs[number % len(self.pairs)][2]].set()
 
     @precondition(lambda self: self.pairs)
-    @rule(number=st.integers(0, 9))
-    def retry(self, number: int) -> None:
-        self.wait(self.changed(number, main.retry_films))
+    @rule(number=NUMBERS, process=PROCESSES)
+    def retry(self, number: int, process: int) -> None:
+        self.wait(self.changed(number, process, main.retry_films))
 
     @precondition(lambda self: self.pairs)
-    @rule(number=st.integers(0, 9))
-    def delete(self, number: int) -> None:
+    @rule(number=NUMBERS, process=PROCESSES)
+    def delete(self, number: int, process: int) -> None:
         in_memory, stored, _ = self.pairs.pop(number % len(self.pairs))
         self.wait(self.memory.delete(in_memory))
-        self.wait(self.postgres.delete(stored))
+        self.wait(self.opened[process][1].delete(stored))
 
     @rule(seconds=st.sampled_from([1, DAY, 29 * DAY, 31 * DAY]))
     def time_passes(self, seconds: int) -> None:
@@ -460,33 +466,36 @@ class Stores(RuleBasedStateMachine):
             try:
                 await self.memory.get(pair[0])
             except main.SessionNotFound:
-                with pytest.raises(main.SessionNotFound):
-                    await self.postgres.get(pair[1])
+                for _, store in self.opened:
+                    with pytest.raises(main.SessionNotFound):
+                        await store.get(pair[1])
                 self.pairs.remove(pair)
 
-    @rule()
-    def restart(self) -> None:
-        self.wait(self.opened.__aexit__(None, None, None))
-        self.wait(self.open())
-        self.wait(self.postgres.claim())
+    @rule(process=PROCESSES)
+    def restart(self, process: int) -> None:
+        self.wait(self.opened[process][0].__aexit__(None, None, None))
+        self.opened[process] = self.wait(self.open())
+        self.wait(self.opened[process][1].claim())
 
     @invariant()
-    def both_say_the_same(self) -> None:
+    def all_say_the_same(self) -> None:
         for number in range(len(self.pairs)):
-            self.wait(self.settled(number))
-            sessions = [session for session, _ in self.wait(self.both(number))]
-            views = [
-                main.SessionDetail.model_validate(session).model_dump(exclude=UNLIKE) for session in sessions
-            ]
-            assert views[0] == views[1]
-            movies = [main.movies_json(session.export.films) for session in sessions]
-            assert movies[0] == movies[1]
+            for each in range(2):
+                self.wait(self.settled(number, each))
+                (one, _), (other, _) = self.wait(self.both(number, each))
+                views = [
+                    main.SessionDetail.model_validate(each).model_dump(exclude=UNLIKE)
+                    for each in (one, other)
+                ]
+                assert views[0] == views[1]
+                assert main.movies_json(one.export.films) == main.movies_json(other.export.films)
 
-    async def settled(self, number: int) -> None:
+    async def settled(self, number: int, process: int) -> None:
         """Once only the film at the gate is pending, or the work has ended."""
-        is_open = self.gates[self.pairs[number % len(self.pairs)][2]].is_set()
-        for session, _ in await self.both(number):
-            await until(lambda s=session: is_settled(s, is_open))  # type: ignore[misc]
+        is_open = self.gates[self.pairs[number][2]].is_set()
+        async with asyncio.timeout(10):
+            while not all(is_settled(session, is_open) for session, _ in await self.both(number, process)):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
 
 
 UNLIKE = {"session_id", "created_at", "expires_at", "revision", "eta_seconds"}
@@ -501,7 +510,7 @@ def is_settled(session: main.Session, is_open: bool) -> bool:
 def test_both_stores_give_the_same_answers(cluster: Cluster) -> None:
     run_state_machine_as_test(
         partial(Stores, cluster),  # type: ignore[arg-type]  # any factory will do
-        settings=settings(max_examples=40, stateful_step_count=20, deadline=None),
+        settings=settings(max_examples=25, stateful_step_count=20, deadline=None),
     )
 
 
