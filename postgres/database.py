@@ -40,8 +40,8 @@ class DatabaseGone(main.ServiceError):
 
 
 GONE = (OSError, TimeoutError, NoConnection, asyncpg.InterfaceError)
-# No connection, read-only, refused, no such database, no resources, shut down.
-GONE_STATES = ("08", "25006", "28", "3D", "53", "57")
+# No connection, read-only, refused, no such database, a deadlock, no resources, shut down.
+GONE_STATES = ("08", "25006", "28", "3D", "40", "53", "57")
 
 
 def is_gone(error: Exception) -> bool:

@@ -81,27 +81,30 @@ WRITE = text(
     WITH given AS (
         SELECT * FROM json_to_recordset(CAST(:sessions AS json)) AS given (
             id text, changes int, synced bigint, at_work boolean, status text, error_message text,
-            begun_at timestamptz, ended_at timestamptz, to_look_up int, waiting_for text, collections int[]
+            begun_at timestamptz, end_status text, end_message text, ended_at timestamptz, to_look_up int,
+            waiting_for text, collections int[]
         )
     ), written AS (
         UPDATE sessions AS s SET
             revision = s.revision + given.changes,
             collections = ARRAY(SELECT DISTINCT unnest(s.collections || given.collections)),
             (status, error_message, begun_at, ended_at, to_look_up, waiting_for, lease_owner, lease_until) = (
+                WITH now AS (
+                    SELECT given.at_work AND (s.lease_owner = :owner OR s.lease_until IS NULL
+                        OR s.lease_until < clock_timestamp()) AS is_ours,
+                        given.ended_at IS NOT NULL AND given.synced = s.revision AS is_over
+                )
                 SELECT s.status, s.error_message, s.begun_at, s.ended_at, s.to_look_up, s.waiting_for,
                     s.lease_owner, s.lease_until
-                WHERE NOT (given.at_work AND (s.lease_owner = :owner OR s.lease_until IS NULL
-                    OR s.lease_until < clock_timestamp()))
+                FROM now WHERE NOT is_ours
                 UNION ALL
                 SELECT given.status, given.error_message, given.begun_at, NULL, given.to_look_up,
                     given.waiting_for, :owner, clock_timestamp() + make_interval(secs => :lease)
-                WHERE given.at_work AND (given.ended_at IS NULL OR given.synced < s.revision)
-                    AND (s.lease_owner = :owner OR s.lease_until IS NULL OR s.lease_until < clock_timestamp())
+                FROM now WHERE is_ours AND NOT is_over
                 UNION ALL
-                SELECT given.status, given.error_message, given.begun_at, given.ended_at, given.to_look_up,
+                SELECT given.end_status, given.end_message, given.begun_at, given.ended_at, given.to_look_up,
                     NULL, NULL, NULL
-                WHERE given.at_work AND given.ended_at IS NOT NULL AND given.synced >= s.revision
-                    AND (s.lease_owner = :owner OR s.lease_until IS NULL OR s.lease_until < clock_timestamp())
+                FROM now WHERE is_ours AND is_over
             )
         FROM given WHERE s.id = given.id
         RETURNING s.id, s.revision, s.ended_at,
@@ -239,14 +242,16 @@ class StoredSession(Session):
 
     def row(self) -> Body:
         """What is to be written."""
-        status, error_message = self.ending or (self.status, self.error_message)
+        end_status, end_message = self.ending or (None, None)
         return {
             "id": self.session_id,
             "changes": self.revision - self.synced + bool(self.ending),
             "synced": self.synced,
             "at_work": self.task is not None,
-            "status": status,
-            "error_message": error_message,
+            "status": self.status,
+            "error_message": self.error_message,
+            "end_status": end_status,
+            "end_message": end_message,
             "begun_at": self.store.utc_of(self._begun_at),
             "ended_at": self.store.utc_now() if self.ending else None,
             "to_look_up": self._films_to_look_up,
@@ -397,6 +402,8 @@ class PostgresStore(main.SessionStore):
         if session is None or session.synced < row.revision:
             seen = f"session/{session_id}/{row.revision}"
             session = await self.cache.single_flight(seen, partial(self._read, row))
+        if session_id not in self._alive:  # it was deleted meanwhile
+            raise SessionNotFound
         self._sessions.pop(session_id, None)
         self._sessions[session_id] = session
         return session
@@ -493,7 +500,8 @@ class PostgresStore(main.SessionStore):
 
     async def _write(self, _: object) -> dict[None, None]:
         """One statement for all that changed in this process."""
-        changed = {key: session for key, session in self._alive.items() if self._is_due(session)}
+        # Sorted, so that two processes that write the same sessions do not wait for each other.
+        changed = {key: session for key, session in sorted(self._alive.items()) if self._is_due(session)}
         rows = {session.session_id: session.row() for session in changed.values()}
         films = {session.session_id: session.changed for session in changed.values()}
         film_rows = [row for session in changed.values() for row in session.film_rows(session.changed)]
