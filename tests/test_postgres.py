@@ -73,15 +73,18 @@ async def started(tmdb: FakeTMDB, **environment: str) -> tuple[int | None, str]:
     return service.returncode, printed.decode()
 
 
-async def test_start_without_a_database_is_one_sentence(tmdb: FakeTMDB) -> None:
-    url = f"postgresql+asyncpg://letterboxd:{PASSWORD}@127.0.0.1:{free_port()}/letterboxd"
+@pytest.mark.long
+async def test_start_without_a_database_is_one_sentence(tmdb: FakeTMDB, cluster: Cluster) -> None:
+    unreachable = cluster.url.replace(str(cluster.port), str(free_port()))
+    unknown = f"{cluster.url}_of_somebody_else"
 
-    status, printed = await started(tmdb, DATABASE_URL=url)
+    for url in (unreachable, unknown):
+        status, printed = await started(tmdb, DATABASE_URL=url)
 
-    assert status == 3
-    assert "The database cannot be reached; start it, or check DATABASE_URL." in printed
-    assert "Traceback" not in printed
-    assert PASSWORD not in printed
+        assert status == 3
+        assert "The database cannot be reached; start it, or check DATABASE_URL." in printed
+        assert "Traceback" not in printed
+        assert PASSWORD not in printed
 
 
 def test_wrong_url_is_not_shown() -> None:
