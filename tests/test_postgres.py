@@ -33,7 +33,7 @@ from tests.bench import ratings
 from tests.cluster import PASSWORD, Cluster
 from tests.conftest import ROOT, Api, Clock, Serve, export, files, process, settings_for, until
 from tests.fake_tmdb import V3_KEY, FakeTMDB, free_port, made_up
-from tests.test_matches import INCEPTION, INCEPTION_URL, PARASITE, SAMPLE_FILE, followed, get
+from tests.test_matches import INCEPTION, INCEPTION_URL, PARASITE, SAMPLE_FILE, followed, following, get
 
 MONTH = 30 * 86_400
 T = TypeVar("T")
@@ -220,15 +220,17 @@ async def test_deleted_session_is_gone_in_every_process(serve: Serve, tmdb: Fake
     working, other = await serve(), await serve()
     session_id = (await working.upload(SAMPLE_FILE))["session_id"]
     session = f"/api/session/{session_id}"
-    following = asyncio.create_task(followed(working, session))
     await get(other, session)
 
-    assert (await other.delete(session)).status_code == 204
+    async with following(working, session) as events:
+        await anext(events)
+        assert (await other.delete(session)).status_code == 204
+        rest = [event async for event in events]
 
+    assert rest[-1][0] == "end"
     for api in (working, other):
         assert (await api.get(session)).status_code == 404
         assert (await api.delete(session)).status_code == 404
-    assert (await following)[-1][0] == "end"
     asked = tmdb.calls()
     await asyncio.sleep(0.5)
     assert tmdb.calls() <= asked + 20  # those on their way
