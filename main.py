@@ -20,6 +20,7 @@
 
 An upload returns a session id at once. The films are looked up in the background, as fast as TMDB allows.
 Everything is kept in memory; a session is deleted an hour (SESSION_TTL_SECONDS) after its lookups finish.
+With DATABASE_URL, postgres/ keeps sessions in PostgreSQL, for 30 days and for several processes.
 page/, beside this file, is the web page. The sections, in reading order:
 
     Settings     what can be set, with default, unit and help
@@ -171,6 +172,12 @@ def _check_hosts(value: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(host.lower() for host in value)
 
 
+def _check_database_url(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"(postgresql\+asyncpg://[^\s/]+/[^\s/]+)?", value.get_secret_value()):
+        raise ValueError("must be a URL such as postgresql+asyncpg://user:password@localhost/letterboxd")
+    return value
+
+
 def _check_key(value: SecretStr) -> SecretStr:
     if value.get_secret_value().lower().strip("<>").startswith("your"):
         raise ValueError("is still the example; put your own key there, or leave it blank")
@@ -204,14 +211,23 @@ class Settings(BaseModel):
     tmdb_timeout_seconds: float = Field(
         default=10, gt=0, le=300, description="Time allowed for one request before it is retried."
     )
+    database_url: Annotated[SecretStr, AfterValidator(_check_database_url)] = Field(
+        default=SecretStr(""),
+        description="Keeps sessions in PostgreSQL, for example "
+        "postgresql+asyncpg://user:password@localhost/letterboxd. Without it, they are kept in memory.",
+    )
     session_ttl_seconds: float = Field(
         default=3600,
         gt=0,
-        le=604_800,
-        description="How long a session is kept after its films have been looked up.",
+        le=7_776_000,
+        description="How long a session is kept after its films have been looked up. With DATABASE_URL, the "
+        "default is 2592000 (30 days).",
     )
     max_sessions: int = Field(
-        default=50, ge=1, description="Sessions held at once. Further uploads get a 503."
+        default=50,
+        ge=1,
+        description="Sessions held at once. Further uploads get a 503; with DATABASE_URL, only if all of "
+        "them are being looked up or followed.",
     )
     max_memory_bytes: int = Field(
         default=1_000_000_000,
@@ -244,6 +260,11 @@ class Settings(BaseModel):
         BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
     ] = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_stored_sessions_longer(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return {"session_ttl_seconds": 30 * 86_400} | given if given.get("database_url") else given
+
     @classmethod
     def load(cls, environ: dict[str, str | None] | None = None) -> Settings:
         """From `environ`, by default the environment and .env. Raises SystemExit if a value is wrong."""
@@ -270,7 +291,7 @@ def _read_env(path: Path) -> dict[str, str | None]:
 
 def _setting_problem(error: Any) -> str:
     name = str(error["loc"][0]).upper()
-    secret = name in ("TMDB_API_KEY", "TMDB_BASE_URL")  # a pasted URL may contain the key
+    secret = name in ("TMDB_API_KEY", "TMDB_BASE_URL", "DATABASE_URL")  # a pasted URL may contain the key
     given = "" if secret else f" is {error['input']!r}"
     return f"{name}{given}: {error['msg'].removeprefix('Value error, ')}. See .env.example."
 
@@ -312,6 +333,11 @@ class ClientLeft(ServiceError):
 
 class SessionNotFound(ServiceError):
     status = 404
+
+    def __init__(self) -> None:
+        super().__init__(
+            "There is no such session: check its id, or upload the export again if it has expired."
+        )
 
 
 class MovieNotFound(ServiceError):
@@ -1896,19 +1922,25 @@ class NameFactory:
 
     def texts(self, given: Iterable[NamedItem]) -> tuple[str, ...]:
         """Names that need no id, such as genres: each once, in order."""
+        return self.shared_texts(item.english_name or item.name for item in given)
+
+    def shared_texts(self, texts: Iterable[str | None]) -> tuple[str, ...]:
         if len(self._texts) > MAX_TEXTS:
             self._texts.clear()
-        names = (item.english_name or item.name for item in given)
-        return tuple(dict.fromkeys(self._texts.setdefault(name, name) for name in names if name))[:MAX_NAMES]
+        return tuple(dict.fromkeys(self._texts.setdefault(text, text) for text in texts if text))[:MAX_NAMES]
 
     def _name(self, kind: type[NameType], body: NamedItem) -> NameType:
-        identity = body.id or body.name or ""
+        return self.shared(kind, body.id or body.name or "", body.name or "", body.profile_path)
+
+    def shared(
+        self, kind: type[NameType], identity: int | str, text: str, portrait_path: str | None = None
+    ) -> NameType:
         name = self._known[kind].get(identity)
         if name is None:
-            name = self._known[kind][identity] = kind(body.name or "")
+            name = self._known[kind][identity] = kind(text)
             name.identity = identity
             if isinstance(name, Person):
-                name.portrait_url = _image_url(body.profile_path, "w185")
+                name.portrait_url = _image_url(portrait_path, "w185")
         return cast(NameType, name)
 
 
@@ -2325,10 +2357,9 @@ class TMDBClient:
         self._settings = settings
         self._sleep = sleep
         self._clock = clock
-        self.pace = Pace(settings.tmdb_requests_per_second, clock)
-        self._turnstile = Turnstile(self.pace, settings.tmdb_connections, clock, sleep)
+        self.keep_pace(Pace(settings.tmdb_requests_per_second, clock), clock)
         self._key_checked_at = -math.inf
-        self._names = NameFactory()
+        self.names = NameFactory()
         self._headers, self._params = {"Accept-Encoding": "gzip"}, {}
         if key := settings.tmdb_api_key.get_secret_value():
             self.key_state = "unchecked"
@@ -2336,6 +2367,11 @@ class TMDBClient:
                 self._headers["Authorization"] = f"Bearer {key}"
             else:
                 self._params["api_key"] = key
+
+    def keep_pace(self, pace: Pace, clock: Callable[[], float]) -> None:
+        """Sends requests when this pace says so, by its own clock."""
+        self.pace = pace
+        self._turnstile = Turnstile(pace, self._settings.tmdb_connections, clock, self._sleep)
 
     async def __aenter__(self) -> Self:
         self._http = aiohttp.ClientSession(
@@ -2369,7 +2405,7 @@ class TMDBClient:
         async def ask() -> Movie:
             params = {"append_to_response": APPENDED[tmdb_type] + (MORE_TITLES if with_titles else "")}
             body = await self._get(f"{tmdb_type}/{tmdb_id}", MovieBody, params)
-            return movie_of(tmdb_type, body, self._names)
+            return movie_of(tmdb_type, body, self.names)
 
         return await self.cache.get_or_fetch((tmdb_type, tmdb_id, with_titles), ask)
 
@@ -3296,6 +3332,13 @@ class Session:
         self.revision += 1
         self.over.set()
 
+    async def finish(self, status: SessionStatus, error_message: str | None) -> None:
+        """Ends the work. Where sessions are stored, this waits until that is, too."""
+        self.end(status, error_message)
+
+    async def save(self) -> None:
+        """Waits until the changes are stored, where sessions are."""
+
     async def stop(self) -> None:
         if self.task:
             self.task.cancel()
@@ -3444,22 +3487,20 @@ class SessionStore:
         if is_full or self.memory_bytes + memory_bytes > self._max_memory_bytes:
             raise StoreFull(math.ceil(min(session.seconds_left for session in self._sessions.values())))
 
-    def create(self, export: Export) -> Session:
+    async def create(self, export: Export) -> Session:
         self.check_room(export.memory_bytes)
         session = Session(export, self._ttl_seconds, self._clock)
         self._sessions[session.session_id] = session
         return session
 
-    def get(self, session_id: str) -> Session:
+    async def get(self, session_id: str) -> Session:
         self.sweep()
         if session := self._sessions.get(session_id):
             return session
-        raise SessionNotFound(
-            "There is no such session: check its id, or upload the export again if it has expired."
-        )
+        raise SessionNotFound
 
     async def delete(self, session_id: str) -> None:
-        session = self.get(session_id)
+        session = await self.get(session_id)
         del self._sessions[session_id]
         await session.stop()
 
@@ -3508,7 +3549,7 @@ class Corrections:
     def __init__(self) -> None:
         self._matches: dict[Hashable, Match] = {}
 
-    def get(self, film: Film) -> Match | None:
+    async def get(self, film: Film) -> Match | None:
         return self._matches.get(identity_key(film))
 
     def forget(self, film: Film) -> None:
@@ -3534,7 +3575,7 @@ class Matcher:
 
     async def find(self, film: Film) -> Match:
         """Raises TMDBError if TMDB gives no usable answer. TMDBKeyRejected: no film can be looked up."""
-        correction = self.corrections.get(film)
+        correction = await self.corrections.get(film)
         return correction or await self.tmdb.cache.get_or_fetch(cache_key(film), partial(self._find, film))
 
     def forget(self, film: Film) -> None:
@@ -3633,7 +3674,7 @@ async def enrich_session_async(session: Session, matcher: Matcher) -> None:
         problem = "An internal error stopped the lookup; see the service's log."
         _fail_pending(session, problem)
     finally:
-        session.end(status, problem)
+        await session.finish(status, problem)
 
 
 def _fail_pending(session: Session, reason: str) -> None:
@@ -4443,7 +4484,7 @@ SessionId = Annotated[str, InPath(description="From the response to the upload."
 
 
 async def get_session(session_id: SessionId, service: ServiceDep) -> Session:
-    return service.store.get(session_id)
+    return await service.store.get(session_id)
 
 
 SessionDep = Annotated[Session, Depends(get_session)]
@@ -4459,13 +4500,13 @@ class Writer:
 
     async def __call__(self, write: Callable[[Session], T]) -> T:
         service = self.service
-        service.store.get(self.session_id)
+        await service.store.get(self.session_id)
         if service.writing.statistics().tasks_waiting >= MAX_WAITING:
             raise Overloaded("Too many answers are being written; try again in a moment.")
         async with service.writing:
             if await self.request.is_disconnected():
                 raise ClientLeft("The client left before its answer was written.")
-            return await anyio.to_thread.run_sync(write, service.store.get(self.session_id))
+            return await anyio.to_thread.run_sync(write, await service.store.get(self.session_id))
 
 
 async def get_writer(session_id: SessionId, service: ServiceDep, request: Request) -> Writer:
@@ -4520,8 +4561,8 @@ STATUS_MEANINGS = {
     421: "The Host is neither this machine nor one of ALLOWED_HOSTS",
     422: "The request is not as described here. The detail says where",
     502: "TMDB gave no usable answer or rejects the key, or no key is set. Nothing was changed",
-    503: "No room for another session; too many uploads, statistics or unread downloads; or the service is "
-    "stopping. Retry-After, if present, says when to try again",
+    503: "No room for another session; too many uploads, statistics or unread downloads; the database cannot "
+    "be reached; or the service is stopping. Retry-After, if present, says when to try again",
 }
 ERROR_MODEL = {
     "description": STATUS_MEANINGS[400],
@@ -4606,7 +4647,7 @@ async def upload(
     `/api/session/{session_id}` for the progress.
     """
     service.store.check_room()
-    session = service.store.create(await service.read(files, request))
+    session = await service.store.create(await service.read(files, request))
     start_enrichment(session, service.matcher)
     response.headers["Location"] = request.url_for("read_session", session_id=session.session_id).path
     return UploadView.model_validate(session)
@@ -4694,7 +4735,7 @@ async def search_candidates(
 async def correct_match(session: SessionDep, film: FilmDep, choice: Choice, service: ServiceDep) -> JSONBytes:
     """Says which movie the film is. Works while films are being looked up, too.
 
-    The correction also applies to later uploads of the same film, until the service stops.
+    The correction also applies to later uploads of the same film.
     """
     urgent.set(True)
     try:
@@ -4703,6 +4744,7 @@ async def correct_match(session: SessionDep, film: FilmDep, choice: Choice, serv
     except TimeoutError:
         raise TMDBUnavailable("TMDB is not answering; correct the match later.") from None
     apply_correction(session, film, movie, service.matcher)
+    await session.save()
     if session.task is None:  # otherwise the task will, at its end
         await read_collections(session, service.matcher.tmdb, CORRECTION_SECONDS)
     return JSONBytes(await asyncio.to_thread(movie_json, film))
@@ -4714,6 +4756,7 @@ async def correct_match(session: SessionDep, film: FilmDep, choice: Choice, serv
 async def clear_match(session: SessionDep, film: FilmDep, service: ServiceDep) -> None:
     """Makes the film `not_found`, which no retry changes. Applies to later uploads like a correction."""
     apply_correction(session, film, None, service.matcher)
+    await session.save()
 
 
 @of_session.post(
@@ -4725,6 +4768,7 @@ async def clear_match(session: SessionDep, film: FilmDep, service: ServiceDep) -
 async def undo_match(session: SessionDep, film: FilmDep, service: ServiceDep) -> JSONBytes:
     """Takes back the latest `PUT` or `DELETE` for this film in this session; earlier ones stay."""
     undo_correction(session, film, service.matcher)
+    await session.save()
     return JSONBytes(await asyncio.to_thread(movie_json, film))
 
 
@@ -4739,7 +4783,7 @@ async def read_statistics(
         if service.computing.statistics().tasks_waiting >= MAX_WAITING:
             raise Overloaded("Too many statistics are being computed; try again in a moment.")
         async with service.computing:
-            service.store.get(session.session_id)  # it may have been deleted meanwhile
+            await service.store.get(session.session_id)  # it may have been deleted meanwhile
             return await asyncio.to_thread(statistics_json, session, year, limit)
 
     return JSONBytes(await session.compute((year, limit), compute))
@@ -4754,6 +4798,7 @@ async def read_statistics(
 async def retry_session(session: SessionDep, service: ServiceDep) -> SessionView:
     """Looks up all failed and not-found films again, except those cleared by hand."""
     retry_films(session, service.matcher)
+    await session.save()
     return SessionView.model_validate(session)
 
 
@@ -4945,14 +4990,18 @@ def refuse_second_process(server: uvicorn.Server | None) -> list[socket.socket]:
         except OSError:
             is_only_process &= process_that_listens(name) == os.getpid()
     if not is_only_process:
-        sys.stderr.write(
+        refuse_to_start(
             "Sessions live in the memory of one process, so with several workers most requests would not "
-            "find theirs. Start one worker.\n"
+            "find theirs. Start one worker, or set DATABASE_URL."
         )
-        sys.stderr.flush()
-        # With this status, neither uvicorn nor gunicorn starts further workers.
-        os._exit(uvicorn.config.STARTUP_FAILURE)
     return claims
+
+
+def refuse_to_start(sentence: str) -> NoReturn:
+    sys.stderr.write(f"{sentence}\n")
+    sys.stderr.flush()
+    # With this status, neither uvicorn nor gunicorn starts further workers.
+    os._exit(uvicorn.config.STARTUP_FAILURE)
 
 
 def process_that_listens(name: str) -> int:
@@ -5041,11 +5090,25 @@ def cut_silent_connections(server: uvicorn.Server, waiting: Waiting) -> None:
                 connection.transport.abort()
 
 
+def open_store(settings: Settings, matcher: Matcher) -> contextlib.AbstractAsyncContextManager[SessionStore]:
+    """In memory, or in PostgreSQL, where several processes share what they know and the pace of asking."""
+    if not settings.database_url.get_secret_value():
+        return SessionStore(settings.session_ttl_seconds, settings.max_sessions, settings.max_memory_bytes)
+    sys.modules.setdefault("main", sys.modules[__name__])  # by this name, the package imports this module
+    try:
+        import postgres  # noqa: PLC0415 - only who wants it needs it
+    except ImportError as error:
+        refuse_to_start(
+            f"{error.name} is missing: pip install -r postgres/requirements.txt for DATABASE_URL."
+        )
+    return postgres.open_store(settings, matcher)
+
+
 @contextlib.asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     server = running_server()
-    claims = refuse_second_process(server)
     settings: Settings = app.state.settings
+    claims = [] if settings.database_url.get_secret_value() else refuse_second_process(server)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     log.setLevel(settings.log_level)
     # CPython's default threshold (700) scans every film in memory now and then, which made statistics of
@@ -5057,11 +5120,11 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     known_films = await asyncio.to_thread(KnownFilms.read, KNOWN_FILMS)
     async with (
         TMDBClient(settings) as tmdb,
-        SessionStore(settings.session_ttl_seconds, settings.max_sessions, settings.max_memory_bytes) as store,
+        open_store(settings, matcher := Matcher(tmdb, known_films)) as store,
     ):
         if tmdb.key_state == "missing":
             log.warning("no TMDB_API_KEY is set: exports are read, but no film is looked up")
-        app.state.service = service = Service(settings, Matcher(tmdb, known_films), store)
+        app.state.service = service = Service(settings, matcher, store)
 
         def stop() -> None:
             store.end_streams()
@@ -5083,7 +5146,7 @@ download the result. [The page](/) does it all for you.
     curl localhost:8000/api/session/SESSION_ID
     curl localhost:8000/api/session/SESSION_ID/movies
 
-Sessions are kept in memory and deleted a while after their films have been looked up; `expires_at` says when.
+Sessions are deleted a while after their films have been looked up; `expires_at` says when.
 This product uses the TMDB API but is not endorsed or certified by TMDB."""
 
 

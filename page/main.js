@@ -59,7 +59,7 @@ async function start(message, bad) {
       h(
         "p",
         null,
-        "TMDB receives your films’ titles and years, any ids in your upload or corrections, and this service’s key. Nothing else leaves the machine that runs the service. Your session is kept in memory and deleted a while after the lookups finish (an hour, unless the service is set up otherwise), or whenever you choose. The last 2,000 TMDB answers and your corrections are kept until the service restarts.",
+        "TMDB receives your films’ titles and years, any ids in your upload or corrections, and this service’s key. Nothing else leaves the machine that runs the service. Your session is deleted an hour after the lookups finish (later if whoever runs the service wants it so), or whenever you choose. TMDB’s answers and your corrections stay with the service.",
       ),
     ),
   );
@@ -424,7 +424,7 @@ async function forget() {
   }
   tabs.postMessage({ id, kind: "forgotten" });
   history.replaceState(null, "", location.pathname);
-  await start("The session is deleted. Your corrections are kept until the service restarts.");
+  await start("The session is deleted. Your corrections stay with the service.");
 }
 
 tabs.onmessage = ({ data }) => {

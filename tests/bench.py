@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import contextlib
 import itertools
+import math
 import os
 import random
 import string
@@ -27,6 +28,7 @@ from typing import Any
 import httpx
 
 import main
+from tests.cluster import INSTALLED, Cluster
 from tests.fake_tmdb import KNOWN, MADE_UP, TROUBLES, V3_KEY, free_port, known, made_up
 from tests.test_hostile import ARCHIVES
 
@@ -122,12 +124,12 @@ class Bench:
         body: dict[str, Any] = (await self.client.get(f"/api/session/{session_id}")).json()
         return body
 
-    async def ended(self, session_id: str) -> dict[str, Any]:
+    async def ended(self, session_id: str, every_seconds: float = 0.05) -> dict[str, Any]:
         while True:
             status = await self.status(session_id)
             if status["status"] in ("completed", "failed"):
                 return status
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(every_seconds)
 
     async def delete(self, session_id: str) -> None:
         await self.client.delete(f"/api/session/{session_id}")
@@ -146,13 +148,16 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(settings: dict[str, str] | None = None, films: int = FILMS) -> AsyncIterator[Bench]:
+async def bench(
+    settings: dict[str, str] | None = None, films: int = FILMS, workers: int = 1
+) -> AsyncIterator[Bench]:
     tmdb_port, port = free_port(), free_port()
     tmdb = f"http://127.0.0.1:{tmdb_port}"
     environment = {"TMDB_API_KEY": V3_KEY, "TMDB_BASE_URL": f"{tmdb}/3", "LOG_LEVEL": "WARNING"} | (
         settings or {}
     )
-    served = ("-m", "uvicorn", "main:app", "--port", str(port), "--log-level", "warning")
+    served = ["-m", "uvicorn", "main:app", "--port", str(port), "--log-level", "warning"]
+    served += ["--workers", str(workers)] if workers > 1 else []
     async with (
         process("-m", "tests.fake_tmdb", "--port", str(tmdb_port), "--films", str(films)),
         process(*served, **environment) as service,
@@ -424,12 +429,12 @@ async def load() -> None:
         )
 
 
-async def _poll_raw(b: Bench, session_id: str, wait: float) -> list[float]:
-    """Latencies of a poll a second until the session has ended."""
-    url, times, body = b.client.base_url, [], b""
+async def _poll_raw(b: Bench, session_id: str, wait: float, polls: float = math.inf) -> list[float]:
+    """Latencies of a poll a second until the session has ended, or of so many polls."""
+    url, times, body = b.client.base_url, list[float](), b""
     reader, writer = await asyncio.open_connection(url.host, url.port)
     await asyncio.sleep(wait)
-    while b'"status":"completed"' not in body:
+    while b'"status":"completed"' not in body and len(times) < polls:
         started = time.perf_counter()
         writer.write(f"GET /api/session/{session_id} HTTP/1.1\r\nHost: {url.host}\r\n\r\n".encode())
         head = await reader.readuntil(b"\r\n\r\n")
@@ -452,6 +457,89 @@ async def _poll_for(b: Bench, session_id: str, seconds: float) -> list[float]:
 
 def _percentiles(times: list[float]) -> str:
     return f"{times[len(times) // 2] * 1000:.1f} / {times[len(times) * 99 // 100] * 1000:.1f} ms"
+
+
+async def postgres() -> None:
+    """The same in memory, in PostgreSQL, and with four processes that share it."""
+    if not INSTALLED:
+        row("sessions in PostgreSQL", "it is not installed", "apt install postgresql")
+        return
+    with Cluster("synchronous_commit=on") as cluster:
+        stored = {"DATABASE_URL": cluster.url}
+        for name, settings, workers in (
+            ("memory", {}, 1),
+            ("PostgreSQL", stored, 1),
+            ("4 processes", stored, 4),
+        ):
+            cluster.empty()
+            await _rows_of_a_store(name, settings, workers)
+        await _rows_of_the_tables(cluster)
+
+
+FIRST, LATER = slice(2), slice(2, None)
+
+
+async def _rows_of_a_store(name: str, settings: dict[str, str], workers: int) -> None:
+    async with bench(FAST | settings, workers=workers) as b:
+        data = (REAL if REAL.exists() else SAMPLE).read_bytes()
+        times = []
+        for _ in range(7):
+            session_id, seconds = await b.upload(data, "export.zip")
+            times.append(seconds)
+            await b.delete(session_id)
+        times.sort()
+        row(f"{name}: upload of the sample, median", f"{times[3] * 1000:.0f} ms", "400 ms")
+    async with bench(settings, workers=workers) as b:
+        await b.told(latency_seconds=0.15)
+        started = time.perf_counter()
+        await asyncio.gather(*(_timed_apart(b, ratings(250, 250 * n)) for n in range(4)))
+        seconds, told = time.perf_counter() - started, await b.told()
+        floor = told["calls"] / 40
+        figure = f"{seconds:.2f} s, {floor / seconds:.1%} of the rate"
+        row(f"{name}: 4 sessions of 250 films, 40 requests/s", figure, f"{floor:.2f} s, 96 %")
+        row("    the most requests in any second", str(told["most_in_a_second"]), "40, and a burst of 4")
+        ids = [(await b.upload(ratings(1_000, 1_000 * n)))[0] for n in range(10)]
+        polling = (_poll_raw(b, ids[n % 10], n / 100, polls=15) for n in range(100))
+        polls = await asyncio.gather(*polling)
+        first, later = (sorted(itertools.chain(*(some[part] for some in polls))) for part in (FIRST, LATER))
+        row(f"{name}: poll, 10 sessions, 100 pollers: p50 / p99", _percentiles(later), "p99 25 ms")
+        row("    the first two of each, while all processes read them", _percentiles(first), "-")
+    async with bench({"TMDB_REQUESTS_PER_SECOND": "400"} | settings, 25_000, workers) as b:
+        await b.told(latency_seconds=0.03)
+        started = time.perf_counter()
+        sessions = await asyncio.gather(*(_timed_apart(b, ratings(500, 500 * n)) for n in range(50)))
+        seconds, calls = time.perf_counter() - started, (await b.told())["calls"]
+        enriched = sum(session["enriched_count"] for session in sessions)
+        row(f"{name}: 50 sessions of 500, 400 requests/s", f"{seconds:.0f} s", f"{calls / 400:.0f} s")
+        row("    films enriched", f"{enriched:,}", "25,000")
+
+
+async def _timed_apart(b: Bench, data: bytes) -> dict[str, Any]:
+    """The ended session of an upload through a connection of its own, so to any of the processes."""
+    async with httpx.AsyncClient(base_url=b.client.base_url, timeout=60, verify=False) as client:
+        other = Bench(client, b.tmdb, b.pid)
+        session_id, _ = await other.upload(data)
+        return await other.ended(session_id, 0.5)
+
+
+async def _rows_of_the_tables(cluster: Cluster) -> None:
+    """With the 50 sessions of 500 films in them."""
+    sizes = "sum(pg_total_relation_size(oid)) FROM pg_class WHERE relname"
+    films, records = (
+        int(cluster.ask(f"SELECT {sizes} = '{table}'")) / 25_000 for table in ("films", "records")
+    )
+    row("bytes a film, and of TMDB's records, which sessions share", f"{films:,.0f}, {records:,.0f}", "-")
+    stored = FAST | {"DATABASE_URL": cluster.url}
+    async with bench(stored) as b:
+        session_id, _ = await b.upload(ratings(7_000))
+        await b.ended(session_id)
+    for path, what in (("", "progress"), ("/movies?limit=100", "first page"), ("/stats", "statistics")):
+        async with bench(stored) as b:
+            started = time.perf_counter()
+            answer = await b.client.get(f"/api/session/{session_id}{path}")
+            assert answer.status_code == 200
+            figure = f"{(time.perf_counter() - started) * 1000:.0f} ms"
+            row(f"7,000 films, read by a process that has not seen them: {what}", figure, "500 ms")
 
 
 async def memory() -> None:
@@ -593,6 +681,7 @@ GROUPS: dict[str, Callable[[], Awaitable[None]]] = {
         listeners,
         load,
         memory,
+        postgres,
         forgetting,
         faults,
         stopping,

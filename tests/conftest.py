@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 import main
+from tests.cluster import INSTALLED, Cluster
 from tests.fake_tmdb import V3_KEY, FakeTMDB
 
 ROOT = Path(__file__).parents[1]
@@ -175,15 +176,18 @@ async def serving(settings: main.Settings, root_path: str = "") -> AsyncIterator
     idle_apps.append(app)
 
 
-async def process(port: int, tmdb: FakeTMDB) -> asyncio.subprocess.Process:
+async def process(
+    port: int, tmdb: FakeTMDB, *arguments: str, **environment: str
+) -> asyncio.subprocess.Process:
     """The service as the README starts it, once it answers."""
-    environment = os.environ | {
+    environment = {
+        **os.environ,
         "TMDB_API_KEY": V3_KEY,
         "TMDB_BASE_URL": tmdb.url,
         "TMDB_REQUESTS_PER_SECOND": "10000",
-    }
+    } | environment
     started = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "uvicorn", "main:app", "--port", str(port)),
+        *(sys.executable, "-m", "uvicorn", "main:app", "--port", str(port), *arguments),
         cwd=ROOT, env=environment, stdout=-1, stderr=-1,
     )  # fmt: skip
     assert started.stderr
@@ -193,15 +197,45 @@ async def process(port: int, tmdb: FakeTMDB) -> asyncio.subprocess.Process:
 
 
 Serve = Callable[..., Awaitable[Api]]
+JOURNEYS = ("tests.test_api", "tests.test_clients", "tests.test_matches")  # run over both stores
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "serve" in metafunc.fixturenames and metafunc.module.__name__ in JOURNEYS:
+        stores = ["memory", pytest.param("postgres", marks=pytest.mark.long)]
+        metafunc.parametrize("stored_in", stores, indirect=True)
 
 
 @pytest.fixture
-async def serve(tmdb: FakeTMDB) -> AsyncIterator[Serve]:
+def stored_in(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The settings that say where sessions are kept."""
+    if getattr(request, "param", "memory") == "memory":
+        return {}
+    return {"database_url": request.getfixturevalue("database_url")}
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    if not INSTALLED:
+        pytest.skip("PostgreSQL is not installed (apt install postgresql)")
+    with Cluster() as running:
+        yield running
+
+
+@pytest.fixture
+def database_url(cluster: Cluster) -> str:
+    """Of a database with empty tables."""
+    cluster.empty()
+    return cluster.url
+
+
+@pytest.fixture
+async def serve(tmdb: FakeTMDB, stored_in: dict[str, str]) -> AsyncIterator[Serve]:
     """Starts a service that asks the fake TMDB, as fast as it can, with the settings that are given."""
     running = []
 
     async def start(root_path: str = "", **settings: Any) -> Api:
-        given = {"tmdb_requests_per_second": 10_000} | settings
+        given = {"tmdb_requests_per_second": 10_000} | stored_in | settings
         running.append(serving(settings_for(tmdb, **given), root_path))
         return await running[-1].__aenter__()
 

@@ -22,7 +22,7 @@ SAMPLE = Path(__file__).with_name("letterboxd-demo-2026-01-01-00-00-utc.zip")
 async def show(service: main.Service, url: str, tmdb: FakeTMDB) -> None:
     """Starts a session with the sample, and prints what happens."""
     export = main.parse_export([(SAMPLE.name, SAMPLE.read_bytes())])
-    session = service.store.create(export)
+    session = await service.store.create(export)
     print(f"{SAMPLE.name}: {session.total_movies} films in {', '.join(session.files)}\n", flush=True)
     main.start_enrichment(session, service.matcher)
     await main.show_progress(session)

@@ -93,7 +93,7 @@ async def test_second_upload_of_an_export_makes_no_tmdb_calls(api: Api, tmdb: Fa
 
 
 async def test_ten_simultaneous_uploads_make_the_calls_of_one(serve: Serve, tmdb: FakeTMDB) -> None:
-    alone = await serve()
+    alone = await serve(database_url="")  # the other one will know no film yet
     await alone.ended((await alone.upload(SAMPLE_FILE))["session_id"])
     calls = tmdb.calls()
     crowded = await serve()
@@ -205,7 +205,7 @@ async def test_full_store_is_a_503_with_retry_after(serve: Serve) -> None:
     response = await api.post("/api/upload", files={"files": SAMPLE_FILE})
 
     assert response.status_code == 503
-    assert 3590 <= int(response.headers["Retry-After"]) <= 3600
+    assert 0 < int(response.headers["Retry-After"]) <= 3600
 
 
 async def test_logs_and_responses_contain_no_secrets(api: Api, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,7 +6,9 @@ import asyncio
 import gc
 import random
 import weakref
+from collections.abc import Awaitable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import pytest
 from hypothesis import settings
@@ -21,6 +23,7 @@ FILMS = """2024-01-02,Inception,2010,https://boxd.it/1skk
 2024-01-02,Parasite,2019,https://boxd.it/hTha
 2024-01-02,Our Summer on Super 8,2019,"""
 HOUR = 3600.0
+T = TypeVar("T")
 
 
 def store(clock: Clock, max_sessions: int = 2) -> main.SessionStore:
@@ -133,53 +136,53 @@ def test_followers_share_at_most_four_updates_a_second() -> None:
 # --- The store
 
 
-def test_session_expires_an_hour_after_it_ends(clock: Clock) -> None:
+async def test_session_expires_an_hour_after_it_ends(clock: Clock) -> None:
     sessions = store(clock)
-    session = sessions.create(export(watched=FILMS))
+    session = await sessions.create(export(watched=FILMS))
     clock.now += 10 * HOUR
-    assert sessions.get(session.session_id) is session
+    assert await sessions.get(session.session_id) is session
 
     session.ended_at = clock.now
     clock.now += HOUR - 0.5
-    assert sessions.get(session.session_id) is session
+    assert await sessions.get(session.session_id) is session
     clock.now += 0.5
 
     with pytest.raises(main.SessionNotFound):
-        sessions.get(session.session_id)
+        await sessions.get(session.session_id)
 
 
-def test_retried_session_expires_an_hour_after_the_retry(clock: Clock) -> None:
+async def test_retried_session_expires_an_hour_after_the_retry(clock: Clock) -> None:
     sessions = store(clock)
-    session = sessions.create(export(watched=FILMS))
+    session = await sessions.create(export(watched=FILMS))
     session.end("completed", None)
     clock.now += HOUR - 1
     session.begin()
     clock.now += 10 * HOUR
-    assert sessions.get(session.session_id) is session
+    assert await sessions.get(session.session_id) is session
 
     session.end("completed", None)
     clock.now += HOUR - 1
-    assert sessions.get(session.session_id) is session
+    assert await sessions.get(session.session_id) is session
     clock.now += 1
 
     with pytest.raises(main.SessionNotFound):
-        sessions.get(session.session_id)
+        await sessions.get(session.session_id)
 
 
-def test_full_store_says_when_to_try_again(clock: Clock) -> None:
+async def test_full_store_says_when_to_try_again(clock: Clock) -> None:
     sessions = store(clock, max_sessions=1)
-    sessions.create(export(watched=FILMS)).ended_at = clock.now
+    (await sessions.create(export(watched=FILMS))).ended_at = clock.now
     clock.now += 1000
 
     with pytest.raises(main.StoreFull) as full:
-        sessions.create(export(watched=FILMS))
+        await sessions.create(export(watched=FILMS))
 
     assert full.value.headers == {"Retry-After": "2600"}
 
 
 async def test_deleted_session_is_stopped_and_freed(clock: Clock) -> None:
     sessions = store(clock)
-    session = sessions.create(export(watched=FILMS))
+    session = await sessions.create(export(watched=FILMS))
     task = session.task = asyncio.create_task(asyncio.sleep(60))
     freed = weakref.ref(session)
 
@@ -194,8 +197,8 @@ async def test_deleted_session_is_stopped_and_freed(clock: Clock) -> None:
 
 async def test_closing_stops_every_session_even_if_one_expired(clock: Clock) -> None:
     async with store(clock) as sessions:
-        sessions.create(export(watched=FILMS)).end("completed", None)
-        running = sessions.create(export(watched=FILMS))
+        (await sessions.create(export(watched=FILMS))).end("completed", None)
+        running = await sessions.create(export(watched=FILMS))
         running.begin()
         task = running.task = asyncio.create_task(asyncio.sleep(60))
         clock.now += 2 * HOUR
@@ -229,11 +232,14 @@ class StoreMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         tasks = [known.task for known in self.alive.values()]
-        self.loop.run_until_complete(self.close())
+        self.wait(self.close())
         assert all(task.done() for task in tasks)
         assert not asyncio.all_tasks(self.loop)
         self.loop.close()
         gc.unfreeze()
+
+    def wait(self, call: Awaitable[T]) -> T:
+        return self.loop.run_until_complete(call)
 
     async def close(self) -> None:
         async with self.store:
@@ -249,10 +255,10 @@ class StoreMachine(RuleBasedStateMachine):
         memory = sum(known.memory_bytes for known in self.alive.values()) + made.memory_bytes
         if len(self.alive) == 3 or memory > 40_000:
             with pytest.raises(main.StoreFull) as full:
-                self.store.create(made)
+                self.wait(self.store.create(made))
             assert 0 <= int((full.value.headers or {})["Retry-After"]) <= HOUR
         else:
-            self.loop.run_until_complete(self.start(self.store.create(made)))
+            self.wait(self.start(self.wait(self.store.create(made))))
 
     async def start(self, session: main.Session) -> None:
         session.task = asyncio.create_task(main.enrich_session_async(session, self.tmdb))
@@ -270,19 +276,19 @@ class StoreMachine(RuleBasedStateMachine):
         known = self.pick(number)
         if known and known.ended_at is None:
             self.tmdb.open.setdefault(known.title, asyncio.Event()).set()
-            self.loop.run_until_complete(asyncio.wait_for(known.task, 1))
+            self.wait(asyncio.wait_for(known.task, 1))
             known.ended_at = self.clock.now
 
     @rule(number=st.integers(0, 2))
     def retry(self, number: int) -> None:
         if known := self.pick(number):
-            session = self.store.get(known.session_id)
+            session = self.wait(self.store.get(known.session_id))
             if known.ended_at is None:
                 with pytest.raises(main.SessionBusy):
                     main.retry_films(session, self.tmdb)
             else:
                 self.tmdb.open[known.title].clear()
-                self.loop.run_until_complete(self.again(session))
+                self.wait(self.again(session))
                 known.task, known.ended_at = session.task or known.task, None
 
     async def again(self, session: main.Session) -> None:
@@ -291,7 +297,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 2))
     def delete(self, number: int) -> None:
         if known := self.pick(number):
-            self.loop.run_until_complete(asyncio.wait_for(self.store.delete(known.session_id), 1))
+            self.wait(asyncio.wait_for(self.store.delete(known.session_id), 1))
             self.is_gone(known)
 
     @rule(seconds=st.sampled_from([0.5, 1, HOUR / 2, HOUR - 1, HOUR - 0.5, HOUR, 10 * HOUR]))
@@ -317,12 +323,12 @@ class StoreMachine(RuleBasedStateMachine):
         assert len(self.store) == len(self.alive) <= 3
         assert self.store.memory_bytes == sum(known.memory_bytes for known in self.alive.values()) <= 40_000
         for known in self.alive.values():
-            session = self.store.get(known.session_id)
+            session = self.wait(self.store.get(known.session_id))
             assert (session.ended_at is None) == (known.ended_at is None) == (not known.task.done())
             assert session.processed_count + session.counts["pending"] == session.total_movies
         for session_id in self.gone:
             with pytest.raises(main.SessionNotFound):
-                self.store.get(session_id)
+                self.wait(self.store.get(session_id))
 
 
 TestStore = StoreMachine.TestCase

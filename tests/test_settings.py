@@ -74,7 +74,7 @@ def test_module_docstring_lists_the_sections_in_order() -> None:
 
 
 def test_everything_that_is_installed_is_pinned() -> None:
-    pinned = {name_of(line) for line in requirements() + requirements("tests")}
+    pinned = {name_of(line) for line in requirements() + requirements("postgres") + requirements("tests")}
 
     needed = {name for each in pinned for name in brought_by(each)}
 

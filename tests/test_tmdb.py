@@ -481,7 +481,7 @@ async def test_films_with_known_ids_are_found() -> None:
         ) -> main.Movie:
             self.calls += 1
             found = main.MovieBody.model_validate(catalogue.by_id[tmdb_type, tmdb_id])
-            return main.movie_of(tmdb_type, found, self._names)
+            return main.movie_of(tmdb_type, found, self.names)
 
     client, counts = Offline(main.Settings()), defaultdict[bool, Counter[str]](Counter)
     for film, right in truth():

@@ -1,0 +1,157 @@
+"""Connections, migrations, and questions that are asked together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import alembic.command
+import alembic.config
+import asyncpg
+from sqlalchemy import Connection, Row, TextClause, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+import main
+
+# One each for revisions, records, corrections, writing and the pace, and some to read and create sessions.
+# Whatever there is more of waits for one of these; ten processes stay within PostgreSQL's own 100.
+CONNECTIONS = 8
+CONNECT_SECONDS = 3
+STATEMENT_SECONDS = 30
+RETRY_SECONDS = 0.5  # between two tries of what can wait
+MIGRATIONS = Path(__file__).with_name("migrations")
+MIGRATION_LOCK = 1_164_865_640  # any number that nobody else locks
+Rows = Sequence[Row[Any]]
+
+
+class DatabaseGone(main.ServiceError):
+    """Nothing was changed, or it is not known whether it was."""
+
+    status = 503
+    headers: dict[str, str] | None = {"Retry-After": "5"}  # noqa: RUF012 - never changed
+
+    def __init__(self) -> None:
+        super().__init__("The database cannot be reached; try again in 5 s.")
+
+
+GONE = (OSError, TimeoutError, NoConnection, asyncpg.InterfaceError)
+# No connection, read-only, refused, no such database, a deadlock, no resources, shut down.
+GONE_STATES = ("08", "25006", "28", "3D", "40", "53", "57")
+
+
+def is_gone(error: Exception) -> bool:
+    """Whether the database, and not the statement, is to blame."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    return isinstance(cause, GONE) or str(getattr(cause, "sqlstate", "")).startswith(GONE_STATES)
+
+
+class Database:
+    def __init__(self, url: str) -> None:
+        self._engine = create_async_engine(
+            url,
+            pool_size=CONNECTIONS,
+            max_overflow=0,
+            pool_timeout=STATEMENT_SECONDS,
+            isolation_level="AUTOCOMMIT",  # a statement is one round trip
+            hide_parameters=True,
+            json_deserializer=str,  # whoever reads many rows decodes them a few at a time
+            connect_args={"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS},
+        )
+
+    async def run(self, statement: TextClause, **values: object) -> Rows:
+        """The rows of one statement. Raises DatabaseGone.
+
+        After PostgreSQL was restarted, pooled connections are dead, so every statement may be tried twice.
+        """
+        try:
+            try:
+                return await self._run(statement, values)
+            except Exception as error:
+                if not is_gone(error):
+                    raise
+                return await self._run(statement, values)
+        except Exception as error:
+            if is_gone(error):
+                raise DatabaseGone from None
+            raise
+
+    async def _run(self, statement: TextClause, values: dict[str, object]) -> Rows:
+        async with self._engine.connect() as connection:
+            result = await connection.execute(statement, values)
+            return result.all() if result.returns_rows else []
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """Raises DatabaseGone."""
+        try:
+            async with self._engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
+                yield connection
+        except Exception as error:
+            if is_gone(error):
+                raise DatabaseGone from None
+            raise
+
+    async def migrate(self) -> None:
+        """One process migrates; others that start at the same time wait for it."""
+        async with self.transaction() as connection:
+            await connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
+            await connection.run_sync(_upgrade)
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+
+def _upgrade(connection: Connection) -> None:
+    config = alembic.config.Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(MIGRATIONS))
+    alembic.command.upgrade(config, "head")
+
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+T = TypeVar("T")
+
+
+class Batch(Generic[Key, Value]):
+    """Asks one question at a time, for all who came while the one before was under way.
+
+    So whoever asks gets an answer that is newer than the request, and a thousand who ask at once need one
+    connection and wait for two answers at most.
+    """
+
+    def __init__(self, ask: Callable[[list[Key]], Awaitable[Mapping[Key, Value]]]) -> None:
+        self._ask = ask
+        self._one_at_a_time = asyncio.Lock()
+        self._next: tuple[dict[Key, None], asyncio.Task[Mapping[Key, Value]]] | None = None
+
+    async def get(self, *keys: Key) -> Mapping[Key, Value]:
+        """The answers for these keys, and for others."""
+        if self._next is None:
+            gathered: dict[Key, None] = {}
+            self._next = gathered, asyncio.create_task(self._run(gathered))
+        gathered, task = self._next
+        gathered.update(dict.fromkeys(keys))
+        return await asyncio.shield(task)
+
+    async def _run(self, gathered: dict[Key, None]) -> Mapping[Key, Value]:
+        async with self._one_at_a_time:
+            self._next = None
+            return await self._ask(list(gathered))
+
+
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Waits until the database is back, unless a person waits for the answer."""
+    while True:
+        try:
+            return await call()
+        except DatabaseGone:
+            if main.urgent.get():
+                raise
+        await asyncio.sleep(RETRY_SECONDS)

@@ -1,0 +1,691 @@
+"""Sessions in PostgreSQL: what outlives a process, what processes share, and what happens without any."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+import main
+from postgres.database import Database
+from postgres.sharing import SharedPace
+from postgres.store import PostgresStore, open_store
+from tests.bench import ratings
+from tests.cluster import PASSWORD, Cluster
+from tests.conftest import ROOT, Api, Clock, Serve, export, files, process, settings_for, until
+from tests.fake_tmdb import V3_KEY, FakeTMDB, free_port, made_up
+from tests.test_matches import INCEPTION, INCEPTION_URL, PARASITE, SAMPLE_FILE, followed, following, get
+
+MONTH = 30 * 86_400
+T = TypeVar("T")
+STARTED = datetime.now(UTC)
+FILMS = f"{INCEPTION}\n{PARASITE}"
+
+
+@pytest.fixture
+def stored_in(database_url: str) -> dict[str, str]:
+    """Every service of these tests is another process of one service, as far as it can tell."""
+    return {"database_url": database_url}
+
+
+async def everything(api: Api, session_id: str) -> tuple[Any, Any]:
+    """What a session says about its films."""
+    return await api.movies(session_id), await get(api, f"/api/session/{session_id}/stats")
+
+
+# --- Without a database
+
+
+def test_nothing_of_it_is_imported_without_a_database() -> None:
+    code = "import main, sys; print({'postgres', 'sqlalchemy', 'asyncpg', 'alembic'} & sys.modules.keys())"
+
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert ran.stdout == "set()\n"
+
+
+async def started(tmdb: FakeTMDB, **environment: str) -> tuple[int | None, str]:
+    """The status with which the service ends by itself, and what it prints."""
+    service = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "uvicorn", "main:app", "--port", str(free_port())),
+        cwd=ROOT, env={**os.environ, "TMDB_BASE_URL": tmdb.url, **environment}, stdout=-1, stderr=-2,
+    )  # fmt: skip
+    printed, _ = await asyncio.wait_for(service.communicate(), 30)
+    return service.returncode, printed.decode()
+
+
+@pytest.mark.long
+async def test_start_without_a_database_is_one_sentence(tmdb: FakeTMDB, cluster: Cluster) -> None:
+    unreachable = cluster.url.replace(str(cluster.port), str(free_port()))
+    unknown = f"{cluster.url}_of_somebody_else"
+
+    for url in (unreachable, unknown):
+        status, printed = await started(tmdb, DATABASE_URL=url)
+
+        assert status == 3
+        assert "The database cannot be reached; start it, or check DATABASE_URL." in printed
+        assert "Traceback" not in printed
+        assert PASSWORD not in printed
+
+
+def test_wrong_url_is_not_shown() -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main.Settings.load({"DATABASE_URL": f"mysql://letterboxd:{PASSWORD}@localhost/letterboxd"})
+
+    assert str(stopped.value).startswith("DATABASE_URL: must be a URL such as postgresql+asyncpg://")
+    assert PASSWORD not in str(stopped.value)
+
+
+def test_stored_sessions_are_kept_for_thirty_days(database_url: str) -> None:
+    assert main.Settings.load({"DATABASE_URL": database_url}).session_ttl_seconds == MONTH
+    given: dict[str, str | None] = {"DATABASE_URL": database_url, "SESSION_TTL_SECONDS": "60"}
+    assert main.Settings.load(given).session_ttl_seconds == 60
+
+
+# --- After a restart
+
+
+async def test_ended_session_is_the_same_after_a_restart(serve: Serve) -> None:
+    before = await serve()
+    session_id = (await before.upload(SAMPLE_FILE))["session_id"]
+    session, told = await before.ended(session_id), await everything(before, session_id)
+
+    after = await serve()
+
+    assert await after.ended(session_id) == session
+    assert await everything(after, session_id) == told
+
+
+async def test_second_upload_after_a_restart_makes_no_calls(serve: Serve, tmdb: FakeTMDB) -> None:
+    before = await serve()
+    await before.ended((await before.upload(SAMPLE_FILE))["session_id"])
+    tmdb.requests.clear()
+
+    after = await serve()
+    session = await after.ended((await after.upload(SAMPLE_FILE))["session_id"])
+
+    assert session["enriched_count"] == 156
+    assert tmdb.calls() == 0
+
+
+async def test_correction_applies_to_the_next_upload_after_a_restart(serve: Serve) -> None:
+    before = await serve()
+    session_id = (await before.upload(*files(watched=PARASITE)))["session_id"]
+    await before.put(f"/api/session/{session_id}/movies/1/match", json={"tmdb_url": INCEPTION_URL})
+
+    after = await serve()
+    session_id = (await after.upload(*files(watched=PARASITE)))["session_id"]
+    await after.ended(session_id)
+
+    assert (await after.movies(session_id))[0]["tmdb_title"] == "Inception"
+
+
+async def test_correction_can_be_undone_after_a_restart(serve: Serve) -> None:
+    before = await serve()
+    session_id = (await before.upload(*files(watched=PARASITE)))["session_id"]
+    await before.ended(session_id)
+    film = f"/api/session/{session_id}/movies/1"
+    told = await get(before, film)
+    await before.put(f"{film}/match", json={"tmdb_url": INCEPTION_URL})
+
+    after = await serve()
+    undone = await after.post(f"{film}/match/undo")
+
+    assert undone.json() == told
+    assert (await after.post(f"{film}/match/undo")).status_code == 409
+
+
+# --- Several processes
+
+
+async def test_followers_hear_of_what_another_process_does(serve: Serve, tmdb: FakeTMDB) -> None:
+    tmdb.latency_seconds = 0.1
+    working, other = await serve(), await serve()
+    session_id = (await working.upload(SAMPLE_FILE))["session_id"]
+
+    events = await followed(other, f"/api/session/{session_id}")
+
+    assert len(events) > 3
+    assert {name for name, _ in events[:-1]} == {"progress"}
+    counts = [state["processed_count"] for _, state in events]
+    assert counts == sorted(counts)
+    assert events[-1][1]["status"] == "completed"
+    assert await other.ended(session_id) == await working.ended(session_id)
+
+
+async def test_correction_in_another_process_beats_a_later_outcome(serve: Serve, tmdb: FakeTMDB) -> None:
+    working, other = await serve(tmdb_connections=1), await serve()
+    await other.ended((await other.upload(*files(watched=INCEPTION)))["session_id"])
+    tmdb.latency_seconds = 0.4  # so much longer than the correction takes
+    session_id = (await working.upload(*files(watched=PARASITE)))["session_id"]
+    film = f"/api/session/{session_id}/movies/1"
+
+    corrected = await other.put(f"{film}/match", json={"tmdb_url": INCEPTION_URL})
+    pending = (await get(working, f"/api/session/{session_id}"))["status"]
+    await working.ended(session_id)
+
+    assert (corrected.status_code, pending) == (200, "enriching")
+    for api in (working, other):
+        assert (await get(api, film))["match"]["status"] == "corrected"
+
+
+async def test_choice_is_seen_at_once_in_every_process(serve: Serve) -> None:
+    services = [await serve() for _ in range(3)]
+    session_id = (await services[0].upload(*files(watched=FILMS)))["session_id"]
+    await services[0].ended(session_id)
+    film = f"/api/session/{session_id}/movies/1"
+
+    for number in range(9):
+        chosen = INCEPTION_URL if number % 2 else INCEPTION_URL.replace("27205", "496243")
+        await services[number % 3].put(f"{film}/match", json={"tmdb_url": chosen})
+        seen = [(await get(api, film))["tmdb_id"] for api in services]
+        assert seen == [27205 if number % 2 else 496243] * 3
+
+
+async def test_undone_choice_in_another_process_is_looked_up(serve: Serve, tmdb: FakeTMDB) -> None:
+    tmdb.latency_seconds = 0.2
+    working, other = await serve(tmdb_connections=1), await serve()
+    session_id = (await working.upload(*files(watched=FILMS)))["session_id"]
+    film = f"/api/session/{session_id}/movies/2"
+    await other.delete(f"{film}/match")
+
+    await other.post(f"{film}/match/undo")
+    session = await working.ended(session_id)
+
+    assert session["enriched_count"] == 2
+    assert await other.ended(session_id) == session
+
+
+async def test_deleted_session_is_gone_in_every_process(serve: Serve, tmdb: FakeTMDB) -> None:
+    tmdb.latency_seconds = 0.2
+    working, other = await serve(), await serve()
+    session_id = (await working.upload(SAMPLE_FILE))["session_id"]
+    session = f"/api/session/{session_id}"
+    await get(other, session)
+
+    async with following(working, session) as events:
+        await anext(events)
+        assert (await other.delete(session)).status_code == 204
+        rest = [event async for event in events]
+
+    assert rest[-1][0] == "end"
+    for api in (working, other):
+        assert (await api.get(session)).status_code == 404
+        assert (await api.delete(session)).status_code == 404
+    asked = tmdb.calls()
+    await asyncio.sleep(0.5)
+    assert tmdb.calls() <= asked + 20  # those on their way
+    assert (await get(working, "/health"))["sessions"] == 0
+
+
+async def test_two_retries_at_once_are_one(serve: Serve, tmdb: FakeTMDB) -> None:
+    services = [await serve(), await serve()]
+    tmdb.knows([])
+    session_id = (await services[0].upload(*files(watched=FILMS)))["session_id"]
+    await services[0].ended(session_id)
+    tmdb.requests.clear()
+
+    answers = await asyncio.gather(*(api.post(f"/api/session/{session_id}/retry") for api in services))
+    ended = [await api.ended(session_id) for api in services]
+
+    assert {answer.status_code for answer in answers} <= {202, 409}
+    assert [session["status"] for session in ended] == ["completed"] * 2
+    assert [session["not_found_count"] for session in ended] == [2, 2]
+
+
+async def test_memory_holds_what_was_used_last(serve: Serve) -> None:
+    api = await serve(max_sessions=2)
+    ids = []
+    for _ in range(4):
+        ids.append((await api.upload(*files(watched=FILMS)))["session_id"])
+        await api.ended(ids[-1])
+
+    told = [await everything(api, session_id) for session_id in ids]
+
+    assert all(movies == told[0][0] for movies, _ in told)
+    assert (await get(api, "/health"))["sessions"] == 2
+
+
+async def test_requests_are_as_many_as_one_process_may_send(serve: Serve, tmdb: FakeTMDB) -> None:
+    tmdb.knows(made_up(120))
+    services = [await serve(tmdb_requests_per_second=100) for _ in range(3)]
+    uploads = [
+        await api.upload(("ratings.csv", ratings(40, 40 * number))) for number, api in enumerate(services)
+    ]
+
+    for api, upload in zip(services, uploads, strict=True):
+        assert (await api.ended(upload["session_id"]))["enriched_count"] == 40
+
+    assert tmdb.calls() == 240
+    assert tmdb.most_in_a_second() <= 100 * 1.1
+
+
+async def test_refusal_slows_every_process(serve: Serve, tmdb: FakeTMDB, database_url: str) -> None:
+    await serve()
+    database = Database(database_url)
+    one, other = (SharedPace(40, database) for _ in range(2))
+    for pace in (one, other):
+        await slot(pace)
+
+    one.refused(one.sent(), 30)
+    await until(lambda: one._taking is None)
+    other._slots.clear()
+    other.next_at(urgent=False)
+    await until(lambda: other._taking is None)
+
+    assert other.waiting_for() == "TMDB refused requests (status 429); trying again in 30 s"
+    await database.close()
+
+
+async def slot(pace: SharedPace) -> None:
+    pace.next_at(urgent=False)
+    await until(lambda: pace._slots)
+
+
+# --- Clocks
+
+
+@asynccontextmanager
+async def opened(tmdb: FakeTMDB, clock: Clock, **settings: Any) -> AsyncIterator[PostgresStore]:
+    """The store, at the clock's time."""
+    given = settings_for(tmdb, tmdb_requests_per_second=10_000, **settings)
+
+    def utc_now() -> datetime:
+        return STARTED + timedelta(seconds=clock.now - 1_000)
+
+    async with main.TMDBClient(given) as client:
+        matcher = main.Matcher(client)
+        async with open_store(given, matcher, clock, utc_now) as store:
+            yield store
+
+
+# --- Both stores, side by side
+
+TITLES = st.lists(st.sampled_from("ABCDE"), min_size=1, max_size=3, unique=True)
+NUMBERS, PROCESSES, FILM = st.integers(0, 9), st.integers(0, 1), st.integers(1, 4)
+DAY = 86_400
+
+
+def a_movie(tmdb_id: int) -> main.Movie:
+    body = main.MovieBody.model_validate(made_up(1)[0] | {"id": tmdb_id, "title": f"Movie {tmdb_id}"})
+    return main.movie_of("movie", body, main.NameFactory())
+
+
+class Gated(main.Matcher):
+    """Finds every film but E. The last film of each upload waits at its gate."""
+
+    def __init__(self, settings: main.Settings, gates: dict[str, asyncio.Event]) -> None:
+        super().__init__(main.TMDBClient(settings))
+        self.gates = gates
+
+    async def _find(self, film: main.Film) -> main.Match:
+        if film.title in self.gates:
+            await self.gates[film.title].wait()
+        if film.title == "E":
+            return main.Match("not_found", "Nothing.", None, ())
+        return main.Match("exact", "It is the only one.", a_movie(ord(film.title[0])), None)
+
+
+class Stores(RuleBasedStateMachine):
+    """What happens to sessions in memory, and to the same ones in two processes that share a database."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__()
+        cluster.empty()
+        self.settings = main.Settings.model_validate({"tmdb_api_key": V3_KEY, "database_url": cluster.url})
+        self.loop, self.clock, self.made = asyncio.new_event_loop(), Clock(), 0
+        self.gates: dict[str, asyncio.Event] = {}
+        self.pairs: list[tuple[str, str, str]] = []  # the ids in both stores, and the title that waits
+        self.memory = main.SessionStore(MONTH, 50, 10**9, self.clock)
+        self.matcher = Gated(self.settings, self.gates)
+        self.opened = [self.wait(self.open()) for _ in range(2)]
+
+    def wait(self, call: Awaitable[T]) -> T:
+        return self.loop.run_until_complete(call)
+
+    async def open(self) -> tuple[AbstractAsyncContextManager[PostgresStore], PostgresStore]:
+        matcher = Gated(self.settings, self.gates)
+        context = open_store(self.settings, matcher, self.clock, self.utc_now)
+        return context, await context.__aenter__()
+
+    def utc_now(self) -> datetime:
+        return STARTED + timedelta(seconds=self.clock.now - 1_000)
+
+    def teardown(self) -> None:
+        for context, _ in self.opened:
+            self.wait(context.__aexit__(None, None, None))
+        self.wait(self.close())
+        self.loop.close()
+
+    async def close(self) -> None:
+        async with self.memory:
+            pass
+
+    async def both(self, number: int, process: int) -> list[tuple[main.Session, main.Matcher]]:
+        in_memory, stored, _ = self.pairs[number % len(self.pairs)]
+        store = self.opened[process][1]
+        return [
+            (await self.memory.get(in_memory), self.matcher),
+            (await store.get(stored), store.matcher),
+        ]
+
+    async def changed(
+        self, number: int, process: int, change: Callable[[main.Session, main.Matcher], None]
+    ) -> None:
+        """Both refuse the change, or none does."""
+        refused = []
+        for session, matcher in await self.both(number, process):
+            try:
+                change(session, matcher)
+            except main.ServiceError as error:
+                refused.append(str(error))
+            await session.save()
+        assert len(set(refused)) <= 1
+        assert len(refused) in (0, 2)
+
+    @rule(titles=TITLES, process=PROCESSES)
+    def create(self, titles: list[str], process: int) -> None:
+        self.made += 1
+        gate = f"Z{self.made}"
+        self.gates[gate] = asyncio.Event()
+        self.wait(self.start([*titles, gate], process))
+
+    async def start(self, titles: list[str], process: int) -> None:
+        ids = []
+        stored = self.opened[process][1]
+        for store, matcher in ((self.memory, self.matcher), (stored, stored.matcher)):
+            films = [main.Film(title, 2000, movie_id=n) for n, title in enumerate(titles, 1)]
+            session = await store.create(main.Export(films, {"watched.csv": len(films)}, ["Odd."]))
+            main.start_enrichment(session, matcher)
+            ids.append(session.session_id)
+        self.pairs.append((ids[0], ids[1], titles[-1]))
+
+    @precondition(lambda self: self.pairs)
+    @rule(number=NUMBERS, process=PROCESSES, film=FILM, tmdb_id=st.one_of(st.none(), st.integers(1, 3)))
+    def correct(self, number: int, process: int, film: int, tmdb_id: int | None) -> None:
+        """But not the film at the gate, whose lookup would go on in memory and end with a restart."""
+        if self.both_gated(number, film):
+            return
+
+        def change(session: main.Session, matcher: main.Matcher) -> None:
+            movie = tmdb_id and a_movie(tmdb_id)
+            main.apply_correction(session, session.film(film), movie or None, matcher)
+
+        self.wait(self.changed(number, process, change))
+
+    def both_gated(self, number: int, film: int) -> bool:
+        (session, _), _ = self.wait(self.both(number, 0))
+        return session.total_movies == film and not self.gates[session.film(film).title].is_set()
+
+    @precondition(lambda self: self.pairs)
+    @rule(number=NUMBERS, process=PROCESSES, film=FILM)
+    def undo(self, number: int, process: int, film: int) -> None:
+        def change(session: main.Session, matcher: main.Matcher) -> None:
+            main.undo_correction(session, session.film(film), matcher)
+
+        self.wait(self.changed(number, process, change))
+
+    @precondition(lambda self: self.pairs)
+    @rule(number=NUMBERS)
+    def finish(self, number: int) -> None:
+        self.gates[self.pairs[number % len(self.pairs)][2]].set()
+
+    @precondition(lambda self: self.pairs)
+    @rule(number=NUMBERS, process=PROCESSES)
+    def retry(self, number: int, process: int) -> None:
+        self.wait(self.changed(number, process, main.retry_films))
+
+    @precondition(lambda self: self.pairs)
+    @rule(number=NUMBERS, process=PROCESSES)
+    def delete(self, number: int, process: int) -> None:
+        in_memory, stored, _ = self.pairs.pop(number % len(self.pairs))
+        self.wait(self.memory.delete(in_memory))
+        self.wait(self.opened[process][1].delete(stored))
+
+    @rule(seconds=st.sampled_from([1, DAY, 29 * DAY, 31 * DAY]))
+    def time_passes(self, seconds: int) -> None:
+        self.clock.now += seconds
+        self.wait(self.forget_expired())
+
+    async def forget_expired(self) -> None:
+        for pair in list(self.pairs):
+            try:
+                await self.memory.get(pair[0])
+            except main.SessionNotFound:
+                for _, store in self.opened:
+                    with pytest.raises(main.SessionNotFound):
+                        await store.get(pair[1])
+                self.pairs.remove(pair)
+
+    @rule(process=PROCESSES)
+    def restart(self, process: int) -> None:
+        self.wait(self.opened[process][0].__aexit__(None, None, None))
+        self.opened[process] = self.wait(self.open())
+        self.wait(self.opened[process][1].claim())
+
+    @invariant()
+    def all_say_the_same(self) -> None:
+        for number in range(len(self.pairs)):
+            for each in range(2):
+                self.wait(self.settled(number, each))
+                (one, _), (other, _) = self.wait(self.both(number, each))
+                views = [
+                    main.SessionDetail.model_validate(each).model_dump(exclude=UNLIKE)
+                    for each in (one, other)
+                ]
+                assert views[0] == views[1]
+                assert main.movies_json(one.export.films, ALL) == main.movies_json(other.export.films, ALL)
+
+    async def settled(self, number: int, process: int) -> None:
+        """Once only the film at the gate is pending, or the work has ended."""
+        is_open = self.gates[self.pairs[number][2]].is_set()
+        async with asyncio.timeout(10):
+            while not all(is_settled(session, is_open) for session, _ in await self.both(number, process)):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+
+
+ALL = main.MovieQuery.model_validate({"limit": 1_000})
+UNLIKE = {"session_id", "created_at", "expires_at", "revision", "eta_seconds"}
+
+
+def is_settled(session: main.Session, is_open: bool) -> bool:
+    waiting = session.counts["pending"] == 1 and session.export.films[-1].match is main.PENDING
+    return session.ended_at is not None or (waiting and not is_open)
+
+
+@pytest.mark.long
+def test_both_stores_give_the_same_answers(cluster: Cluster) -> None:
+    run_state_machine_as_test(
+        partial(Stores, cluster),  # type: ignore[arg-type]  # any factory will do
+        settings=settings(max_examples=25, stateful_step_count=20, deadline=None),
+    )
+
+
+async def ended(store: PostgresStore, session: main.Session) -> main.Session:
+    main.start_enrichment(session, store.matcher)
+    await until(lambda: session.ended_at is not None)
+    return session
+
+
+async def test_session_is_gone_after_thirty_days_and_a_second(
+    tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
+) -> None:
+    async with opened(tmdb, clock, database_url=database_url) as store:
+        session = await ended(store, await store.create(export(watched=FILMS)))
+        clock.now += MONTH - 1
+        assert await store.get(session.session_id) is session
+
+        clock.now += 2
+
+        with pytest.raises(main.SessionNotFound):
+            await store.get(session.session_id)
+        assert len(store) == 0
+        await store.delete_expired()
+    assert cluster.ask("SELECT count(*) FROM sessions, films").strip() == "0"
+
+
+async def test_records_are_deleted_after_six_months(
+    tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
+) -> None:
+    async with opened(tmdb, clock, database_url=database_url) as store:
+        await ended(store, await store.create(export(watched=FILMS)))
+        assert int(cluster.ask("SELECT count(*) FROM records")) > 0
+        clock.now += 183 * 86_400
+        await store.delete_expired()
+    assert int(cluster.ask("SELECT count(*) FROM records")) == 0
+
+
+async def test_record_that_a_session_would_outlive_is_asked_for_again(
+    tmdb: FakeTMDB, clock: Clock, database_url: str
+) -> None:
+    async with opened(tmdb, clock, database_url=database_url) as store:
+        await ended(store, await store.create(export(watched=FILMS)))
+    asked = tmdb.calls()
+    clock.now += 153 * 86_400
+
+    async with opened(tmdb, clock, database_url=database_url) as store:
+        await ended(store, await store.create(export(watched=FILMS)))
+
+    assert tmdb.calls() == 2 * asked
+
+
+# --- What goes wrong
+
+
+@pytest.mark.long
+async def test_database_that_is_gone_is_a_503(serve: Serve, cluster: Cluster, caplog: Any) -> None:
+    api = await serve()
+    session_id = (await api.upload(*files(watched=FILMS)))["session_id"]
+    session = await api.ended(session_id)
+    cluster.stop()
+    try:
+        answers = [
+            await api.get(f"/api/session/{session_id}"),
+            await api.delete(f"/api/session/{session_id}"),
+            await api.put(f"/api/session/{session_id}/movies/1/match", json={"tmdb_url": INCEPTION_URL}),
+            await api.post("/api/upload", files={"files": SAMPLE_FILE}),
+        ]
+    finally:
+        cluster.start()
+
+    for answer in answers:
+        assert answer.status_code == 503, answer.text
+        assert answer.json()["detail"] == "The database cannot be reached; try again in 5 s."
+        assert answer.headers["Retry-After"] == "5"
+    assert await api.ended(session_id) == session
+    assert PASSWORD not in caplog.text
+
+
+@pytest.mark.long
+async def test_work_goes_on_after_a_restart_of_postgresql(
+    serve: Serve, tmdb: FakeTMDB, cluster: Cluster
+) -> None:
+    tmdb.knows(made_up(500))
+    api = await serve(tmdb_requests_per_second=200)
+    session_id = (await api.upload(("ratings.csv", ratings(500))))["session_id"]
+    await reached(api, session_id, 150)
+
+    cluster.stop()
+    await asyncio.sleep(1)
+    cluster.start()
+    session = await patiently(api, session_id)
+
+    assert session["enriched_count"] == 500
+    assert asked_twice(tmdb) <= 25
+    assert {movie["match"]["status"] for movie in await api.movies(session_id)} == {"exact"}
+
+
+async def reached(api: httpx.AsyncClient, session_id: str, films: int) -> None:
+    while (await api.get(f"/api/session/{session_id}")).json()["processed_count"] < films:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+
+
+async def patiently(api: httpx.AsyncClient, session_id: str) -> Any:
+    """The ended session, whatever answers come on the way."""
+    async with asyncio.timeout(60):
+        while True:
+            answer = await api.get(f"/api/session/{session_id}")
+            if answer.status_code == 200 and answer.json()["status"] in ("completed", "failed"):
+                return answer.json()
+            await asyncio.sleep(0.1)
+
+
+def asked_twice(tmdb: FakeTMDB) -> int:
+    asked = Counter((asked.path, asked.query.get("query")) for asked in tmdb.requests)
+    return sum(count - 1 for count in asked.values())
+
+
+@asynccontextmanager
+async def processes(
+    count: int, tmdb: FakeTMDB, *arguments: str, **environment: str
+) -> AsyncIterator[list[tuple[asyncio.subprocess.Process, Api]]]:
+    async with AsyncExitStack() as opened:
+        running = []
+        for port in [free_port() for _ in range(count)]:
+            service = await process(port, tmdb, *arguments, LOG_LEVEL="WARNING", **environment)
+            api = Api(base_url=f"http://127.0.0.1:{port}", timeout=30, verify=False)
+            running.append((service, await opened.enter_async_context(api)))
+        yield running
+        for service, _ in running:
+            if service.returncode is None:
+                service.terminate()
+            await service.communicate()
+
+
+@pytest.mark.long
+async def test_killed_process_costs_no_film(tmdb: FakeTMDB, database_url: str) -> None:
+    tmdb.knows(made_up(500))
+    tmdb.latency_seconds = 0.15
+    environment = {"DATABASE_URL": database_url, "TMDB_REQUESTS_PER_SECOND": "40"}
+    async with processes(3, tmdb, **environment) as running:
+        (victim, first), (_, second), (_, third) = running
+        session_id = (await first.upload(("ratings.csv", ratings(500))))["session_id"]
+        await reached(second, session_id, 200)
+
+        victim.kill()
+        session = await patiently(second, session_id)
+        movies = await third.movies(session_id)
+
+    assert (session["status"], session["enriched_count"]) == ("completed", 500)
+    assert {movie["match"]["status"] for movie in movies} == {"exact"}
+    assert asked_twice(tmdb) <= 25
+
+
+@pytest.mark.long
+async def test_four_workers_serve_one_set_of_sessions(tmdb: FakeTMDB, database_url: str) -> None:
+    async with processes(1, tmdb, "--workers", "4", DATABASE_URL=database_url) as [(_, api)]:
+        async with asyncio.timeout(30):
+            while not await answers(api):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        ids = [(await api.upload(SAMPLE_FILE))["session_id"] for _ in range(4)]
+
+        for session_id in ids:
+            for _ in range(8):  # each through a connection of its own, so through some worker
+                async with Api(base_url=api.base_url, verify=False) as client:
+                    assert (await client.ended(session_id))["enriched_count"] == 156
+
+
+async def answers(api: Api) -> bool:
+    try:
+        return (await api.get("/health")).status_code == 200
+    except httpx.TransportError:
+        return False
