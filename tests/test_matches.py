@@ -432,7 +432,7 @@ async def test_correction_can_be_undone_once(api: Api) -> None:
     again = await api.post(f"{session}/movies/1/match/undo")
 
     assert undone.json() == before == await get(api, f"{session}/movies/1")
-    assert (again.status_code, again.json()["detail"][:24]) == (409, "There is nothing to undo:")
+    assert (again.status_code, again.json()["detail"][:25]) == (409, "There is nothing to undo:")
     later = await done(api, *files(watched=INCEPTION))
     assert [movie["match"]["status"] for movie in await get(api, f"{later}/movies")] == ["exact"]
 
