@@ -4446,6 +4446,9 @@ def _refusal(status: int, detail: str) -> JSONResponse:
 # The endpoints of the API, a few lines each. Their docstrings are what /docs shows.
 
 
+MAX_WAITING = 20  # uploads, statistics, and other answers that wait for their turn, of all sessions together
+
+
 @dataclass
 class Service:
     """What the lifespan owns, and routes use."""
@@ -4462,7 +4465,10 @@ class Service:
     stopping: threading.Event = field(default_factory=threading.Event)
 
     async def read(self, files: list[UploadFile], request: Request) -> Export:
+        if self.reading.statistics().tasks_waiting >= MAX_WAITING:
+            raise Overloaded("Too many uploads are being read; try again in a moment.")
         async with self.reading:
+            self.store.check_room()
             if await request.is_disconnected():
                 raise ClientLeft("The client left before its upload was read.")
             contents = [(_file_name(file), await file.read()) for file in files]
@@ -4605,7 +4611,6 @@ of_session = APIRouter(
 )
 
 
-MAX_WAITING = 20  # statistics, and other answers, that wait for their turn, of all sessions together
 CORRECTION_SECONDS = 20  # how long a correction waits for TMDB, and as long again for a collection
 
 
@@ -4646,7 +4651,6 @@ async def upload(
     Answers at once. The films can be read immediately and are looked up in TMDB in the background. Poll
     `/api/session/{session_id}` for the progress.
     """
-    service.store.check_room()
     session = await service.store.create(await service.read(files, request))
     start_enrichment(session, service.matcher)
     response.headers["Location"] = request.url_for("read_session", session_id=session.session_id).path
@@ -5342,6 +5346,12 @@ def _open_page(address: str, port: int) -> None:
         time.sleep(0.1)
 
 
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("names no folder")
+    return Path(text)
+
+
 def command(arguments: Sequence[str] | None = None) -> None:
     """The command line; exits with 1 if something failed, with 2 if it was called wrongly."""
     parser = argparse.ArgumentParser(
@@ -5354,7 +5364,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
         "exports", nargs="*", type=Path, metavar="EXPORT", help="ZIPs, CSVs or folders of CSVs"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="also write CSVs and stats.json into this folder"
+        "--out", type=_folder, metavar="DIR", help="also write CSVs and stats.json into this folder"
     )
     parser.add_argument("--open", action="store_true", help="open the page in a browser when serving")
     options = parser.parse_args(arguments)
@@ -5366,8 +5376,10 @@ def command(arguments: Sequence[str] | None = None) -> None:
     if not options.exports:
         serve(settings, options.open)
         return
-    for stream in filter(None, (sys.stdout, sys.stderr)):
-        cast(io.TextIOWrapper, stream).reconfigure(errors="replace")  # not every terminal shows every title
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name) or io.TextIOWrapper(io.BytesIO())  # it may be closed
+        setattr(sys, name, stream)
+        stream.reconfigure(errors="replace")  # not every terminal shows every title
     try:
         done = asyncio.run(analyse(options.exports, options.out, settings))
     except KeyboardInterrupt:

@@ -104,12 +104,23 @@ async def test_export_without_a_key_is_summarised_and_says_so() -> None:
     assert "… and 139 more; --out writes them all to matches.csv" in out
 
 
+@pytest.mark.long
+async def test_closed_stderr_does_not_matter() -> None:
+    shell = f"'{sys.executable}' main.py '{SAMPLE}' 2>&-"
+    started = await asyncio.create_subprocess_shell(shell, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
+
+    out, _ = await started.communicate()
+
+    assert out.startswith(b"133 films watched")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["nothing.zip"], "nothing.zip cannot be read: No such file or directory."),
         (["README.md"], "No films in this upload: README.md: the header"),
         (["README.md", "--out", "README.md"], "No films in this upload"),
+        (["README.md", "--out", ""], "argument --out: names no folder"),
         ([str(SAMPLE), "--out", "README.md"], "README.md cannot be written: File exists."),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
         (["--out", "results"], "--out needs an export to analyse"),

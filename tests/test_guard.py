@@ -590,6 +590,24 @@ def slow_downloads(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[objec
     go_on.set()
 
 
+async def test_uploads_wait_for_their_turn(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "MAX_WAITING", 2)
+    go_on, parse = threading.Event(), main.parse_export
+
+    def slow(*given: Any) -> main.Export:
+        go_on.wait(10)
+        return parse(*given)
+
+    monkeypatch.setattr(main, "parse_export", slow)
+    uploads = [asyncio.create_task(upload_from(api)) for _ in range(5)]
+    await until(lambda: sum(upload.done() for upload in uploads) == 2)
+
+    go_on.set()
+    statuses = sorted([(await upload).status_code for upload in uploads])
+
+    assert statuses == [201] * 3 + [503] * 2
+
+
 async def test_downloads_wait_for_their_turn(
     api: Api, monkeypatch: pytest.MonkeyPatch, slow_downloads: tuple[list[object], threading.Event]
 ) -> None:
