@@ -78,8 +78,11 @@ def chromium_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-async def browse(chromium_url: str) -> AsyncIterator[Browse]:
-    """Opens pages of a service; at the end none may have said an error or asked anybody else."""
+async def browse(chromium_url: str, serve: Serve) -> AsyncIterator[Browse]:
+    """Opens pages of a service; at the end none may have said an error or asked anybody else.
+
+    They are closed before the service is, since `serve` is older than they are.
+    """
     playwright = pytest.importorskip("playwright.async_api", reason="Playwright is not installed")
     said: list[str] = []
     async with playwright.async_playwright() as driver:
