@@ -526,11 +526,12 @@ class PostgresStore(main.SessionStore):
             raise
         _remove(records, self.cache.unwritten)
         _remove(corrections, self.corrections.unwritten)
-        if corrections:
-            await self.database.run(TRIM_CORRECTIONS, most=main.MAX_CORRECTIONS)
         found = {row.id: row for row in written}
+        # At once: whoever reads a session before would take what was written for changes of others.
         for session_id, session in changed.items():
             await self._after_write(session, rows[session_id], found.get(session_id))
+        if corrections:
+            await self.database.run(TRIM_CORRECTIONS, most=main.MAX_CORRECTIONS)
         return {}
 
     def _is_due(self, session: StoredSession) -> bool:

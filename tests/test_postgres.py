@@ -526,6 +526,30 @@ async def ended(store: PostgresStore, session: main.Session) -> main.Session:
     return session
 
 
+async def test_change_counts_once_though_it_is_read_while_it_is_written(
+    tmdb: FakeTMDB, clock: Clock, database_url: str
+) -> None:
+    async with opened(tmdb, clock, database_url=database_url) as store:
+        session = await store.create(export(watched=FILMS))
+        film = session.film(1)
+
+        async def read() -> None:
+            while film.match.reason != "Try 100.":
+                await store.get(session.session_id)
+
+        readers = [asyncio.create_task(read()) for _ in range(3)]
+        for number in range(1, 101):
+            match = main.Match("not_found", f"Try {number}.", by_hand=True)
+            store.matcher.corrections.set(film, match)
+            session.record(film, match)
+            await store.write()
+        await asyncio.gather(*readers)
+        await store.write()
+
+        assert session.revision == 100
+        assert film.match.reason == "Try 100."
+
+
 async def test_session_is_gone_after_thirty_days_and_a_second(
     tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
 ) -> None:
