@@ -1986,6 +1986,8 @@ def movie_of(tmdb_type: MediaType, body: MovieBody, names: NameFactory) -> Movie
 # When the next request to TMDB may go, and which one. Requests wait for their turn here; only the pause
 # before another try is in TMDB.
 #
+# Scattered refusals may only mean that requests were too close together, so they are first spaced evenly.
+#
 # TMDB refuses requests (status 429) for two reasons that look alike: we ask too fast, or others behind the
 # same address do. Slowing down only helps against the first. So each cut of the rate is a trial: if refusals
 # stop just below what was let through, they were ours, and the rate recovers slowly near that limit. If two
@@ -4927,7 +4929,7 @@ POLL = re.compile(r"GET .*/api/session/[\w-]+")
 class ShortIds(logging.Filter):
     """Shortens session ids in uvicorn's access log, since whoever knows an id can read the session.
 
-    Polls of the progress are left out: they would be most of the log, and take a fifth longer.
+    Polls of the progress are left out: they would be most of the log, and a fifth slower.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
