@@ -67,8 +67,7 @@ export function verdict(film) {
   );
 }
 
-/** Lets the browser paint and react. */
-export const pause = () => (globalThis.scheduler?.yield ? scheduler.yield() : new Promise(done => setTimeout(done)));
+/** Resolves when the browser has painted what was drawn. It does not paint what nobody sees. */
 export const painted = () => new Promise(done => requestAnimationFrame(() => setTimeout(done)));
 
 const drawn = new WeakMap(),

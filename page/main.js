@@ -1,6 +1,6 @@
 // Which view to show when: the start, or the report of the session in the address.
 import { call, ended, follow, isTransient, sessionUrl, statsUrl, upload } from "./api.js";
-import { $, h, notice, painted, pause, redraw, update } from "./dom.js";
+import { $, h, notice, painted, redraw, update } from "./dom.js";
 import { closed, showFilms } from "./films.js";
 import { dropped, plain } from "./intake.js";
 import { doubtful, matchesView, nothingAsked } from "./matches.js";
@@ -210,7 +210,7 @@ async function readMatches() {
 
 // --- Drawing
 
-/** Draws what has changed, the top of the page first, in steps that leave the browser free. */
+/** Draws what has changed, the top of the page first. The browser paints in between, so that it is never busy for long. */
 async function draw() {
   const mine = app,
     turn = ++mine.drawing,
@@ -222,20 +222,20 @@ async function draw() {
       ? `${plural(stats.films, "film")} – your life in film`
       : `${stats.year} in film – ${plural(stats.films, "film")}`;
   let began = performance.now();
-  for (const [index, { section, element, heading, hosts }] of mine.layout.sections.entries()) {
+  const isOursAfterPaint = async () => {
+    await painted();
+    began = performance.now();
+    return mine === app && turn === mine.drawing;
+  };
+  for (const { section, element, heading, hosts } of mine.layout.sections) {
     for (const [part, host] of hosts) {
       update(host, section.onlyEver && stats.year !== null ? null : part.data(stats, mine), part.draw);
-      if (performance.now() - began > 8) {
-        await pause();
-        if (mine !== app || turn !== mine.drawing) return;
-        began = performance.now();
-      }
+      if (performance.now() - began > 8 && !(await isOursAfterPaint())) return;
     }
     element.hidden = hosts.every(([, host]) => host.hidden);
     element.querySelector(".flow")?.setAttribute("data-count", hosts.filter(([part, host]) => !part.kind && !host.hidden).length);
     if (heading && !element.hidden) heading.textContent = section.title(stats);
-    if (isNew && index === 1) await painted();
-    if (mine !== app || turn !== mine.drawing) return;
+    if (isNew && !element.hidden && !(await isOursAfterPaint())) return;
   }
   contents();
   if (app.matches) app.matches.view.hidden = app.layout.take.hidden = false;
