@@ -31,6 +31,7 @@ import main
 from tests.cluster import INSTALLED, Cluster
 from tests.fake_tmdb import KNOWN, MADE_UP, TROUBLES, V3_KEY, free_port, known, made_up
 from tests.test_hostile import ARCHIVES
+from tests.test_page import CHROMIUM, FLAGS
 
 FILMS = 10_000
 ROOT = Path(__file__).parents[1]
@@ -646,6 +647,69 @@ async def faults() -> None:
         row(f"archive refused: {name}", f"{(time.perf_counter() - started) * 1000:.1f} ms", "at most 200 ms")
 
 
+# Milliseconds. The report has painted when the frame that has its first number is over.
+WATCH_PAGE = """
+    window.tasks = [0]; window.shift = 0;
+    const watch = (type, see) =>
+        new PerformanceObserver(list => list.getEntries().forEach(see)).observe({ type, buffered: true });
+    watch("longtask", entry => tasks.push(entry.duration));
+    watch("layout-shift", entry => { if (!entry.hadRecentInput) window.shift += entry.value; });
+    new MutationObserver((_, observer) => {
+        if (!document.querySelector("#totals:not([hidden]) h1")) return;
+        observer.disconnect();
+        requestAnimationFrame(() => setTimeout(() => { window.paintedAt = performance.now(); }));
+    }).observe(document, { childList: true, subtree: true, attributes: true });
+"""
+WATCHED_PAGE = """() => {
+    const answers = performance.getEntriesByType("resource").filter(entry => entry.name.includes("/stats"));
+    return [paintedAt - Math.max(...answers.map(entry => entry.responseEnd)), Math.max(...tasks), shift];
+}"""
+
+
+async def page() -> None:
+    """The report in Chromium: its first paint after the answer, its longest task, how much it moves."""
+    try:
+        from playwright.async_api import async_playwright  # noqa: PLC0415 - only CI and this need it
+    except ImportError:
+        row("the report in Chromium", "Playwright is not installed", "pip install playwright")
+        return
+    async with bench(FAST) as b, async_playwright() as driver:
+        chromium = await driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+        for films, slower, bars in (
+            (2_186, 1, (300, 100)),
+            (6_888, 1, (500, 100)),
+            (6_888, 4, (2_500, None)),
+        ):
+            files = [("files", ("ratings.csv", ratings(films))), ("files", ("diary.csv", diary(films)))]
+            session_id = (await b.client.post("/api/upload", files=files)).json()["session_id"]
+            await b.ended(session_id)
+            runs = [await _opened(chromium, f"{b.client.base_url}/#{session_id}", slower) for _ in range(10)]
+            paints, tasks, shifts = map(sorted, zip(*runs, strict=True))
+            name = (
+                f"report of {films:,} films, CPU {slower} times slower"
+                if slower > 1
+                else f"report of {films:,} films"
+            )
+            for what, times, bar in (("first paint", paints, bars[0]), ("longest task", tasks, bars[1])):
+                figure = f"{times[len(times) // 2]:.0f} ms, at worst {times[-1]:.0f}"
+                row(f"{name}: {what}", figure, f"{bar} ms" if bar else "-")
+            row("    layout shift", f"{shifts[-1]:.3f}", "0.02")
+
+
+async def _opened(chromium: Any, url: str, slower: float) -> list[float]:
+    context = await chromium.new_context()
+    page = await context.new_page()
+    await (await context.new_cdp_session(page)).send("Emulation.setCPUThrottlingRate", {"rate": slower})
+    await page.add_init_script(WATCH_PAGE)
+    await page.goto(url)
+    await page.wait_for_selector("#take")
+    await page.wait_for_selector("main:not([aria-busy])")
+    await page.wait_for_timeout(300)
+    watched: list[float] = await page.evaluate(WATCHED_PAGE)
+    await context.close()
+    return watched
+
+
 async def stopping() -> None:
     """Seconds from SIGTERM to the exit."""
     stalled = "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 900\r\n\r\n--x"
@@ -682,6 +746,7 @@ GROUPS: dict[str, Callable[[], Awaitable[None]]] = {
         load,
         memory,
         postgres,
+        page,
         forgetting,
         faults,
         stopping,
