@@ -3384,7 +3384,7 @@ class Session:
     files = property(lambda self: list(self.export.rows))
     rows = property(lambda self: self.export.rows)
     warnings = property(lambda self: self.export.warnings)
-    total_movies = property(lambda self: len(self.export.films))
+    total_movies = property(lambda self: self.counts.total())
     processed_count = property(lambda self: self.total_movies - self.counts["pending"])
     enriched_count = property(lambda self: sum(self.counts[s] for s in ("exact", "guessed", "corrected")))
     not_found_count = property(lambda self: self.counts["not_found"])
@@ -3500,6 +3500,10 @@ class SessionStore:
         if session := self._sessions.get(session_id):
             return session
         raise SessionNotFound
+
+    async def progress(self, session_id: str) -> Session:
+        """For whoever needs nothing of its films. Where sessions are stored, it may come without them."""
+        return await self.get(session_id)
 
     async def delete(self, session_id: str) -> None:
         session = await self.get(session_id)
@@ -4660,9 +4664,9 @@ async def upload(
 
 
 @of_session.get("", summary="The progress of a session")
-async def read_session(session: SessionDep) -> SessionDetail:
+async def read_session(session_id: SessionId, service: ServiceDep) -> SessionDetail:
     """Read from memory, so poll as often as you like. Every film ends up enriched, not found or failed."""
-    return SessionDetail.model_validate(session)
+    return SessionDetail.model_validate(await service.store.progress(session_id))
 
 
 @of_session.get("/events", summary="Follow a session", response_class=EventSourceResponse)

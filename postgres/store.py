@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any, Self
 from weakref import WeakValueDictionary
 
-from sqlalchemy import DateTime, Row, bindparam, text
+from sqlalchemy import DateTime, Row, TextClause, bindparam, text
 from sqlalchemy.exc import ArgumentError
 
 import main
@@ -144,7 +144,16 @@ READ = text(
     FROM sessions WHERE id = ANY(:ids)
     """
 )
-READ_UPLOAD = text("SELECT created_at, rows, warnings, memory_bytes FROM sessions WHERE id = :id")
+# What a poll answers, in one query: counting some hundred films takes less than reading those that changed.
+READ_PROGRESS = text(
+    """
+    SELECT *, (
+        SELECT json_object_agg(status, films)
+        FROM (SELECT status, count(*) AS films FROM films WHERE session_id = s.id GROUP BY 1) AS counted
+    ) AS counts
+    FROM sessions AS s WHERE id = ANY(:ids)
+    """
+)
 # Subqueries, because a join might scan the records of all sessions for the sake of a few films.
 READ_FILMS = text(
     """
@@ -200,11 +209,17 @@ class StoredSession(Session):
     """A session of the tables. Its changes are collected here until the store writes them."""
 
     store: PostgresStore = field(kw_only=True)
-    synced: int = 0  # the revision in the tables up to which all changes are known here
+    synced: int = 0  # the revision in the tables up to which all changes of films are known here
+    base: int = 0  # the revision in the tables that `revision` counts from
+    written: asyncio.Event = field(default_factory=asyncio.Event)  # unset while its changes are being written
     changed: dict[int, bool] = field(default_factory=dict)  # by movie_id; True if by hand, which wins
     ending: tuple[main.SessionStatus, str | None] | None = None  # to be written before it is seen
     waiting_elsewhere: str | None = None  # why the process that looks its films up waits
     written_at: float = -math.inf  # by `clock`
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.written.set()
 
     def record(self, film: Film, match: Match) -> None:
         by_hand = match.by_hand or film.match.by_hand  # undoing a choice is one, too
@@ -232,7 +247,7 @@ class StoredSession(Session):
     @property
     def is_idle(self) -> bool:
         """Whether memory holds nothing of it that the tables do not, and nobody listens."""
-        return not (self.task or self.followers or self.changed or self.revision > self.synced)
+        return not (self.task or self.followers or self.changed or self.revision > self.base)
 
     @property
     def waiting_for(self) -> str | None:
@@ -245,7 +260,7 @@ class StoredSession(Session):
         end_status, end_message = self.ending or (None, None)
         return {
             "id": self.session_id,
-            "changes": self.revision - self.synced + bool(self.ending),
+            "changes": self.revision - self.base + bool(self.ending),
             "synced": self.synced,
             "at_work": self.task is not None,
             "status": self.status,
@@ -280,8 +295,9 @@ class StoredSession(Session):
         """What the tables say about the session; its own state, if it is not looked up here."""
         if row.revision < self.synced:  # another reader was faster
             return
-        self.revision = row.revision + max(self.revision - self.synced, 0)
         self.synced = row.revision
+        if row.revision > self.base:
+            self.base, self.revision = row.revision, row.revision + self.revision - self.base
         if self.task:
             return
         self.status, self.error_message = row.status, row.error_message
@@ -293,6 +309,15 @@ class StoredSession(Session):
         else:
             self.ended_at, self._ended_utc = self.store.moment_of(row.ended_at), row.ended_at
             self.over.set()
+
+    def settle(self, given: Body, written: Row[Any] | None) -> None:
+        """The tables have these changes now; if others changed it as well, they are to be read."""
+        if written is not None:
+            unwritten = self.revision - self.base - given["changes"] + bool(given["end_status"])
+            self.base, self.revision = written.revision, written.revision + unwritten
+            if written.revision == given["synced"] + given["changes"]:
+                self.synced = written.revision
+        self.written.set()
 
     def take_film(self, row: Row[Any]) -> None:
         """Of two outcomes, the one that is not written yet is newer; a choice by hand beats both."""
@@ -334,7 +359,8 @@ class PostgresStore(main.SessionStore):
         self._alive: WeakValueDictionary[str, StoredSession] = WeakValueDictionary()
         self.is_much = asyncio.Event()
         self._owner = secrets.token_hex(8)
-        self._rows: Batch[str, Row[Any]] = Batch(self._read_rows)
+        self._rows: Batch[str, Row[Any]] = Batch(partial(self._read_rows, READ))
+        self._progress: Batch[str, Row[Any]] = Batch(partial(self._read_rows, READ_PROGRESS))
         self._writing: Batch[None, None] = Batch(self._write)
 
     async def __aenter__(self) -> Self:
@@ -394,18 +420,17 @@ class PostgresStore(main.SessionStore):
         return session
 
     async def get(self, session_id: str) -> Session:
-        row = (await self._rows.get(session_id)).get(session_id) if SESSION_ID.fullmatch(session_id) else None
-        if row is None or (row.ended_at and row.ended_at <= self._expired()):
-            await self._drop(session_id)
-            raise SessionNotFound
-        session = self._alive.get(session_id)
-        if session is None or session.synced < row.revision:
-            seen = f"session/{session_id}/{row.revision}"
-            session = await self.cache.single_flight(seen, partial(self._read, row))
-        if session_id not in self._alive:  # it was deleted meanwhile
-            raise SessionNotFound
-        self._sessions.pop(session_id, None)
-        self._sessions[session_id] = session
+        return await self._with_films(await self._row(self._rows, session_id))
+
+    async def progress(self, session_id: str) -> Session:
+        """In one query, without films, unless memory has them as they are now or the work goes on here."""
+        row = await self._row(self._progress, session_id)
+        held = self._alive.get(session_id)
+        if held and (held.synced >= row.revision or not held.is_idle):
+            return await self._with_films(row)
+        session = self._new(row, [])
+        session.counts.update(json.loads(row.counts))
+        session.take(row)
         return session
 
     async def delete(self, session_id: str) -> None:
@@ -424,45 +449,71 @@ class PostgresStore(main.SessionStore):
 
     # --- Reading
 
-    async def _read_rows(self, ids: list[str]) -> dict[str, Row[Any]]:
-        return {row.id: row for row in await self.database.run(READ, ids=ids)}
+    async def _read_rows(self, statement: TextClause, ids: list[str]) -> dict[str, Row[Any]]:
+        return {row.id: row for row in await self.database.run(statement, ids=ids)}
 
-    async def _read(self, row: Row[Any]) -> StoredSession:
-        """The session, with all changes up to this row. Raises SessionNotFound."""
-        session = self._alive.get(row.id)
-        if session is None:
-            session = self._alive.setdefault(row.id, await self._read_all(row))
-        if session.synced < row.revision:
-            await self._read_changes(session, row, session.synced)
+    async def _row(self, rows: Batch[str, Row[Any]], session_id: str) -> Row[Any]:
+        """Raises SessionNotFound."""
+        row = (await rows.get(session_id)).get(session_id) if SESSION_ID.fullmatch(session_id) else None
+        if row is None or (row.ended_at and row.ended_at <= self._expired()):
+            await self._drop(session_id)
+            raise SessionNotFound
+        return row
+
+    def _new(self, row: Row[Any], films: list[Film]) -> StoredSession:
+        """Of a row with everything, as it was uploaded."""
+        export = Export(films, json.loads(row.rows), json.loads(row.warnings), row.memory_bytes)
+        session = StoredSession(export, self._ttl_seconds, self._clock, row.id, store=self)
+        session.created_at = row.created_at
         return session
 
-    async def _read_all(self, row: Row[Any]) -> StoredSession:
-        """A session that memory does not hold."""
-        found = await self.database.run(READ_UPLOAD, id=row.id)
-        if not found:
+    async def _with_films(self, row: Row[Any]) -> StoredSession:
+        """The session, with all changes up to this row. Raises SessionNotFound."""
+        session = self._alive.get(row.id)
+        if session is None or session.synced < row.revision:
+            seen = f"session/{row.id}/{row.revision}"
+            session = await self.cache.single_flight(seen, partial(self._read, row))
+        if row.id not in self._alive:  # it was deleted meanwhile
             raise SessionNotFound
-        upload = found[0]
-        self.check_room(upload.memory_bytes)
+        self._sessions.pop(row.id, None)
+        self._sessions[row.id] = session
+        return session
+
+    async def _read(self, row: Row[Any]) -> StoredSession:
+        session = self._alive.get(row.id)
+        if session is None:
+            session = self._alive.setdefault(row.id, await self._read_all(row.id))
+        await self._catch_up(session, row)
+        return session
+
+    async def _read_all(self, session_id: str) -> StoredSession:
+        """A session that memory does not hold."""
+        row = await self._row(self._progress, session_id)
+        self.check_room(row.memory_bytes)
         films: list[Film] = []
         later: list[tuple[StoredFilm, Callable[[], Match]]] = []
         counts: Counter[main.MatchStatus] = Counter()
         replaced: dict[int, Match] = {}
         tags: dict[tuple[str, ...], tuple[str, ...]] = {}
-        async for stored in self._film_rows(row.id, since=-1):
+        async for stored in self._film_rows(session_id, since=-1):
             films.append(film := film_of(json.loads(stored.logged), stored.movie_id, tags))
             later.append((film, self.cache.later(stored)))
             if before := self.cache.replaced(stored):
                 replaced[film.movie_id] = before
             counts[GONE.status if stored.movie and not stored.movie_body else stored.status] += 1
-        rows, warnings = json.loads(upload.rows), json.loads(upload.warnings)
-        export = Export(films, rows, warnings, upload.memory_bytes)
-        session = StoredSession(export, self._ttl_seconds, self._clock, row.id, store=self)
-        session.counts = counts
+        session = self._new(row, films)
+        session.counts, session.replaced = counts, replaced
         for film, match in later:
             film.match = match
-        session.created_at, session.replaced = upload.created_at, replaced
         await self._take(session, row)
         return session
+
+    async def _catch_up(self, session: StoredSession, row: Row[Any]) -> None:
+        """Reads what changed up to this row, unless that was what is being written here."""
+        if session.synced < row.revision:
+            await session.written.wait()
+        if session.synced < row.revision:
+            await self._read_changes(session, row, session.synced)
 
     async def _read_changes(self, session: StoredSession, row: Row[Any], since: int) -> None:
         async for stored in self._film_rows(row.id, since):
@@ -510,6 +561,7 @@ class PostgresStore(main.SessionStore):
             return {}
         for session in changed.values():
             session.changed = {}
+            session.written.clear()
         try:
             written = await self.database.run(
                 WRITE,
@@ -523,11 +575,13 @@ class PostgresStore(main.SessionStore):
         except BaseException:
             for session_id, session in changed.items():
                 session.changed = films[session_id] | session.changed
+                session.written.set()
             raise
         _remove(records, self.cache.unwritten)
         _remove(corrections, self.corrections.unwritten)
         found = {row.id: row for row in written}
-        # At once: whoever reads a session before would take what was written for changes of others.
+        for session_id, session in changed.items():
+            session.settle(rows[session_id], found.get(session_id))
         for session_id, session in changed.items():
             await self._after_write(session, rows[session_id], found.get(session_id))
         if corrections:
@@ -536,7 +590,7 @@ class PostgresStore(main.SessionStore):
 
     def _is_due(self, session: StoredSession) -> bool:
         """Whether it changed, or its lease is to be renewed."""
-        is_changed = session.changed or session.ending or session.revision > session.synced
+        is_changed = session.changed or session.ending or session.revision > session.base
         return bool(is_changed or (session.task and self._clock() >= session.written_at + RENEW_SECONDS))
 
     async def _after_write(self, session: StoredSession, given: Body, written: Row[Any] | None) -> None:
@@ -544,18 +598,16 @@ class PostgresStore(main.SessionStore):
         if written is None:
             await self._drop(session.session_id)
             return
-        is_alone = written.revision == given["synced"] + given["changes"]
-        if is_alone:
-            session.synced = max(session.synced, written.revision)
         if session.ending and written.ended_at and given["ended_at"]:
             status, error_message = session.ending
             session.ending = None
             session.end(status, error_message)
+            session.revision -= 1  # which the tables have counted
             session._ended_utc = written.ended_at
         elif session.task and given["at_work"] and not written.may_write:
             log.warning("[%s] another process goes on with it", session.short_id)
             await self._give_up(session)
-        if not is_alone:
+        if session.synced < written.revision:
             await self._refresh(session, given["synced"])
 
     async def _give_up(self, session: StoredSession) -> None:
@@ -587,8 +639,8 @@ class PostgresStore(main.SessionStore):
                     await self._drop(session.session_id)
                 else:
                     session.waiting_elsewhere = row.waiting_for
-                    if session.followers and session.synced < row.revision:
-                        await self._read_changes(session, row, session.synced)
+                    if session.followers:
+                        await self._catch_up(session, row)
 
     async def _claim_forever(self) -> None:
         while True:

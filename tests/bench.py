@@ -15,6 +15,7 @@ import itertools
 import math
 import os
 import random
+import signal
 import string
 import sys
 import time
@@ -475,6 +476,7 @@ async def postgres() -> None:
             cluster.empty()
             await _rows_of_a_store(name, settings, workers)
         await _rows_of_the_tables(cluster)
+        await _row_of_a_kill(cluster)
 
 
 FIRST, LATER = slice(2), slice(2, None)
@@ -541,6 +543,30 @@ async def _rows_of_the_tables(cluster: Cluster) -> None:
             assert answer.status_code == 200
             figure = f"{(time.perf_counter() - started) * 1000:.0f} ms"
             row(f"7,000 films, read by a process that has not seen them: {what}", figure, "500 ms")
+
+
+async def _row_of_a_kill(cluster: Cluster) -> None:
+    """Of three processes, the one that works is killed in the middle."""
+    clean = 0.0
+    for is_killed in (False, True):
+        cluster.empty()
+        stored = {"DATABASE_URL": cluster.url}
+        async with bench(stored) as working:
+            same_tmdb = stored | {"TMDB_BASE_URL": f"{working.tmdb}/3"}
+            async with bench(same_tmdb, 0) as other, bench(same_tmdb, 0):
+                await working.told(latency_seconds=0.15)
+                started = time.perf_counter()
+                session_id, _ = await working.upload(ratings(500))
+                while (await other.status(session_id))["processed_count"] < 200:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+                if is_killed:
+                    os.kill(working.pid, signal.SIGKILL)
+                status = await other.ended(session_id)
+                seconds = time.perf_counter() - started
+                twice = (await working.told())["calls"] - 1_000
+        clean = clean or seconds
+    figure = f"{seconds - clean:+.1f} s, {status['enriched_count']} films, {twice} twice"
+    row("kill -9 of the process that looks 500 films up, of three", figure, "+15 s, 500 films, 25 twice")
 
 
 async def memory() -> None:

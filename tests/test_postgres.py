@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 import main
 from postgres.database import Database
 from postgres.sharing import SharedPace
-from postgres.store import PostgresStore, open_store
+from postgres.store import READ_PROGRESS, WRITE, PostgresStore, open_store
 from tests.bench import ratings
 from tests.cluster import PASSWORD, Cluster
 from tests.conftest import ROOT, Api, Clock, Serve, export, files, process, settings_for, until
@@ -358,6 +358,7 @@ class Stores(RuleBasedStateMachine):
         self.memory = main.SessionStore(MONTH, 50, 10**9, self.clock)
         self.matcher = Gated(self.settings, self.gates)
         self.opened = [self.wait(self.open()) for _ in range(2)]
+        self.third = self.wait(self.open())  # which is only asked for progress
 
     def wait(self, call: Awaitable[T]) -> T:
         return self.loop.run_until_complete(call)
@@ -371,7 +372,7 @@ class Stores(RuleBasedStateMachine):
         return STARTED + timedelta(seconds=self.clock.now - 1_000)
 
     def teardown(self) -> None:
-        for context, _ in self.opened:
+        for context, _ in (*self.opened, self.third):
             self.wait(context.__aexit__(None, None, None))
         self.wait(self.close())
         self.loop.close()
@@ -488,12 +489,11 @@ class Stores(RuleBasedStateMachine):
             for each in range(2):
                 self.wait(self.settled(number, each))
                 (one, _), (other, _) = self.wait(self.both(number, each))
-                views = [
-                    main.SessionDetail.model_validate(each).model_dump(exclude=UNLIKE)
-                    for each in (one, other)
-                ]
-                assert views[0] == views[1]
+                assert told(one) == told(other)
                 assert main.movies_json(one.export.films, ALL) == main.movies_json(other.export.films, ALL)
+
+            # One of the two does not look the films up, so what it knows is in the tables.
+            assert told(one) == told(self.wait(self.third[1].progress(self.pairs[number][1])))
 
     async def settled(self, number: int, process: int) -> None:
         """Once only the film at the gate is pending, or the work has ended."""
@@ -505,6 +505,10 @@ class Stores(RuleBasedStateMachine):
 
 ALL = main.MovieQuery.model_validate({"limit": 1_000})
 UNLIKE = {"session_id", "created_at", "expires_at", "revision", "eta_seconds"}
+
+
+def told(session: main.Session) -> dict[str, Any]:
+    return main.SessionDetail.model_validate(session).model_dump(exclude=UNLIKE)
 
 
 def is_settled(session: main.Session, is_open: bool) -> bool:
@@ -527,18 +531,25 @@ async def ended(store: PostgresStore, session: main.Session) -> main.Session:
 
 
 async def test_change_counts_once_though_it_is_read_while_it_is_written(
-    tmdb: FakeTMDB, clock: Clock, database_url: str
+    tmdb: FakeTMDB, clock: Clock, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with opened(tmdb, clock, database_url=database_url) as store:
         session = await store.create(export(watched=FILMS))
-        film = session.film(1)
+        film, run = session.film(1), store.database.run
+
+        async def answered_late(statement: Any, **values: object) -> Any:
+            answer = await run(statement, **values)
+            await asyncio.sleep(0.02 if statement is WRITE else 0)
+            return answer
 
         async def read() -> None:
-            while film.match.reason != "Try 100.":
+            while film.match.reason != "Try 20.":
                 await store.get(session.session_id)
+                assert film.match.reason in (main.PENDING.reason, f"Try {session.revision}.")
 
+        monkeypatch.setattr(store.database, "run", answered_late)
         readers = [asyncio.create_task(read()) for _ in range(3)]
-        for number in range(1, 101):
+        for number in range(1, 21):
             match = main.Match("not_found", f"Try {number}.", by_hand=True)
             store.matcher.corrections.set(film, match)
             session.record(film, match)
@@ -546,8 +557,70 @@ async def test_change_counts_once_though_it_is_read_while_it_is_written(
         await asyncio.gather(*readers)
         await store.write()
 
-        assert session.revision == 100
-        assert film.match.reason == "Try 100."
+        assert session.revision == 20
+        assert film.match.reason == "Try 20."
+
+
+async def test_changes_through_two_processes_count_once_each(
+    tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
+) -> None:
+    async with (
+        opened(tmdb, clock, database_url=database_url) as one,
+        opened(tmdb, clock, database_url=database_url) as other,
+    ):
+        session_id = (await one.create(export(watched=FILMS))).session_id
+        is_over = asyncio.Event()
+
+        async def read(store: PostgresStore) -> None:
+            while not is_over.is_set():
+                await store.get(session_id)
+
+        async def change(store: PostgresStore, movie_id: int) -> None:
+            session = await store.get(session_id)
+            for number in range(1, 51):
+                film, match = session.film(movie_id), main.Match("not_found", f"Try {number}.", by_hand=True)
+                store.matcher.corrections.set(film, match)
+                session.record(film, match)
+                await store.write()
+
+        readers = [asyncio.create_task(read(store)) for store in (one, other) for _ in range(3)]
+        await asyncio.gather(change(one, 1), change(other, 2))
+        is_over.set()
+        await asyncio.gather(*readers)
+
+        assert cluster.ask("SELECT revision FROM sessions").strip() == "100"
+        for store in (one, other):
+            session = await store.get(session_id)
+            assert session.revision == 100
+            assert [film.match.reason for film in session.export.films] == ["Try 50."] * 2
+
+
+async def test_poll_elsewhere_is_one_query(
+    tmdb: FakeTMDB, clock: Clock, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        opened(tmdb, clock, database_url=database_url) as one,
+        opened(tmdb, clock, database_url=database_url) as other,
+    ):
+        session = await ended(one, await one.create(export(watched=FILMS)))
+        await one.write()
+        asked: list[str] = []
+        run = other.database.run
+
+        async def noted(statement: Any, **values: object) -> Any:
+            asked.append(str(statement))
+            return await run(statement, **values)
+
+        monkeypatch.setattr(other.database, "run", noted)
+        progress = await other.progress(session.session_id)
+
+        assert asked == [str(READ_PROGRESS)]
+        assert len(other) == 0  # nothing is kept
+        unlike = {"expires_at", "eta_seconds"}
+        views = (
+            main.SessionDetail.model_validate(each).model_dump(exclude=unlike) for each in (session, progress)
+        )
+        assert next(views) == next(views)
 
 
 async def test_session_is_gone_after_thirty_days_and_a_second(
