@@ -4452,7 +4452,7 @@ def _refusal(status: int, detail: str) -> JSONResponse:
 # The endpoints of the API, a few lines each. Their docstrings are what /docs shows.
 
 
-MAX_WAITING = 20  # uploads, statistics, and other answers that wait for their turn, of all sessions together
+MAX_WAITING = 20  # statistics, and other answers that wait for their turn, of all sessions together
 
 
 @dataclass
@@ -4471,7 +4471,7 @@ class Service:
     stopping: threading.Event = field(default_factory=threading.Event)
 
     async def read(self, files: list[UploadFile], request: Request) -> Export:
-        if self.reading.statistics().tasks_waiting >= MAX_WAITING:
+        if self.reading.statistics().tasks_waiting >= self.settings.max_sessions:
             raise Overloaded("Too many uploads are being read; try again in a moment.")
         async with self.reading:
             self.store.check_room()

@@ -590,8 +590,9 @@ def slow_downloads(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[objec
     go_on.set()
 
 
-async def test_uploads_wait_for_their_turn(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(main, "MAX_WAITING", 2)
+async def test_uploads_wait_for_their_turn(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as there may be sessions."""
+    api = await serve(max_sessions=3)
     go_on, parse = threading.Event(), main.parse_export
 
     def slow(*given: Any) -> main.Export:
@@ -599,13 +600,15 @@ async def test_uploads_wait_for_their_turn(api: Api, monkeypatch: pytest.MonkeyP
         return parse(*given)
 
     monkeypatch.setattr(main, "parse_export", slow)
-    uploads = [asyncio.create_task(upload_from(api)) for _ in range(5)]
+    uploads = [asyncio.create_task(upload_from(api)) for _ in range(6)]
     await until(lambda: sum(upload.done() for upload in uploads) == 2)
 
     go_on.set()
-    statuses = sorted([(await upload).status_code for upload in uploads])
+    answers = [await upload for upload in uploads]
 
-    assert statuses == [201] * 3 + [503] * 2
+    assert sorted(answer.status_code for answer in answers) == [201] * 3 + [503] * 3
+    refused = [answer.json()["detail"] for answer in answers if answer.status_code == 503]
+    assert sum(detail.startswith("Too many uploads are being read") for detail in refused) == 2
 
 
 async def test_downloads_wait_for_their_turn(
