@@ -20,7 +20,6 @@ SECRET = "nobody-else-may-"  # followed by a word that is only in the upload
 
 @pytest.fixture
 def _no_collector() -> Iterator[None]:
-    gc.collect()
     gc.freeze()  # what exists already is not searched
     gc.disable()
     yield

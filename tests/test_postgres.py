@@ -35,6 +35,7 @@ from tests.conftest import ROOT, Api, Clock, Serve, export, files, process, sett
 from tests.fake_tmdb import V3_KEY, FakeTMDB, free_port, made_up
 from tests.test_matches import INCEPTION, INCEPTION_URL, PARASITE, SAMPLE_FILE, followed, following, get
 
+pytestmark = pytest.mark.long
 MONTH = 30 * 86_400
 T = TypeVar("T")
 STARTED = datetime.now(UTC)
@@ -73,7 +74,6 @@ async def started(tmdb: FakeTMDB, **environment: str) -> tuple[int | None, str]:
     return service.returncode, printed.decode()
 
 
-@pytest.mark.long
 async def test_start_without_a_database_is_one_sentence(tmdb: FakeTMDB, cluster: Cluster) -> None:
     unreachable = cluster.url.replace(str(cluster.port), str(free_port()))
     unknown = f"{cluster.url}_of_somebody_else"
@@ -516,7 +516,6 @@ def is_settled(session: main.Session, is_open: bool) -> bool:
     return session.ended_at is not None or (waiting and not is_open)
 
 
-@pytest.mark.long
 def test_both_stores_give_the_same_answers(cluster: Cluster) -> None:
     run_state_machine_as_test(
         partial(Stores, cluster),  # type: ignore[arg-type]  # any factory will do
@@ -668,7 +667,6 @@ async def test_record_that_a_session_would_outlive_is_asked_for_again(
 # --- What goes wrong
 
 
-@pytest.mark.long
 async def test_database_that_is_gone_is_a_503(serve: Serve, cluster: Cluster, caplog: Any) -> None:
     api = await serve()
     session_id = (await api.upload(*files(watched=FILMS)))["session_id"]
@@ -692,7 +690,6 @@ async def test_database_that_is_gone_is_a_503(serve: Serve, cluster: Cluster, ca
     assert PASSWORD not in caplog.text
 
 
-@pytest.mark.long
 async def test_work_goes_on_after_a_restart_of_postgresql(
     serve: Serve, tmdb: FakeTMDB, cluster: Cluster
 ) -> None:
@@ -748,7 +745,6 @@ async def processes(
             await service.communicate()
 
 
-@pytest.mark.long
 async def test_killed_process_costs_no_film(tmdb: FakeTMDB, database_url: str) -> None:
     tmdb.knows(made_up(500))
     tmdb.latency_seconds = 0.15
@@ -767,7 +763,6 @@ async def test_killed_process_costs_no_film(tmdb: FakeTMDB, database_url: str) -
     assert asked_twice(tmdb) <= 25
 
 
-@pytest.mark.long
 async def test_four_workers_serve_one_set_of_sessions(tmdb: FakeTMDB, database_url: str) -> None:
     async with processes(1, tmdb, "--workers", "4", DATABASE_URL=database_url) as [(_, api)]:
         async with asyncio.timeout(30):
