@@ -5291,7 +5291,6 @@ def _rating_lines(ratings: Ratings, totals: Totals) -> Iterator[str]:
 def write_results(session: Session, folder: Path) -> None:
     """The downloads of the API, and the statistics for all time. Raises OSError."""
     films = session.export.films
-    folder.mkdir(parents=True, exist_ok=True)
     files = {
         "movies.csv": csv_bytes(films, movie_row),
         "matches.csv": csv_bytes(films, match_row),
@@ -5309,6 +5308,8 @@ async def analyse(paths: list[Path], out: Path | None, settings: Settings) -> bo
     Raises ServiceError and OSError.
     """
     export = parse_export(read_paths(paths), settings.max_films)
+    if out:
+        await asyncio.to_thread(out.mkdir, parents=True, exist_ok=True)
     for warning in export.warnings[:MAX_LISTED]:
         sys.stderr.write(f"{_clean(warning)}\n")
     if len(export.warnings) > MAX_LISTED:
@@ -5347,7 +5348,7 @@ def _open_page(address: str, port: int) -> None:
     """In the browser, once the service answers."""
     for _ in range(100):
         with contextlib.suppress(OSError), socket.create_connection((address, port), 1):
-            webbrowser.open(f"http://{address}:{port}")
+            webbrowser.open(f"http://{f'[{address}]' if ':' in address else address}:{port}")
             return
         time.sleep(0.1)
 

@@ -135,7 +135,9 @@ def test_what_is_wrong_is_a_sentence(
     with pytest.raises(SystemExit) as stopped:
         main.command(arguments)
 
-    assert said in (capfd.readouterr().err if stopped.value.code == 2 else str(stopped.value))
+    printed = capfd.readouterr()
+    assert said in (printed.err if stopped.value.code == 2 else str(stopped.value))
+    assert printed.out == ""  # it is said before any film is looked up
 
 
 def readme_block(language: str, containing: str) -> str:
