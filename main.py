@@ -220,8 +220,8 @@ class Settings(BaseModel):
         default=3600,
         gt=0,
         le=7_776_000,
-        description="How long a session is kept after its films have been looked up. With DATABASE_URL, the "
-        "default is 2592000 (30 days).",
+        description="How long a session is kept after its films have been looked up: 3600 by default; with "
+        "DATABASE_URL, 2592000 (30 days).",
     )
     max_sessions: int = Field(
         default=50,
@@ -3301,7 +3301,7 @@ class Session:
         return self.session_id[:6]
 
     def film(self, movie_id: int) -> Film:
-        if 1 <= movie_id <= self.total_movies:
+        if 1 <= movie_id <= len(self.export.films):
             return self.export.films[movie_id - 1]
         raise MovieNotFound(
             f"This session has no film {movie_id}; its films are numbered 1 to {self.total_movies}."
@@ -4665,7 +4665,7 @@ async def upload(
 
 @of_session.get("", summary="The progress of a session")
 async def read_session(session_id: SessionId, service: ServiceDep) -> SessionDetail:
-    """Read from memory, so poll as often as you like. Every film ends up enriched, not found or failed."""
+    """Cheap, so poll as often as you like. Every film ends up enriched, not found or failed."""
     return SessionDetail.model_validate(await service.store.progress(session_id))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from contextvars import Context
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -18,8 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 import main
 
-# One each for revisions, records, corrections, writing and the pace, and some to read and create sessions.
-# Whatever there is more of waits for one of these; ten processes stay within PostgreSQL's own 100.
+# One each for revisions, progress, records, corrections, writing and the pace; the others read and create
+# sessions. Further statements wait. Ten processes stay within PostgreSQL's default of 100.
 CONNECTIONS = 8
 CONNECT_SECONDS = 3
 STATEMENT_SECONDS = 30
@@ -30,7 +31,7 @@ Rows = Sequence[Row[Any]]
 
 
 class DatabaseGone(main.ServiceError):
-    """Nothing was changed, or it is not known whether it was."""
+    """It is not known whether a change was made."""
 
     status = 503
     headers: dict[str, str] | None = {"Retry-After": "5"}  # noqa: RUF012 - never changed
@@ -39,7 +40,7 @@ class DatabaseGone(main.ServiceError):
         super().__init__("The database cannot be reached; try again in 5 s.")
 
 
-GONE = (OSError, TimeoutError, NoConnection, asyncpg.InterfaceError)
+CONNECTION_ERRORS = (OSError, TimeoutError, NoConnection, asyncpg.InterfaceError)
 # No connection, read-only, refused, no such database, a deadlock, no resources, shut down.
 GONE_STATES = ("08", "25006", "28", "3D", "40", "53", "57")
 
@@ -49,11 +50,12 @@ def is_gone(error: Exception) -> bool:
     cause = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
-    return isinstance(cause, GONE) or str(getattr(cause, "sqlstate", "")).startswith(GONE_STATES)
+    return isinstance(cause, CONNECTION_ERRORS) or str(getattr(cause, "sqlstate", "")).startswith(GONE_STATES)
 
 
 class Database:
     def __init__(self, url: str) -> None:
+        self._is_gone = False
         self._engine = create_async_engine(
             url,
             pool_size=CONNECTIONS,
@@ -72,15 +74,20 @@ class Database:
         """
         try:
             try:
-                return await self._run(statement, values)
+                rows = await self._run(statement, values)
             except Exception as error:
                 if not is_gone(error):
                     raise
-                return await self._run(statement, values)
+                rows = await self._run(statement, values)
         except Exception as error:
-            if is_gone(error):
-                raise DatabaseGone from None
-            raise
+            if not is_gone(error):
+                raise
+            if not self._is_gone:
+                main.log.warning("the database cannot be reached: %s", getattr(error, "orig", error))
+            self._is_gone = True
+            raise DatabaseGone from None
+        self._is_gone = False
+        return rows
 
     async def _run(self, statement: TextClause, values: dict[str, object]) -> Rows:
         async with self._engine.connect() as connection:
@@ -120,10 +127,10 @@ T = TypeVar("T")
 
 
 class Batch(Generic[Key, Value]):
-    """Asks one question at a time, for all who came while the one before was under way.
+    """Asks one question at a time; whoever comes meanwhile shares the next.
 
-    So whoever asks gets an answer that is newer than the request, and a thousand who ask at once need one
-    connection and wait for two answers at most.
+    So an answer is always newer than the request for it, and a thousand who ask at once need one connection
+    and wait for two answers at most.
     """
 
     def __init__(self, ask: Callable[[list[Key]], Awaitable[Mapping[Key, Value]]]) -> None:
@@ -135,7 +142,7 @@ class Batch(Generic[Key, Value]):
         """The answers for these keys, and for others."""
         if self._next is None:
             gathered: dict[Key, None] = {}
-            self._next = gathered, asyncio.create_task(self._run(gathered))
+            self._next = gathered, asyncio.create_task(self._run(gathered), context=Context())
         gathered, task = self._next
         gathered.update(dict.fromkeys(keys))
         return await asyncio.shield(task)
@@ -147,7 +154,7 @@ class Batch(Generic[Key, Value]):
 
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """Waits until the database is back, unless a person waits for the answer."""
+    """Tries until the database is back. Raises DatabaseGone at once if a person waits for the answer."""
     while True:
         try:
             return await call()

@@ -65,9 +65,13 @@ class StoredFilm(Film):
 
     @property
     def match(self) -> Match:
-        if not isinstance(self._match, Match):
-            self._match = self._match()
-        return self._match
+        match = self._match
+        if isinstance(match, Match):
+            return match
+        decoded = match()
+        if self._match is match:
+            self._match = decoded
+        return self.match
 
     @match.setter
     def match(self, match: Match | Callable[[], Match]) -> None:

@@ -29,7 +29,10 @@ from postgres.encoding import (
 )
 
 RECORD_DAYS = 182  # TMDB's terms: nothing may be kept for more than six months
-GONE = Match("failed", "The record of its movie was deleted after six months; retry to look it up again.")
+RECORD_DELETED = Match(
+    "failed", "The record of its movie was deleted after six months; retry to look it up again."
+)
+REASON_REPLACED = "It was found earlier; the reason is no longer kept."
 NOT_FOUND_DAYS = 1  # what TMDB does not have today it may have tomorrow
 PIECE = 100  # records decoded in one go, which takes about five milliseconds
 
@@ -69,7 +72,7 @@ def record_key(key: Hashable) -> str:
 
 
 class SharedCache(main.Cache):
-    """A cache of `records`. What is new in it is written with the films, by `Store`."""
+    """A cache of `records`. What is new in it is written with the films, by `PostgresStore`."""
 
     def __init__(
         self,
@@ -124,16 +127,14 @@ class SharedCache(main.Cache):
         """The key of the movie's record, which is written if it was not, or is another by now."""
         if movie is None:
             return None
-        ref = movie.tmdb_type, movie.tmdb_id
-        with_titles = self._answers.get(movie_key(ref, with_titles=True)) is movie
-        key = movie_key(ref, with_titles)
+        key = movie_key((movie.tmdb_type, movie.tmdb_id))
         if self._answers.get(key) is not movie:
             self._write(key, movie)
             self._answers[key] = movie
         return key
 
     def match_key(self, film: Film, match: Match) -> str | None:
-        """The key of the record, if the match is one. Only those with a movie are never replaced."""
+        """The key of the record, if the match is one. One without a movie is soon replaced."""
         key = record_key(main.cache_key(film))
         return key if match.movie and self._answers.get(key) is match else None
 
@@ -143,30 +144,36 @@ class SharedCache(main.Cache):
         """The match of a film's row, with the records it refers to, for whenever it is looked at."""
         if film.status == "pending":
             return lambda: PENDING
-        return partial(
-            self._match_of, film.record, film.record_body or film.match, film.movie, film.movie_body
-        )
+        body = film.record_body or film.match
+        return partial(self._match_of, film.record, body, film.movie, film.movie_body, film.status)
 
-    def _match_of(self, key: str | None, body: str, movie_key: str | None, movie_body: str | None) -> Match:
-        """GONE if the records it needs are."""
-        held = self._answers.get(key) if key else None
-        if held is not None:
-            return cast(Match, held)
+    def _match_of(
+        self, key: str | None, body: str | None, movie: str | None, movie_body: str | None, status: str
+    ) -> Match:
+        """`key` and `movie` are those of the records. RECORD_DELETED if that of the movie was."""
+        held = cast(Match | None, self._answers.get(key)) if key else None
+        if held and held.movie and movie == movie_key((held.movie.tmdb_type, held.movie.tmdb_id)):
+            return held
         movies = {}
-        if movie_key and movie_body:
-            movies[movie_key] = self._answers.get(movie_key) or movie_of(json.loads(movie_body), self._names)
-            self._answers[movie_key] = movies[movie_key]
-        match = match_of(json.loads(body), movies) if body else None
+        if movie and movie_body:
+            movies[movie] = self._answers.get(movie) or movie_of(json.loads(movie_body), self._names)
+            self._answers[movie] = movies[movie]
+        stored = json.loads(body) if body else {}
+        if (
+            key and stored.get("movie") != movie
+        ):  # since then, the film was looked up again for another session
+            stored, key = {"status": status, "reason": REASON_REPLACED, "movie": movie}, None
+        match = match_of(stored, movies) if stored else None
         if match and key:
             self._answers[key] = match
-        return match or GONE
+        return match or RECORD_DELETED
 
     def replaced(self, film: Row[Any]) -> Match | None:
         """The match before the last choice by hand."""
         if film.replaced is None:
             return None
         key = json.loads(film.replaced).get("movie")
-        return self._match_of(None, film.replaced, key, film.replaced_movie_body)
+        return self._match_of(None, film.replaced, key, film.replaced_movie_body, "")
 
     async def read(self, keys: Iterable[str], for_lookup: bool = False) -> dict[str, Any]:
         """These records, as far as they are in memory or stored. Raises DatabaseGone."""
@@ -207,7 +214,7 @@ class SharedCache(main.Cache):
 
 
 class SharedCorrections(main.Corrections):
-    """A cache of nothing: another process may have decided otherwise a moment ago."""
+    """Not cached: another process may have changed a correction a moment ago."""
 
     def __init__(self, database: Database, cache: SharedCache, tmdb: main.TMDBClient) -> None:
         super().__init__()

@@ -31,9 +31,9 @@ from main import PENDING, Export, Film, Match, Matcher, Session, SessionNotFound
 from postgres.database import RETRY_SECONDS, Batch, Database, DatabaseGone, patiently
 from postgres.encoding import Body, StoredFilm, dumps, film_body, film_of, match_body
 from postgres.sharing import (
-    GONE,
     PIECE,
     RECORD_DAYS,
+    RECORD_DELETED,
     TRIM_CORRECTIONS,
     SharedCache,
     SharedCorrections,
@@ -74,8 +74,8 @@ CREATE = text(
     """
 )
 # All that one process has to write, in one round trip. A change increases the revision, whoever made it, so
-# whoever gets another revision than expected knows that there were other changes. Only who holds the lease
-# may write outcomes, and none of them replaces a choice by hand.
+# whoever gets another revision than expected knows that there were other changes. While films are looked up,
+# only who holds the lease writes outcomes, and none of them replaces a choice by hand.
 WRITE = text(
     """
     WITH given AS (
@@ -90,7 +90,8 @@ WRITE = text(
             collections = ARRAY(SELECT DISTINCT unnest(s.collections || given.collections)),
             (status, error_message, begun_at, ended_at, to_look_up, waiting_for, lease_owner, lease_until) = (
                 WITH now AS (
-                    SELECT given.at_work AND (s.lease_owner = :owner OR s.lease_until IS NULL
+                    SELECT given.at_work AND (s.ended_at IS NULL OR s.ended_at <= given.begun_at)
+                        AND (s.lease_owner = :owner OR s.lease_until IS NULL
                         OR s.lease_until < clock_timestamp()) AS is_ours,
                         given.ended_at IS NOT NULL AND given.synced = s.revision AS is_over
                 )
@@ -108,7 +109,7 @@ WRITE = text(
             )
         FROM given WHERE s.id = given.id
         RETURNING s.id, s.revision, s.ended_at,
-            NOT given.at_work OR s.ended_at IS NOT NULL OR s.lease_owner = :owner AS may_write
+            NOT given.at_work OR s.lease_owner = :owner OR s.ended_at = given.ended_at AS may_write
     ), recorded AS (
         INSERT INTO records (key, body, fetched_at, usable_until)
         SELECT * FROM json_to_recordset(CAST(:records AS json)) AS record (
@@ -144,7 +145,7 @@ READ = text(
     FROM sessions WHERE id = ANY(:ids)
     """
 )
-# What a poll answers, in one query: counting some hundred films takes less than reading those that changed.
+# What a poll answers, in one query: counting a few hundred films is faster than reading those that changed.
 READ_PROGRESS = text(
     """
     SELECT *, (
@@ -212,6 +213,7 @@ class StoredSession(Session):
     synced: int = 0  # the revision in the tables up to which all changes of films are known here
     base: int = 0  # the revision in the tables that `revision` counts from
     written: asyncio.Event = field(default_factory=asyncio.Event)  # unset while its changes are being written
+    reading: asyncio.Lock = field(default_factory=asyncio.Lock)  # or an older answer might replace a newer
     changed: dict[int, bool] = field(default_factory=dict)  # by movie_id; True if by hand, which wins
     ending: tuple[main.SessionStatus, str | None] | None = None  # to be written before it is seen
     waiting_elsewhere: str | None = None  # why the process that looks its films up waits
@@ -229,7 +231,7 @@ class StoredSession(Session):
             self.store.is_much.set()
 
     async def finish(self, status: main.SessionStatus, error_message: str | None) -> None:
-        """An end is written before it is seen. Whoever stops the work goes on with it elsewhere, or never."""
+        """Stores the end before anyone sees it. If the work is stopped, another process goes on with it."""
         if error_message == main.STOPPED:
             if self.task:  # otherwise another process has it
                 self.end(status, error_message)
@@ -313,8 +315,8 @@ class StoredSession(Session):
     def settle(self, given: Body, written: Row[Any] | None) -> None:
         """The tables have these changes now; if others changed it as well, they are to be read."""
         if written is not None:
-            unwritten = self.revision - self.base - given["changes"] + bool(given["end_status"])
-            self.base, self.revision = written.revision, written.revision + unwritten
+            self.base += given["changes"]
+            self.revision += bool(given["end_status"])
             if written.revision == given["synced"] + given["changes"]:
                 self.synced = written.revision
         self.written.set()
@@ -327,7 +329,7 @@ class StoredSession(Session):
             return
         self.changed.pop(film.movie_id, None)
         self.counts[film.match.status] -= 1
-        self.counts[row.status if row.movie_body or not row.movie else GONE.status] += 1
+        self.counts[row.status if row.movie_body or not row.movie else RECORD_DELETED.status] += 1
         later = cache.later(row)
         if isinstance(film, StoredFilm):
             film.match = later
@@ -355,7 +357,7 @@ class PostgresStore(main.SessionStore):
     utc_now: Callable[[], datetime]
 
     def __post_init__(self) -> None:
-        # Also those that memory let go of while a request still has them, so that there is never a second.
+        # Also those that memory let go of while a request still holds them, so that none is there twice.
         self._alive: WeakValueDictionary[str, StoredSession] = WeakValueDictionary()
         self.is_much = asyncio.Event()
         self._owner = secrets.token_hex(8)
@@ -374,7 +376,7 @@ class PostgresStore(main.SessionStore):
         for job in self._jobs:
             job.cancel()
         await asyncio.gather(*self._jobs, return_exceptions=True)
-        for session in self._sessions.values():
+        for session in list(self._alive.values()):
             await session.stop()
         with contextlib.suppress(DatabaseGone, TimeoutError):
             async with asyncio.timeout(CLOSING_SECONDS):
@@ -423,11 +425,11 @@ class PostgresStore(main.SessionStore):
         return await self._with_films(await self._row(self._rows, session_id))
 
     async def progress(self, session_id: str) -> Session:
-        """In one query, without films, unless memory has them as they are now or the work goes on here."""
-        row = await self._row(self._progress, session_id)
+        """In one query, without films, unless memory is likely to have them as they are."""
         held = self._alive.get(session_id)
-        if held and (held.synced >= row.revision or not held.is_idle):
-            return await self._with_films(row)
+        if held and (held.ended_at is not None or not held.is_idle):
+            return await self.get(session_id)
+        row = await self._row(self._progress, session_id)
         session = self._new(row, [])
         session.counts.update(json.loads(row.counts))
         session.take(row)
@@ -500,7 +502,9 @@ class PostgresStore(main.SessionStore):
             later.append((film, self.cache.later(stored)))
             if before := self.cache.replaced(stored):
                 replaced[film.movie_id] = before
-            counts[GONE.status if stored.movie and not stored.movie_body else stored.status] += 1
+            counts[RECORD_DELETED.status if stored.movie and not stored.movie_body else stored.status] += 1
+        if not films:
+            raise SessionNotFound
         session = self._new(row, films)
         session.counts, session.replaced = counts, replaced
         for film, match in later:
@@ -512,8 +516,9 @@ class PostgresStore(main.SessionStore):
         """Reads what changed up to this row, unless that was what is being written here."""
         if session.synced < row.revision:
             await session.written.wait()
-        if session.synced < row.revision:
-            await self._read_changes(session, row, session.synced)
+        async with session.reading:
+            if session.synced < row.revision:
+                await self._read_changes(session, row, session.synced)
 
     async def _read_changes(self, session: StoredSession, row: Row[Any], since: int) -> None:
         async for stored in self._film_rows(row.id, since):
@@ -551,12 +556,14 @@ class PostgresStore(main.SessionStore):
 
     async def _write(self, _: object) -> dict[None, None]:
         """One statement for all that changed in this process."""
-        # Sorted, so that two processes that write the same sessions do not wait for each other.
+        # All is sorted, since two processes that lock the same rows in different orders wait for each other.
         changed = {key: session for key, session in sorted(self._alive.items()) if self._is_due(session)}
         rows = {session.session_id: session.row() for session in changed.values()}
         films = {session.session_id: session.changed for session in changed.values()}
         film_rows = [row for session in changed.values() for row in session.film_rows(session.changed)]
-        records, corrections = dict(self.cache.unwritten), dict(self.corrections.unwritten)
+        records, corrections = (
+            dict(sorted(each.unwritten.items())) for each in (self.cache, self.corrections)
+        )
         if not (rows or records or corrections):
             return {}
         for session in changed.values():
@@ -574,7 +581,8 @@ class PostgresStore(main.SessionStore):
             )
         except BaseException:
             for session_id, session in changed.items():
-                session.changed = films[session_id] | session.changed
+                for movie_id, is_choice in films[session_id].items():
+                    session.changed[movie_id] = is_choice or session.changed.get(movie_id, False)
                 session.written.set()
             raise
         _remove(records, self.cache.unwritten)
@@ -583,9 +591,11 @@ class PostgresStore(main.SessionStore):
         for session_id, session in changed.items():
             session.settle(rows[session_id], found.get(session_id))
         for session_id, session in changed.items():
-            await self._after_write(session, rows[session_id], found.get(session_id))
+            with contextlib.suppress(DatabaseGone):  # it is read when it is next asked for
+                await self._after_write(session, rows[session_id], found.get(session_id))
         if corrections:
-            await self.database.run(TRIM_CORRECTIONS, most=main.MAX_CORRECTIONS)
+            with contextlib.suppress(DatabaseGone):
+                await self.database.run(TRIM_CORRECTIONS, most=main.MAX_CORRECTIONS)
         return {}
 
     def _is_due(self, session: StoredSession) -> bool:
@@ -607,12 +617,15 @@ class PostgresStore(main.SessionStore):
         elif session.task and given["at_work"] and not written.may_write:
             log.warning("[%s] another process goes on with it", session.short_id)
             await self._give_up(session)
+            return
         if session.synced < written.revision:
             await self._refresh(session, given["synced"])
+        if session.status == "completed" and session.task is None and session.counts["pending"]:
+            main.start_enrichment(session, self.matcher)  # a choice was undone while the end was written
 
     async def _give_up(self, session: StoredSession) -> None:
         """This process was not heard of for too long."""
-        session.changed.clear()
+        session.changed = {movie_id: True for movie_id, is_choice in session.changed.items() if is_choice}
         task, session.task, session.ending = session.task, None, None
         if task:
             task.cancel()
@@ -621,7 +634,8 @@ class PostgresStore(main.SessionStore):
 
     async def _refresh(self, session: StoredSession, since: int) -> None:
         if row := (await self._rows.get(session.session_id)).get(session.session_id):
-            await self._read_changes(session, row, since)
+            async with session.reading:
+                await self._read_changes(session, row, since)
         else:
             await self._drop(session.session_id)
 
@@ -653,7 +667,7 @@ class PostgresStore(main.SessionStore):
         most = min(max(self._max_sessions - at_work, 0), MAX_CLAIMED)
         claimed = await self.database.run(CLAIM, owner=self._owner, lease=LEASE_SECONDS, most=most)
         for row in claimed:
-            with contextlib.suppress(SessionNotFound, StoreFull):
+            with contextlib.suppress(SessionNotFound, StoreFull, main.UploadTooLarge):
                 await self._go_on_with(row.id)
 
     async def _go_on_with(self, session_id: str) -> None:
@@ -662,11 +676,13 @@ class PostgresStore(main.SessionStore):
             main.start_enrichment(session, self.matcher)
 
     async def _sweep_forever(self) -> None:
+        await _whatever_the_database_does(self._delete_forever)
+
+    async def _delete_forever(self) -> None:
         while True:
             await asyncio.sleep(min(self._ttl_seconds / 4, 30))
             self.sweep()
-            with contextlib.suppress(DatabaseGone):
-                await self.delete_expired()
+            await self.delete_expired()
 
     async def delete_expired(self) -> None:
         """In small batches, so that nobody waits for them."""

@@ -26,9 +26,10 @@ from hypothesis.stateful import (
 )
 
 import main
-from postgres.database import Database
+from postgres.database import Database, DatabaseGone
+from postgres.encoding import StoredFilm
 from postgres.sharing import SharedPace
-from postgres.store import READ_PROGRESS, WRITE, PostgresStore, open_store
+from postgres.store import READ_FILMS, READ_PROGRESS, WRITE, PostgresStore, StoredSession, open_store
 from tests.bench import ratings
 from tests.cluster import PASSWORD, Cluster
 from tests.conftest import ROOT, Api, Clock, Serve, export, files, process, settings_for, until
@@ -620,6 +621,245 @@ async def test_poll_elsewhere_is_one_query(
             main.SessionDetail.model_validate(each).model_dump(exclude=unlike) for each in (session, progress)
         )
         assert next(views) == next(views)
+
+
+# --- What happens meanwhile
+
+
+def meanwhile(
+    store: PostgresStore, statement: Any, act: Callable[[], Awaitable[object]], is_before: bool = False
+) -> None:
+    """Something happens while the answer of this statement is on its way, or just before it is sent."""
+    run = store.database.run
+
+    async def run_meanwhile(sent: Any, **values: object) -> Any:
+        if sent is statement and is_before:
+            await act()
+        answer = await run(sent, **values)
+        if sent is statement and not is_before:
+            await act()
+        return answer
+
+    store.database.run = run_meanwhile  # type: ignore[assignment, method-assign]
+
+
+async def without_jobs(store: PostgresStore) -> PostgresStore:
+    """It writes and claims only when told to."""
+    for job in store._jobs:
+        job.cancel()
+    await asyncio.gather(*store._jobs, return_exceptions=True)
+    return store
+
+
+def chosen(session: main.Session, movie_id: int, tmdb_id: int) -> None:
+    assert isinstance(session, StoredSession)
+    main.apply_correction(session, session.film(movie_id), a_movie(tmdb_id), session.store.matcher)
+
+
+async def test_undo_while_the_end_is_written_is_looked_up(
+    tmdb: FakeTMDB, clock: Clock, database_url: str
+) -> None:
+    async with opened(tmdb, clock, database_url=database_url) as store:
+        session = await store.create(export(watched=FILMS))
+        assert isinstance(session, StoredSession)
+        chosen(session, 2, 5)
+
+        async def undo() -> None:
+            if session.ending and session.film(2).match.by_hand:
+                main.undo_correction(session, session.film(2), store.matcher)
+
+        meanwhile(store, WRITE, undo)
+        main.start_enrichment(session, store.matcher)
+        await until(lambda: session.film(2).match.status == "exact")
+        await until(lambda: session.ended_at is not None)
+
+        assert session.counts["exact"] == 2
+
+
+async def test_undo_survives_a_write_that_failed(
+    tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
+) -> None:
+    async with opened(tmdb, clock, database_url=database_url) as store:
+        session = await (await without_jobs(store)).create(export(watched=FILMS))
+        chosen(session, 1, 5)
+        await session.save()
+        main.undo_correction(session, session.film(1), store.matcher)
+        failures = [DatabaseGone()]
+
+        async def fail() -> None:
+            if failures:
+                session.record(session.film(1), main.Match("exact", "Looked up.", a_movie(1)))
+                raise failures.pop()
+
+        meanwhile(store, WRITE, fail, is_before=True)
+        with pytest.raises(DatabaseGone):
+            await session.save()
+        await session.save()
+
+        assert cluster.ask("SELECT status, by_hand FROM films WHERE movie_id = 1").strip() == "exact|f"
+
+
+async def test_choice_survives_the_loss_of_a_lease(
+    tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
+) -> None:
+    tmdb.latency_seconds = 10
+    async with opened(tmdb, clock, database_url=database_url) as store:
+        session = await (await without_jobs(store)).create(export(watched=FILMS))
+        main.start_enrichment(session, store.matcher)
+        cluster.ask("UPDATE sessions SET lease_owner = 'other', lease_until = now() + '1 hour'")
+
+        async def choose() -> None:
+            if session.task:
+                chosen(session, 1, 5)
+
+        meanwhile(store, WRITE, choose)
+        await store.write()
+        assert session.task is None
+        await session.save()
+
+        assert session.film(1).match.status == "corrected"
+        assert cluster.ask("SELECT status FROM films WHERE movie_id = 1").strip() == "corrected"
+
+
+async def test_process_that_stood_still_does_not_reopen_a_session(
+    tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
+) -> None:
+    async with (
+        opened(tmdb, clock, database_url=database_url) as one,
+        opened(tmdb, clock, database_url=database_url) as other,
+    ):
+        tmdb.latency_seconds = 10
+        session = await (await without_jobs(one)).create(export(watched=FILMS))
+        main.start_enrichment(session, one.matcher)
+        await asyncio.sleep(0.1)  # its requests hang now
+        cluster.ask("UPDATE sessions SET lease_until = now() - interval '1 second'")
+        tmdb.latency_seconds = 0
+        clock.now += 10
+        await ended(other, await other.get(session.session_id))
+
+        await one.write()
+
+        assert cluster.ask("SELECT status FROM sessions").strip() == "completed"
+        assert session.task is None
+        assert session.status == "completed"
+
+
+async def test_overtaken_read_does_not_replace_a_newer_match(
+    tmdb: FakeTMDB, clock: Clock, database_url: str
+) -> None:
+    async with (
+        opened(tmdb, clock, database_url=database_url) as one,
+        opened(tmdb, clock, database_url=database_url) as other,
+    ):
+        session = await one.create(export(watched=FILMS))
+        held = await other.get(session.session_id)
+        waits = [0.2, 0.0]
+
+        async def wait() -> None:
+            await asyncio.sleep(waits.pop(0))
+
+        meanwhile(other, READ_FILMS, wait)
+        chosen(session, 1, 5)
+        await session.save()
+        overtaken = asyncio.create_task(other.get(session.session_id))
+        await asyncio.sleep(0.05)
+        chosen(session, 1, 6)
+        await session.save()
+        await asyncio.gather(other.get(session.session_id), overtaken)
+
+        movie = held.film(1).match.movie
+        assert movie is not None
+        assert movie.tmdb_id == 6
+
+
+async def test_session_deleted_while_it_is_read_is_not_found(
+    tmdb: FakeTMDB, clock: Clock, database_url: str
+) -> None:
+    async with (
+        opened(tmdb, clock, database_url=database_url) as one,
+        opened(tmdb, clock, database_url=database_url) as other,
+    ):
+        session = await one.create(export(watched=FILMS))
+        meanwhile(other, READ_FILMS, lambda: one.delete(session.session_id), is_before=True)
+
+        with pytest.raises(main.SessionNotFound):
+            await other.get(session.session_id)
+
+
+async def test_revision_rises_when_the_films_are_known(
+    tmdb: FakeTMDB, clock: Clock, database_url: str
+) -> None:
+    """Or a follower would be told of it once, with what the films were before."""
+    async with (
+        opened(tmdb, clock, database_url=database_url) as one,
+        opened(tmdb, clock, database_url=database_url) as other,
+    ):
+        session = await one.create(export(watched=FILMS))
+        held = await (await without_jobs(other)).get(session.session_id)
+        chosen(session, 1, 5)
+        await session.save()
+        seen: set[tuple[int, int]] = set()
+
+        async def look() -> None:
+            seen.add((held.revision, held.counts["pending"]))
+
+        meanwhile(other, READ_FILMS, look)
+        chosen(held, 2, 6)
+        await held.save()
+        await look()
+
+        assert seen == {(1, 1), (2, 0)}
+
+
+async def test_processes_write_records_in_one_order(
+    tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
+) -> None:
+    async with (
+        opened(tmdb, clock, database_url=database_url) as one,
+        opened(tmdb, clock, database_url=database_url) as other,
+    ):
+        for _ in range(5):
+            for store, numbers in ((one, range(1, 300)), (other, range(299, 0, -1))):
+                for number in numbers:
+                    store.cache._write(f"movie/{number}", a_movie(number))
+            await asyncio.gather(one.write(), other.write())
+
+    assert cluster.ask("SELECT sum(deadlocks) FROM pg_stat_database").strip() == "0"
+
+
+async def test_film_keeps_its_movie_when_another_session_finds_another(
+    tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
+) -> None:
+    async with opened(tmdb, clock, database_url=database_url) as store:
+        session = await ended(store, await store.create(export(watched=INCEPTION)))
+        await store.write()
+    cluster.ask(
+        "UPDATE records SET body = (body::jsonb || '{\"movie\": \"movie/9\"}')::json WHERE key LIKE 'match/%'"
+    )
+
+    async with opened(tmdb, clock, database_url=database_url) as store:
+        match = (await store.get(session.session_id)).film(1).match
+        progress = await store.progress(session.session_id)
+
+    assert match.movie is not None
+    assert (match.status, match.movie.title) == ("exact", "Inception")
+    assert progress.counts["exact"] == 1
+
+
+def test_match_set_while_another_is_decoded_stays() -> None:
+    stored, by_hand = (
+        main.Match("exact", "Stored.", a_movie(1)),
+        main.Match("corrected", "Chosen.", a_movie(2)),
+    )
+    film = StoredFilm("A", 2000)
+
+    def decoded() -> main.Match:
+        film.match = by_hand  # by another thread
+        return stored
+
+    film.match = decoded
+
+    assert film.match is by_hand
 
 
 async def test_session_is_gone_after_thirty_days_and_a_second(

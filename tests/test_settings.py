@@ -46,7 +46,8 @@ def env_example() -> str:
     blocks = ["# Copy to .env. A blank value means the default. Environment variables override this file.\n"]
     for name, field in main.Settings.model_fields.items():
         help_lines = textwrap.wrap(str(field.description), 100, initial_indent="# ", subsequent_indent="# ")
-        blocks.append("\n".join([*help_lines, f"{name.upper()}={shown(field.default)}"]))
+        default = "" if name == "session_ttl_seconds" else field.default  # it depends on another
+        blocks.append("\n".join([*help_lines, f"{name.upper()}={shown(default)}"]))
     return "\n".join(blocks) + "\n"
 
 
