@@ -1723,6 +1723,7 @@ class KnownFilms:
 
 # Numbers out of range count as missing; texts are cut.
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
+MAX_TMDB_ID = 999_999_999
 MAX_ITEMS = 2_000  # of a list; the longest seen are the credits of series, with a few hundred
 MAX_LISTS = 4  # of an object; credits have two
 MAX_JOBS = 20  # of one person in one series
@@ -1732,6 +1733,10 @@ def _short(text: str) -> str:
     """The first MAX_TITLE_LENGTH characters, or 50 if folding them would take long."""
     text = _clean(text[:MAX_TITLE_LENGTH])
     return text[:50] if _folds_long(text) else text
+
+
+def _possible_id(tmdb_id: int | None) -> int | None:
+    return tmdb_id if tmdb_id and 1 <= tmdb_id <= MAX_TMDB_ID else None
 
 
 def _cut(items: Any, most: int = MAX_ITEMS) -> Any:
@@ -1752,7 +1757,7 @@ class SeriesJob(BaseModel):
 class NamedItem(BaseModel):
     """A person, genre, company, country or collection."""
 
-    id: int | None = None
+    id: Annotated[int | None, AfterValidator(_possible_id)] = None
     name: Text | None = None
     english_name: Text | None = None
     order: int | None = None
@@ -1788,7 +1793,7 @@ class AuthenticationBody(BaseModel):
 
 
 class ResultBody(LenientModel):
-    id: Annotated[int, Field(ge=1, le=999_999_999)]
+    id: Annotated[int, Field(ge=1, le=MAX_TMDB_ID)]
     title: Text = Field("", validation_alias=AliasChoices("title", "name"))
     original_title: Text = Field("", validation_alias=AliasChoices("original_title", "original_name"))
     release_date: Text = Field("", validation_alias=AliasChoices("release_date", "first_air_date"))
@@ -1845,7 +1850,7 @@ class MovieBody(ResultBody):
     credits: Lists = Field({}, validation_alias=AliasChoices("aggregate_credits", "credits"))
     vote_average: Annotated[float, Field(ge=0, le=10)] = 0
     belongs_to_collection: NamedItem | None = None
-    original_language: str = ""
+    original_language: Text = ""
     backdrop_path: Text = ""
     alternative_titles: Titles = {}
     translations: Translations = {}
@@ -3060,7 +3065,9 @@ def _completeness(watched: list[FilmSnapshot], known: Mapping[int, Collection]) 
             found.append(
                 CollectionProgress(collection.name, tmdb_id, len(ids), len(collection.released), ids)
             )
-    return sorted(found, key=lambda seen: (seen.released - seen.watched, -seen.watched, seen.name))
+    return sorted(
+        found, key=lambda seen: (seen.released - seen.watched, -seen.watched, seen.name, seen.tmdb_id)
+    )
 
 
 @dataclass(slots=True)
@@ -3931,7 +3938,7 @@ class MovieDetail(MovieView):
 class Choice(BaseModel):
     """`tmdb_id` and `tmdb_type`, or `tmdb_url`."""
 
-    tmdb_id: int | None = Field(None, strict=True, ge=1, le=999_999_999, examples=[27205])
+    tmdb_id: int | None = Field(None, strict=True, ge=1, le=MAX_TMDB_ID, examples=[27205])
     tmdb_type: MediaType | None = Field(None, description="A film and a series may have the same id.")
     tmdb_url: str | None = Field(None, examples=["https://www.themoviedb.org/movie/27205"])
 
@@ -4483,8 +4490,8 @@ class Service:
 
 
 def _file_name(file: UploadFile) -> str:
-    """The last 100 characters, which tell the kind, without lone surrogates."""
-    return (file.filename or "").encode("utf-8", "replace").decode()[-100:]
+    """The last 100 characters, which tell the kind, without control characters and lone surrogates."""
+    return _clean((file.filename or "").encode("utf-8", "replace").decode()[-100:])
 
 
 async def get_service(request: Request) -> Service:

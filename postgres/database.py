@@ -24,6 +24,7 @@ import main
 CONNECTIONS = 8
 CONNECT_SECONDS = 3
 STATEMENT_SECONDS = 30
+IDLE_SECONDS = 3
 RETRY_SECONDS = 0.5  # between two tries of what can wait
 MIGRATIONS = Path(__file__).with_name("migrations")
 MIGRATION_LOCK = 1_164_865_640  # any number that nobody else locks
@@ -41,8 +42,8 @@ class DatabaseGone(main.ServiceError):
 
 
 CONNECTION_ERRORS = (OSError, TimeoutError, NoConnection, asyncpg.InterfaceError)
-# No connection, read-only, refused, no such database, a deadlock, no resources, shut down.
-GONE_STATES = ("08", "25006", "28", "3D", "40", "53", "57")
+# No connection, read-only, idle for too long, refused, no such database, a deadlock, no resources, shut down.
+GONE_STATES = ("08", "25006", "25P03", "28", "3D", "40", "53", "57")
 
 
 def is_gone(error: Exception) -> bool:
@@ -64,7 +65,12 @@ class Database:
             isolation_level="AUTOCOMMIT",  # a statement is one round trip
             hide_parameters=True,
             json_deserializer=str,  # whoever reads many rows decodes them a few at a time
-            connect_args={"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS},
+            connect_args={
+                "timeout": CONNECT_SECONDS,
+                "command_timeout": STATEMENT_SECONDS,
+                # A process that stands still in the middle of taking slots must not stop the others.
+                "server_settings": {"idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s"},
+            },
         )
 
     async def run(self, statement: TextClause, **values: object) -> Rows:
@@ -109,6 +115,8 @@ class Database:
         """One process migrates; others that start at the same time wait for it."""
         async with self.transaction() as connection:
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
+            if (await connection.execute(text("SHOW server_encoding"))).scalar() != "UTF8":
+                main.refuse_to_start("The database must have the encoding UTF8.")
             await connection.run_sync(_upgrade)
 
     async def close(self) -> None:
@@ -117,7 +125,7 @@ class Database:
 
 def _upgrade(connection: Connection) -> None:
     config = alembic.config.Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     alembic.command.upgrade(config, "head")
 
 

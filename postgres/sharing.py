@@ -92,6 +92,12 @@ class SharedCache(main.Cache):
 
         self._rows = Batch(read)
 
+    def drop(self, keys: Iterable[str]) -> None:
+        """Forgets what cannot be written."""
+        for key in keys:
+            self.unwritten.pop(key, None)
+            self._answers.pop(key, None)
+
     async def get_or_fetch(self, key: Hashable, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         return await super().get_or_fetch(record_key(key), ask)
 
@@ -249,6 +255,11 @@ class SharedCorrections(main.Corrections):
 
     def forget(self, film: Film) -> None:
         self._decide(film, None)
+
+    def drop(self, keys: Iterable[str]) -> None:
+        """Forgets what cannot be written."""
+        for key in keys:
+            self.unwritten.pop(key, None)
 
     def _decide(self, film: Film, body: Body | None) -> None:
         key = digest(main.identity_key(film))

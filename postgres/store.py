@@ -24,7 +24,7 @@ from typing import Any, Self
 from weakref import WeakValueDictionary
 
 from sqlalchemy import DateTime, Row, TextClause, bindparam, text
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 import main
 from main import PENDING, Export, Film, Match, Matcher, Session, SessionNotFound, Settings, StoreFull, log
@@ -51,6 +51,7 @@ FULL_SECONDS = 30  # after which somebody may try again to upload
 DELETED_AT_ONCE = 20  # sessions
 RECORDS_DELETED_AT_ONCE = 1_000
 CLOSING_SECONDS = 2  # for the last write
+REFUSED = Match("failed", "The database refused its record.")
 SESSION_ID = re.compile(r"[\w-]{1,50}", re.ASCII)
 
 CREATE = text(
@@ -389,14 +390,14 @@ class PostgresStore(main.SessionStore):
     def check_room(self, memory_bytes: int = 0) -> None:
         """Makes room by forgetting what is only read. Raises StoreFull if all the rest is at work."""
         try:
-            self._make_room(memory_bytes)
+            self._make_room(memory_bytes, 1)
             super().check_room(memory_bytes)
         except StoreFull:
             raise StoreFull(FULL_SECONDS) from None
 
-    def _make_room(self, memory_bytes: int) -> None:
+    def _make_room(self, memory_bytes: int = 0, sessions: int = 0) -> None:
         for session in list(self._sessions.values()):
-            is_full = len(self._sessions) >= self._max_sessions
+            is_full = len(self._sessions) + sessions > self._max_sessions
             if not is_full and self.memory_bytes + memory_bytes <= self._max_memory_bytes:
                 return
             if session.is_idle:
@@ -479,6 +480,7 @@ class PostgresStore(main.SessionStore):
             raise SessionNotFound
         self._sessions.pop(row.id, None)
         self._sessions[row.id] = session
+        self._make_room()
         return session
 
     async def _read(self, row: Row[Any]) -> StoredSession:
@@ -555,19 +557,60 @@ class PostgresStore(main.SessionStore):
             await self.write()
 
     async def _write(self, _: object) -> dict[None, None]:
-        """One statement for all that changed in this process."""
+        """All that changed in this process. Raises DatabaseGone."""
         # All is sorted, since two processes that lock the same rows in different orders wait for each other.
-        changed = {key: session for key, session in sorted(self._alive.items()) if self._is_due(session)}
-        rows = {session.session_id: session.row() for session in changed.values()}
-        films = {session.session_id: session.changed for session in changed.values()}
-        film_rows = [row for session in changed.values() for row in session.film_rows(session.changed)]
+        due = [session for _, session in sorted(self._alive.items()) if self._is_due(session)]
+        changed = {session: session.changed for session in due}
         records, corrections = (
             dict(sorted(each.unwritten.items())) for each in (self.cache, self.corrections)
         )
-        if not (rows or records or corrections):
-            return {}
-        for session in changed.values():
-            session.changed = {}
+        if changed or records or corrections:
+            try:
+                await self._write_these(changed, records, corrections)
+            except DBAPIError as error:
+                log.error("the database refuses some of what it was given: %s", error.orig)
+                await self._write_apart(due, records, corrections)
+        if corrections:
+            with contextlib.suppress(DatabaseGone):
+                await self.database.run(TRIM_CORRECTIONS, most=main.MAX_CORRECTIONS)
+        return {}
+
+    async def _write_apart(
+        self, due: list[StoredSession], records: dict[str, Body], corrections: dict[str, Body]
+    ) -> None:
+        """Each film, record and correction for itself, so that what the database refuses harms no other."""
+        for session in due:
+            for movie_id, is_choice in list(session.changed.items()):
+                film = session.film(movie_id)
+                keys = (self.cache.match_key(film, film.match), self.cache.movie_key(film.match.movie))
+                own = {key: records.pop(key) for key in keys if key in records}
+                try:
+                    await self._write_these({session: {movie_id: is_choice}}, own, {})
+                except DBAPIError:
+                    self.cache.drop(own)
+                    session.record(film, REFUSED)
+        for given, drop, is_record in (
+            (records, self.cache.drop, True),
+            (corrections, self.corrections.drop, False),
+        ):
+            for key, body in given.items():
+                one = {key: body}
+                try:
+                    await self._write_these({}, one if is_record else {}, {} if is_record else one)
+                except DBAPIError:
+                    drop(one)
+
+    async def _write_these(
+        self,
+        changed: dict[StoredSession, dict[int, bool]],
+        records: dict[str, Body],
+        corrections: dict[str, Body],
+    ) -> None:
+        """In one statement. Raises DatabaseGone, and DBAPIError if the database refuses any of it."""
+        rows = {session.session_id: session.row() for session in changed}
+        film_rows = [row for session, films in changed.items() for row in session.film_rows(films)]
+        for session, films in changed.items():
+            session.changed = {key: value for key, value in session.changed.items() if key not in films}
             session.written.clear()
         try:
             written = await self.database.run(
@@ -580,23 +623,19 @@ class PostgresStore(main.SessionStore):
                 lease=LEASE_SECONDS,
             )
         except BaseException:
-            for session_id, session in changed.items():
-                for movie_id, is_choice in films[session_id].items():
+            for session, films in changed.items():
+                for movie_id, is_choice in films.items():
                     session.changed[movie_id] = is_choice or session.changed.get(movie_id, False)
                 session.written.set()
             raise
         _remove(records, self.cache.unwritten)
         _remove(corrections, self.corrections.unwritten)
         found = {row.id: row for row in written}
-        for session_id, session in changed.items():
-            session.settle(rows[session_id], found.get(session_id))
-        for session_id, session in changed.items():
+        for session in changed:
+            session.settle(rows[session.session_id], found.get(session.session_id))
+        for session in changed:
             with contextlib.suppress(DatabaseGone):  # it is read when it is next asked for
-                await self._after_write(session, rows[session_id], found.get(session_id))
-        if corrections:
-            with contextlib.suppress(DatabaseGone):
-                await self.database.run(TRIM_CORRECTIONS, most=main.MAX_CORRECTIONS)
-        return {}
+                await self._after_write(session, rows[session.session_id], found.get(session.session_id))
 
     def _is_due(self, session: StoredSession) -> bool:
         """Whether it changed, or its lease is to be renewed."""
@@ -740,8 +779,12 @@ async def open_store(
     try:
         database = Database(settings.database_url.get_secret_value())
         await database.migrate()
-    except (DatabaseGone, ArgumentError, ValueError):
+    except DatabaseGone:
         main.refuse_to_start("The database cannot be reached; start it, or check DATABASE_URL.")
+    except (ArgumentError, DBAPIError, OverflowError, TypeError, ValueError):
+        main.refuse_to_start(
+            "The database cannot be used; check DATABASE_URL, and that its user may create tables there."
+        )
     tmdb = matcher.tmdb
     cache = SharedCache(database, tmdb.names, settings.session_ttl_seconds, utc_now)
     corrections = SharedCorrections(database, cache, tmdb)

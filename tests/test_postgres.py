@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from hypothesis.stateful import (
 import main
 from postgres.database import Database, DatabaseGone
 from postgres.encoding import StoredFilm
-from postgres.sharing import SharedPace
+from postgres.sharing import LOCK_LIMITER, SharedPace
 from postgres.store import READ_FILMS, READ_PROGRESS, WRITE, PostgresStore, StoredSession, open_store
 from tests.bench import ratings
 from tests.cluster import PASSWORD, Cluster
@@ -844,6 +845,84 @@ async def test_film_keeps_its_movie_when_another_session_finds_another(
     assert match.movie is not None
     assert (match.status, match.movie.title) == ("exact", "Inception")
     assert progress.counts["exact"] == 1
+
+
+async def test_refused_film_fails_alone(
+    tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
+) -> None:
+    async with opened(tmdb, clock, database_url=database_url) as store:
+        cluster.ask("ALTER TABLE records ADD CHECK (body::text NOT LIKE '%Inception%')")
+        session = await ended(store, await store.create(export(watched=FILMS)))
+        other = await ended(store, await store.create(export(watched=PARASITE)))
+        chosen(session, 2, 5)
+        await session.save()
+
+    async with opened(tmdb, clock, database_url=database_url) as store:
+        matches = [film.match for film in (await store.get(session.session_id)).export.films]
+        assert [match.status for match in matches] == ["failed", "corrected"]
+        assert matches[0].reason == "The database refused its record."
+        assert (await store.progress(other.session_id)).enriched_count == 1
+
+
+async def test_odd_body_from_tmdb_is_stored(serve: Serve, tmdb: FakeTMDB) -> None:
+    saga = {"belongs_to_collection": {"id": 3_000_000_000, "name": "Saga"}, "original_language": "\0en\ud800"}
+    tmdb.knows([body | saga for body in made_up(2)])
+    api = await serve()
+    session_id = (await api.upload(("ratings.csv", ratings(2))))["session_id"]
+
+    assert (await api.ended(session_id))["enriched_count"] == 2
+    assert await everything(await serve(), session_id) == await everything(api, session_id)
+
+
+async def test_process_holds_no_more_sessions_than_it_may(
+    tmdb: FakeTMDB, clock: Clock, database_url: str
+) -> None:
+    async with opened(tmdb, clock, database_url=database_url) as store:
+        ids = [
+            (await ended(store, await store.create(export(watched=PARASITE)))).session_id for _ in range(6)
+        ]
+
+    async with opened(tmdb, clock, database_url=database_url, max_sessions=2) as store:
+        await asyncio.gather(*(store.get(session_id) for session_id in ids))
+
+        assert len(store) == 2
+
+
+async def test_process_that_stands_still_lets_the_others_ask(
+    tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
+) -> None:
+    async with opened(tmdb, clock, database_url=database_url) as store:
+        still = Database(cluster.url)
+        with contextlib.suppress(Exception):
+            async with still.transaction() as connection:
+                await connection.execute(LOCK_LIMITER)
+                session = await store.create(export(watched=FILMS))
+                main.start_enrichment(session, store.matcher)
+                await until(lambda: session.ended_at is not None)
+        await still.close()
+
+        assert session.counts["exact"] == 2
+
+
+async def test_database_of_another_encoding_is_refused(tmdb: FakeTMDB, cluster: Cluster) -> None:
+    cluster.ask("DROP DATABASE IF EXISTS latin")
+    cluster.ask("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")
+
+    status, printed = await started(tmdb, DATABASE_URL=cluster.url.replace("/postgres", "/latin"))
+
+    assert status == 3
+    assert "The database must have the encoding UTF8." in printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("option", ["?sslmode=require", "?ssl=bogus"])
+async def test_wrong_option_is_a_sentence(option: str, tmdb: FakeTMDB, cluster: Cluster) -> None:
+    status, printed = await started(tmdb, DATABASE_URL=f"{cluster.url}{option}")
+
+    assert status == 3
+    assert "The database cannot be" in printed
+    assert "Traceback" not in printed
+    assert PASSWORD not in printed
 
 
 def test_match_set_while_another_is_decoded_stays() -> None:
