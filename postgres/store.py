@@ -589,6 +589,8 @@ class PostgresStore(main.SessionStore):
                 except DBAPIError:
                     self.cache.drop(own)
                     session.record(film, REFUSED)
+            with contextlib.suppress(DBAPIError):  # its end, for example
+                await self._write_these({session: {}}, {}, {})
         for given, drop, is_record in (
             (records, self.cache.drop, True),
             (corrections, self.corrections.drop, False),
