@@ -49,6 +49,12 @@ LOCK_LIMITER = text("SELECT state, extract(epoch FROM clock_timestamp())::float 
 WRITE_LIMITER = text("UPDATE limiter SET state = :state")
 
 
+def status_of(film: Row[Any]) -> main.MatchStatus:
+    """Of a film's row, with the record of its movie."""
+    is_deleted = film.movie and not film.movie_body
+    return RECORD_DELETED.status if is_deleted else cast(main.MatchStatus, film.status)
+
+
 def digest(key: Hashable) -> str:
     """The same for equal keys, in every process."""
     return blake2b(repr(key).encode("utf-8", "replace"), digest_size=16).hexdigest()
@@ -165,9 +171,7 @@ class SharedCache(main.Cache):
             movies[movie] = self._answers.get(movie) or movie_of(json.loads(movie_body), self._names)
             self._answers[movie] = movies[movie]
         stored = json.loads(body) if body else {}
-        if (
-            key and stored.get("movie") != movie
-        ):  # since then, the film was looked up again for another session
+        if key and stored.get("movie") != movie:  # the film was looked up again for another session
             stored, key = {"status": status, "reason": REASON_REPLACED, "movie": movie}, None
         match = match_of(stored, movies) if stored else None
         if match and key:

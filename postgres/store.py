@@ -33,11 +33,11 @@ from postgres.encoding import Body, StoredFilm, dumps, film_body, film_of, match
 from postgres.sharing import (
     PIECE,
     RECORD_DAYS,
-    RECORD_DELETED,
     TRIM_CORRECTIONS,
     SharedCache,
     SharedCorrections,
     SharedPace,
+    status_of,
 )
 
 WRITE_SECONDS = 0.3  # between two writes, or sooner if
@@ -330,7 +330,7 @@ class StoredSession(Session):
             return
         self.changed.pop(film.movie_id, None)
         self.counts[film.match.status] -= 1
-        self.counts[row.status if row.movie_body or not row.movie else RECORD_DELETED.status] += 1
+        self.counts[status_of(row)] += 1
         later = cache.later(row)
         if isinstance(film, StoredFilm):
             film.match = later
@@ -504,7 +504,7 @@ class PostgresStore(main.SessionStore):
             later.append((film, self.cache.later(stored)))
             if before := self.cache.replaced(stored):
                 replaced[film.movie_id] = before
-            counts[RECORD_DELETED.status if stored.movie and not stored.movie_body else stored.status] += 1
+            counts[status_of(stored)] += 1
         if not films:
             raise SessionNotFound
         session = self._new(row, films)
@@ -591,16 +591,16 @@ class PostgresStore(main.SessionStore):
                     session.record(film, REFUSED)
             with contextlib.suppress(DBAPIError):  # its end, for example
                 await self._write_these({session: {}}, {}, {})
-        for given, drop, is_record in (
-            (records, self.cache.drop, True),
-            (corrections, self.corrections.drop, False),
-        ):
-            for key, body in given.items():
-                one = {key: body}
-                try:
-                    await self._write_these({}, one if is_record else {}, {} if is_record else one)
-                except DBAPIError:
-                    drop(one)
+        rest: list[tuple[dict[str, Body], dict[str, Body]]] = [
+            ({key: body}, {}) for key, body in records.items()
+        ]
+        rest += [({}, {key: body}) for key, body in corrections.items()]
+        for record, correction in rest:
+            try:
+                await self._write_these({}, record, correction)
+            except DBAPIError:
+                self.cache.drop(record)
+                self.corrections.drop(correction)
 
     async def _write_these(
         self,

@@ -711,11 +711,7 @@ async def page() -> None:
             await b.ended(session_id)
             runs = [await _opened(chromium, f"{b.client.base_url}/#{session_id}", slower) for _ in range(10)]
             paints, tasks, shifts = map(sorted, zip(*runs, strict=True))
-            name = (
-                f"report of {films:,} films, CPU {slower} times slower"
-                if slower > 1
-                else f"report of {films:,} films"
-            )
+            name = f"report of {films:,} films" + (f", CPU {slower} times slower" if slower > 1 else "")
             for what, times, bar in (("first paint", paints, bars[0]), ("longest task", tasks, bars[1])):
                 figure = f"{times[len(times) // 2]:.0f} ms, at worst {times[-1]:.0f}"
                 row(f"{name}: {what}", figure, f"{bar} ms" if bar else "-")

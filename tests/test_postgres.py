@@ -320,6 +320,35 @@ async def opened(tmdb: FakeTMDB, clock: Clock, **settings: Any) -> AsyncIterator
             yield store
 
 
+@asynccontextmanager
+async def two(
+    tmdb: FakeTMDB, clock: Clock, database_url: str
+) -> AsyncIterator[tuple[PostgresStore, PostgresStore]]:
+    """The stores of two processes."""
+    async with (
+        opened(tmdb, clock, database_url=database_url) as one,
+        opened(tmdb, clock, database_url=database_url) as other,
+    ):
+        yield one, other
+
+
+def meanwhile(
+    store: PostgresStore, statement: Any, act: Callable[[], Awaitable[object]], is_before: bool = False
+) -> None:
+    """Something happens while the answer of this statement is on its way, or just before it is sent."""
+    run = store.database.run
+
+    async def run_meanwhile(sent: Any, **values: object) -> Any:
+        if sent is statement and is_before:
+            await act()
+        answer = await run(sent, **values)
+        if sent is statement and not is_before:
+            await act()
+        return answer
+
+    store.database.run = run_meanwhile  # type: ignore[assignment, method-assign]
+
+
 # --- Both stores, side by side
 
 TITLES = st.lists(st.sampled_from("ABCDE"), min_size=1, max_size=3, unique=True)
@@ -532,23 +561,18 @@ async def ended(store: PostgresStore, session: main.Session) -> main.Session:
 
 
 async def test_change_counts_once_though_it_is_read_while_it_is_written(
-    tmdb: FakeTMDB, clock: Clock, database_url: str, monkeypatch: pytest.MonkeyPatch
+    tmdb: FakeTMDB, clock: Clock, database_url: str
 ) -> None:
     async with opened(tmdb, clock, database_url=database_url) as store:
         session = await store.create(export(watched=FILMS))
-        film, run = session.film(1), store.database.run
-
-        async def answered_late(statement: Any, **values: object) -> Any:
-            answer = await run(statement, **values)
-            await asyncio.sleep(0.02 if statement is WRITE else 0)
-            return answer
+        film = session.film(1)
 
         async def read() -> None:
             while film.match.reason != "Try 20.":
                 await store.get(session.session_id)
                 assert film.match.reason in (main.PENDING.reason, f"Try {session.revision}.")
 
-        monkeypatch.setattr(store.database, "run", answered_late)
+        meanwhile(store, WRITE, lambda: asyncio.sleep(0.02))
         readers = [asyncio.create_task(read()) for _ in range(3)]
         for number in range(1, 21):
             match = main.Match("not_found", f"Try {number}.", by_hand=True)
@@ -565,10 +589,7 @@ async def test_change_counts_once_though_it_is_read_while_it_is_written(
 async def test_changes_through_two_processes_count_once_each(
     tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
 ) -> None:
-    async with (
-        opened(tmdb, clock, database_url=database_url) as one,
-        opened(tmdb, clock, database_url=database_url) as other,
-    ):
+    async with two(tmdb, clock, database_url) as (one, other):
         session_id = (await one.create(export(watched=FILMS))).session_id
         is_over = asyncio.Event()
 
@@ -599,10 +620,7 @@ async def test_changes_through_two_processes_count_once_each(
 async def test_poll_elsewhere_is_one_query(
     tmdb: FakeTMDB, clock: Clock, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with (
-        opened(tmdb, clock, database_url=database_url) as one,
-        opened(tmdb, clock, database_url=database_url) as other,
-    ):
+    async with two(tmdb, clock, database_url) as (one, other):
         session = await ended(one, await one.create(export(watched=FILMS)))
         await one.write()
         asked: list[str] = []
@@ -625,23 +643,6 @@ async def test_poll_elsewhere_is_one_query(
 
 
 # --- What happens meanwhile
-
-
-def meanwhile(
-    store: PostgresStore, statement: Any, act: Callable[[], Awaitable[object]], is_before: bool = False
-) -> None:
-    """Something happens while the answer of this statement is on its way, or just before it is sent."""
-    run = store.database.run
-
-    async def run_meanwhile(sent: Any, **values: object) -> Any:
-        if sent is statement and is_before:
-            await act()
-        answer = await run(sent, **values)
-        if sent is statement and not is_before:
-            await act()
-        return answer
-
-    store.database.run = run_meanwhile  # type: ignore[assignment, method-assign]
 
 
 async def without_jobs(store: PostgresStore) -> PostgresStore:
@@ -725,10 +726,7 @@ async def test_choice_survives_the_loss_of_a_lease(
 async def test_process_that_stood_still_does_not_reopen_a_session(
     tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
 ) -> None:
-    async with (
-        opened(tmdb, clock, database_url=database_url) as one,
-        opened(tmdb, clock, database_url=database_url) as other,
-    ):
+    async with two(tmdb, clock, database_url) as (one, other):
         tmdb.latency_seconds = 10
         session = await (await without_jobs(one)).create(export(watched=FILMS))
         main.start_enrichment(session, one.matcher)
@@ -748,10 +746,7 @@ async def test_process_that_stood_still_does_not_reopen_a_session(
 async def test_overtaken_read_does_not_replace_a_newer_match(
     tmdb: FakeTMDB, clock: Clock, database_url: str
 ) -> None:
-    async with (
-        opened(tmdb, clock, database_url=database_url) as one,
-        opened(tmdb, clock, database_url=database_url) as other,
-    ):
+    async with two(tmdb, clock, database_url) as (one, other):
         session = await one.create(export(watched=FILMS))
         held = await other.get(session.session_id)
         waits = [0.2, 0.0]
@@ -776,10 +771,7 @@ async def test_overtaken_read_does_not_replace_a_newer_match(
 async def test_session_deleted_while_it_is_read_is_not_found(
     tmdb: FakeTMDB, clock: Clock, database_url: str
 ) -> None:
-    async with (
-        opened(tmdb, clock, database_url=database_url) as one,
-        opened(tmdb, clock, database_url=database_url) as other,
-    ):
+    async with two(tmdb, clock, database_url) as (one, other):
         session = await one.create(export(watched=FILMS))
         meanwhile(other, READ_FILMS, lambda: one.delete(session.session_id), is_before=True)
 
@@ -791,10 +783,7 @@ async def test_revision_rises_when_the_films_are_known(
     tmdb: FakeTMDB, clock: Clock, database_url: str
 ) -> None:
     """Or a follower would be told of it once, with what the films were before."""
-    async with (
-        opened(tmdb, clock, database_url=database_url) as one,
-        opened(tmdb, clock, database_url=database_url) as other,
-    ):
+    async with two(tmdb, clock, database_url) as (one, other):
         session = await one.create(export(watched=FILMS))
         held = await (await without_jobs(other)).get(session.session_id)
         chosen(session, 1, 5)
@@ -815,10 +804,7 @@ async def test_revision_rises_when_the_films_are_known(
 async def test_processes_write_records_in_one_order(
     tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
 ) -> None:
-    async with (
-        opened(tmdb, clock, database_url=database_url) as one,
-        opened(tmdb, clock, database_url=database_url) as other,
-    ):
+    async with two(tmdb, clock, database_url) as (one, other):
         for _ in range(5):
             for store, numbers in ((one, range(1, 300)), (other, range(299, 0, -1))):
                 for number in numbers:
