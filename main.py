@@ -5107,10 +5107,13 @@ def cut_silent_connections(server: uvicorn.Server, waiting: Waiting) -> None:
                 connection.transport.abort()
 
 
-def open_store(settings: Settings, matcher: Matcher) -> contextlib.AbstractAsyncContextManager[SessionStore]:
+def open_store(
+    settings: Settings, matcher: Matcher, clock: Callable[[], float]
+) -> contextlib.AbstractAsyncContextManager[SessionStore]:
     """In memory, or in PostgreSQL, where several processes share what they know and the pace of asking."""
     if not settings.database_url.get_secret_value():
-        return SessionStore(settings.session_ttl_seconds, settings.max_sessions, settings.max_memory_bytes)
+        limits = settings.session_ttl_seconds, settings.max_sessions, settings.max_memory_bytes
+        return SessionStore(*limits, clock)
     sys.modules.setdefault("main", sys.modules[__name__])  # by this name, the package imports this module
     try:
         import postgres  # noqa: PLC0415 - only who wants it needs it
@@ -5118,13 +5121,14 @@ def open_store(settings: Settings, matcher: Matcher) -> contextlib.AbstractAsync
         refuse_to_start(
             f"{error.name} is missing: pip install -r postgres/requirements.txt for DATABASE_URL."
         )
-    return postgres.open_store(settings, matcher)
+    return postgres.open_store(settings, matcher, clock)
 
 
 @contextlib.asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     server = running_server()
     settings: Settings = app.state.settings
+    clock: Callable[[], float] = app.state.clock
     claims = [] if settings.database_url.get_secret_value() else refuse_second_process(server)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     log.setLevel(settings.log_level)
@@ -5136,8 +5140,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     access.addFilter(short_ids)
     known_films = await asyncio.to_thread(KnownFilms.read, KNOWN_FILMS)
     async with (
-        TMDBClient(settings) as tmdb,
-        open_store(settings, matcher := Matcher(tmdb, known_films)) as store,
+        TMDBClient(settings, clock, app.state.sleep) as tmdb,
+        open_store(settings, matcher := Matcher(tmdb, known_films), clock) as store,
     ):
         if tmdb.key_state == "missing":
             log.warning("no TMDB_API_KEY is set: exports are read, but no film is looked up")
@@ -5167,7 +5171,12 @@ Sessions are deleted a while after their films have been looked up; `expires_at`
 This product uses the TMDB API but is not endorsed or certified by TMDB."""
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(
+    settings: Settings,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> FastAPI:
+    """`clock` and `sleep`, in seconds, let tests decide how time passes."""
     app = FastAPI(
         title="Letterboxd export, looked up in TMDB",
         version="1.0",
@@ -5180,7 +5189,7 @@ def create_app(settings: Settings) -> FastAPI:
             (ServiceError, RequestValidationError, HTTPException, Exception), handle_error
         ),
     )
-    app.state.settings = settings
+    app.state.settings, app.state.clock, app.state.sleep = settings, clock, sleep
     app.include_router(routes)
     app.include_router(of_session)
     app.mount("/page", PAGE)
