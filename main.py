@@ -55,8 +55,6 @@ import codecs
 import contextlib
 import csv
 import difflib
-import errno
-import gc
 import gzip
 import heapq
 import io
@@ -70,9 +68,7 @@ import re
 import secrets
 import signal
 import socket
-import stat
 import string
-import struct
 import sys
 import threading
 import time
@@ -102,7 +98,6 @@ from ipaddress import ip_address
 from operator import attrgetter, itemgetter
 from pathlib import Path
 from statistics import median
-from types import FrameType
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn, Self, TypeVar, cast, get_args
 
 import aiohttp
@@ -305,7 +300,6 @@ def _setting_problem(error: Any) -> str:
 #    ├─ SessionBusy       409   its films are still being looked up
 #    ├─ NothingToUndo     409   the film has no choice by hand to take back
 #    ├─ UploadTooLarge    413   too many bytes, rows or films
-#    ├─ Overloaded        503   too many statistics are being computed
 #    ├─ StoreFull         503   no room for another session
 #    └─ TMDBError         502   why a film, a session or a correction failed
 #        ├─ TMDBUnavailable     no usable answer, or one that will not change if asked again
@@ -322,12 +316,6 @@ class ServiceError(Exception):
 
 
 class UnusableUpload(ServiceError):
-    status = 400
-
-
-class ClientLeft(ServiceError):
-    """Nobody reads this."""
-
     status = 400
 
 
@@ -354,11 +342,6 @@ class NothingToUndo(ServiceError):
 
 class UploadTooLarge(ServiceError):
     status = 413
-
-
-class Overloaded(ServiceError):
-    status = 503
-    headers: dict[str, str] | None = {"Retry-After": "10"}  # noqa: RUF012 - never changed
 
 
 class StoreFull(ServiceError):
@@ -476,6 +459,10 @@ class Candidate:
     popularity: float
     poster_url: str | None
     score: float = 0
+
+    @property
+    def ref(self) -> TMDBRef:
+        return self.tmdb_type, self.tmdb_id
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -621,92 +608,52 @@ class Unreadable(Exception):
     """Why one file of an upload cannot be used."""
 
 
-MAX_FILES = 2_000
-MAX_DIRECTORY_BYTES = 400_000  # of ZIPs
+MAX_FILES = 2_000  # in one ZIP: zipfile would take seconds to list 60,000
 MAX_UNPACKED_BYTES = 40_000_000
-MAX_LINES = 2_000_000
 MAX_ROWS = 100_000
-MAX_CELLS = 1_500_000
-MAX_TAGS = 200_000
-MAX_WRONG_CELLS = 30_000
+MAX_READING_SECONDS = 3  # of one CPU
 
 
 @dataclass(slots=True)
-class Allowance:
-    """What one upload, all its files together, may still bring."""
+class Limits:
+    """What one upload, all its files together, may still cost. Time is that of the thread it is read in."""
 
-    files: int = MAX_FILES
-    directory_bytes: int = MAX_DIRECTORY_BYTES
     unpacked_bytes: int = MAX_UNPACKED_BYTES
-    lines: int = MAX_LINES
     rows: int = MAX_ROWS
-    cells: int = MAX_CELLS
-    tags: int = MAX_TAGS
-    wrong_cells: int = MAX_WRONG_CELLS
-    reread_characters: int = MAX_UNPACKED_BYTES
-    stopping: threading.Event = field(default_factory=threading.Event)  # set to end the reading early
+    seconds: float = MAX_READING_SECONDS
+    clock: Callable[[], float] = time.thread_time
+    started_at: float = field(init=False)
 
-    def check_stopping(self) -> None:
-        if self.stopping.is_set():
-            raise UnusableUpload("The service stopped before the upload was read; upload it again.")
+    def __post_init__(self) -> None:
+        self.started_at = self.clock()
 
-    def take_files(self, count: int) -> None:
-        self.files -= count
-        if self.files < 0:
-            raise UploadTooLarge(f"The upload has over {MAX_FILES:,} files, which no export does.")
-
-    def take_directory(self, count: int) -> None:
-        self.directory_bytes -= count
-        if self.directory_bytes < 0:
-            raise Unreadable(
-                "the ZIP's directory is larger than any export's; export it from Letterboxd again"
-            )
-
-    def take_lines(self, count: int) -> None:
-        self.lines -= count
-        if self.lines < 0:
-            raise UploadTooLarge(f"The upload has over {MAX_LINES:,} lines.")
-
-    def take_row(self, cells: int) -> None:
-        self.check_stopping()
-        self.rows -= 1
-        self.cells -= cells
-        if self.rows < 0 or self.cells < 0:
-            raise UploadTooLarge(f"The upload has over {MAX_ROWS:,} rows or {MAX_CELLS:,} cells.")
-
-    def take_tags(self, tags: tuple[str, ...]) -> None:
-        """A long tag counts as several."""
-        self.tags -= len(tags) + sum(map(len, tags)) // 100
-        if self.tags < 0:
-            raise UploadTooLarge(f"The upload has over {MAX_TAGS:,} tags.")
-
-    def take_wrong_cell(self) -> None:
-        self.wrong_cells -= 1
-        if self.wrong_cells < 0:
-            raise UploadTooLarge(
-                f"Over {MAX_WRONG_CELLS:,} cells cannot be read. Upload the ZIP as Letterboxd exports it."
-            )
-
-    def take_reread(self, count: int) -> None:
-        """Text that is read again after a quotation mark that is not closed."""
-        self.reread_characters -= count
-        if self.reread_characters < 0:
-            raise UploadTooLarge("The upload has too many quotation marks that are not closed.")
-
-    def take_unpacked(self, count: int) -> None:
+    def count_unpacked(self, count: int) -> None:
+        self.check_time()
         self.unpacked_bytes -= count
         if self.unpacked_bytes < 0:
             raise UploadTooLarge(f"The upload unpacks to over {MAX_UNPACKED_BYTES:,} bytes.")
 
+    def count_row(self) -> None:
+        self.check_time()
+        self.rows -= 1
+        if self.rows < 0:
+            raise UploadTooLarge(f"The upload has over {MAX_ROWS:,} rows.")
 
-def csvs_in(name: str, data: bytes, allowance: Allowance) -> list[tuple[str, bytes]]:
+    def check_time(self) -> None:
+        if self.clock() - self.started_at > self.seconds:
+            raise UploadTooLarge(
+                f"The upload takes over {self.seconds:g} s to read, which no export does; "
+                "upload the ZIP as Letterboxd exports it."
+            )
+
+
+def csvs_in(name: str, data: bytes, limits: Limits) -> list[tuple[str, bytes]]:
     """The `(path, bytes)` that may list films: the file itself, or the files of a ZIP."""
     if not data.startswith(b"PK"):
-        allowance.take_files(1)
         path = _path_in_export(name)  # from a folder, the rules of a ZIP apply
         return [(path, data)] if path else []
     try:
-        return list(_unzipped(data, allowance))
+        return list(_unzipped(data, limits))
     except (Unreadable, UploadTooLarge):
         raise
     except Exception:  # zipfile raises anything on a damaged archive, even IndexError
@@ -714,29 +661,33 @@ def csvs_in(name: str, data: bytes, allowance: Allowance) -> list[tuple[str, byt
         raise Unreadable("the ZIP is damaged; export it from Letterboxd again") from None
 
 
-def _unzipped(data: bytes, allowance: Allowance) -> Iterator[tuple[str, bytes]]:
+def _unzipped(data: bytes, limits: Limits) -> Iterator[tuple[str, bytes]]:
     """The files that may list films. The sizes that a ZIP declares are not trusted."""
     if not zipfile.is_zipfile(io.BytesIO(data)):
         raise Unreadable("the ZIP is incomplete; download or upload it again")
-    allowance.take_files(data.count(b"PK\1\2"))  # zipfile would take seconds to list 60,000
-    allowance.take_directory(_directory_bytes(data))  # or to read the extra fields of a few hundred
+    if data.count(b"PK\1\2") > MAX_FILES:
+        raise UploadTooLarge(f"The ZIP has over {MAX_FILES:,} files, which no export does.")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        names = archive.namelist()
         wanted = [(path, info) for info in archive.infolist() if (path := _path_in_export(info.filename))]
+        if not wanted:
+            raise Unreadable(
+                f"the ZIP has nothing that lists films, only {_few(names)}" if names else "is an empty ZIP"
+            )
         _check_files([info for _, info in wanted])
         if sum(info.compress_size for _, info in wanted) > len(data):  # Python before 3.11.8 unpacks them
             raise Unreadable("files in the ZIP overlap; export it from Letterboxd again")
         for path, info in wanted:
-            yield path, _unpacked(archive, info, allowance)
+            yield path, _unpacked(archive, info, limits)
 
 
-def _directory_bytes(data: bytes) -> int:
-    """The size of a ZIP's directory, as zipfile finds it. No export has the 64-bit one, which is for 4 GB."""
-    if b"PK\6\7" in data[-70_000:]:
-        raise Unreadable("the ZIP is in the format for over 4 GB (ZIP64); re-create it without")
-    end = len(data) - 22
-    if not (data.startswith(b"PK\5\6", end) and data.endswith(b"\0\0")):
-        end = data.rfind(b"PK\5\6")
-    return int.from_bytes(data[end + 12 : end + 16], "little")
+MAX_TOLD = 6  # files or problems in one sentence
+
+
+def _few(items: Sequence[str], separator: str = ", ") -> str:
+    """The first of them, and how many more there are."""
+    rest = len(items) - MAX_TOLD
+    return separator.join([*items[:MAX_TOLD], *([f"{rest:,} more"] if rest > 0 else [])])
 
 
 def _check_files(files: list[zipfile.ZipInfo]) -> None:
@@ -751,12 +702,12 @@ def _check_files(files: list[zipfile.ZipInfo]) -> None:
             raise Unreadable(f"the ZIP contains {counts[info.filename]} files named {name}; keep one")
 
 
-def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, allowance: Allowance) -> bytes:
+def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limits: Limits) -> bytes:
     content = bytearray()
     try:
         with archive.open(info) as file:
             while chunk := file.read(65_536):
-                allowance.take_unpacked(len(chunk))
+                limits.count_unpacked(len(chunk))
                 content += chunk
     except (zipfile.BadZipFile, zlib.error, EOFError):
         raise Unreadable(f"{info.filename[-100:]} is damaged or not what the ZIP declares") from None
@@ -805,21 +756,11 @@ COLUMNS = {
 NOT_GIVEN = {"", "na", "n/a", "nan", "null", "none", "-"}
 ISO_DATE = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})(?![0-9])")
 SLASH_DATE = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4})")
-DAMAGED = "\ufffd"
-BYTE_ORDER_MARKS = {
-    codecs.BOM_UTF32_LE: "utf-32",  # begins like UTF-16's
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 CONTROL_BYTES = bytes({*range(32), 127} - {*b"\t\n\r"})  # in no encoding part of a letter
 ACCENTED = "àâäáãåçèéêëìíîïñòóôöõùúûü’“”–"
 
 T = TypeVar("T")
 
-MAX_COLUMNS = 1_000
-MAX_DAMAGED = 30_000  # characters of a file that cannot be decoded
-MAX_LINE_LENGTH = 1_200_000
 MAX_TITLE_LENGTH = 300
 MAX_CELL_LENGTH = 300  # in columns that are not listed here
 MAX_CELL_LENGTHS = {"title": MAX_TITLE_LENGTH, "tags": 20_000, "review": 1_000_000}
@@ -832,9 +773,9 @@ SWALLOWED_ROW = re.compile(r"[\r\n][0-9]{4}-[0-9]{2}-[0-9]{2},[^\r\n]*,[0-9]{4},
 class Table:
     """One CSV: its kind and its rows. Raises Unreadable if it cannot list films."""
 
-    def __init__(self, name: str, data: bytes, allowance: Allowance) -> None:
+    def __init__(self, name: str, data: bytes, limits: Limits) -> None:
         self.name = name
-        self._allowance = allowance
+        self._limits = limits
         self.rows_used = 0
         self._warnings: list[str] = []
         self._unlisted_warnings = 0
@@ -846,6 +787,11 @@ class Table:
             shown = ",".join(header[1])[:60]
             raise Unreadable(f"the header '{shown}' has no Name column, so this file lists no films")
         self.kind = _kind(name.lower(), set(self._columns))
+        if self.kind in NAMED_KINDS and not re.search(NAMED_KINDS[self.kind], name.lower()):
+            self._warnings.append(
+                f"{name}: neither its name nor its columns say what it lists, so it was read as {self.kind}; "
+                "to change that, name it watched.csv, watchlist.csv or likes.csv"
+            )
         self.is_our_download = "tmdbURL" in self._columns
         self.has_line_per_film = "movieid" in self._columns  # movies.csv and matches.csv
         self.has_rating_column = bool(self._columns.keys() & {"rating", "rating10"})
@@ -870,53 +816,35 @@ class Table:
             raise Unreadable("is a ZIP inside the ZIP; upload it by itself")
         if b"\0" in data and not data.strip(b"\0\r\n\t "):
             raise Unreadable("contains nothing but NUL bytes")
-        for mark, encoding in BYTE_ORDER_MARKS.items():
-            if data.startswith(mark):
-                data = _decode_damaged(data, encoding).encode()
-                break
-        data = data.translate(None, CONTROL_BYTES)
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            data = data.decode("utf-16", "replace").encode()
+        data = data.translate(None, CONTROL_BYTES).removeprefix(codecs.BOM_UTF8)
         with contextlib.suppress(UnicodeDecodeError):
-            return data.decode("utf-8-sig")
-        try:
-            text = _decode_damaged(data, "utf-8-sig")
-        except Unreadable:
-            return self._decode_legacy(data)
-        if 2 * text.count(DAMAGED) > len(text) - len(text.encode("ascii", "ignore")):
-            return self._decode_legacy(data)
-        lines = list(itertools.islice(_damaged_lines(text), 11))
-        shown = ", ".join(map(str, lines[:10])) + (", …" if len(lines) > 10 else "")
-        noun = "lines" if len(lines) > 1 else "line"
-        self._warnings.append(f"{self.name}, {noun} {shown}: bytes that are not UTF-8 were read as {DAMAGED}")
-        return text
-
-    def _decode_legacy(self, data: bytes) -> str:
-        """As the encoding in which the start of the file has more accented letters."""
-        start = data[:100_000]
-        guesses = {encoding: start.decode(encoding, "replace") for encoding in ("cp1252", "mac_roman")}
-        best = max(guesses, key=lambda name: sum(map(guesses[name].lower().count, ACCENTED)))
-        self._warnings.append(f"{self.name}: not UTF-8; read as {best}, so check accented letters")
-        return _decode_damaged(data, best)
+            return data.decode()
+        encoding = _guess_encoding(data)
+        self._warnings.append(f"{self.name}: is not all UTF-8; read as {encoding}, so check accented letters")
+        return data.decode(encoding, "replace")
 
     def _read(self, text: str) -> list[tuple[int, list[str]]]:
         """`(line, cells)` of each row that is not blank. The first is the header."""
-        self._allowance.take_lines(text.count("\n") + text.count("\r"))
         first = text.lstrip()[:100_000].splitlines() or [""]
         source = io.StringIO(text, newline="")
-        reader = csv.reader(_lines_of(source), delimiter=max(",;\t", key=first[0].count))
+        reader = csv.reader(iter(source.readline, ""), delimiter=max(",;\t", key=first[0].count))
         rows: list[tuple[int, list[str]]] = []
         line = 1
         while True:
             start, before, problem = source.tell(), reader.line_num, None
+            self._limits.count_row()
             try:
                 cells = next(reader)
-                problem = self._row_problem(cells, reader.line_num - before)
+                if reader.line_num - before > 1 and self._has_swallowed(cells):
+                    problem = "a quotation mark is never closed; this line was skipped"
             except StopIteration:
                 break
             except csv.Error as error:
                 problem = f"{error}; skipped"
             if problem:  # go on with the next line, whatever the reader took for a row
                 self.warn(line, problem)
-                self._allowance.take_reread(source.tell() - start)
                 source.seek(start)
                 source.readline()
                 line += 1
@@ -930,18 +858,13 @@ class Table:
             raise Unreadable("is empty")
         return rows
 
-    def _row_problem(self, cells: list[str], lines: int) -> str | None:
-        """Why a row, which spans so many lines of the file, cannot be used."""
-        self._allowance.take_row(len(cells))
-        if len(cells) > MAX_COLUMNS and not self._header:
-            raise Unreadable(f"the header has {len(cells):,} columns, so this file lists no films")
-        if len(cells) > MAX_COLUMNS:
-            return f"row has {len(cells):,} cells; skipped"
-        if lines > 1 and any(
-            map(_is_swallowing, cells, itertools.chain(self._header, itertools.repeat(None)))
-        ):
-            return "a quotation mark is never closed; this line was skipped"
-        return None
+    def _has_swallowed(self, cells: list[str]) -> bool:
+        """Whether a cell has taken in the lines after it. Only reviews may have several lines."""
+        columns = itertools.chain(self._header, itertools.repeat(None))
+        return any(
+            ("\n" in cell or "\r" in cell) and (column != "review" or SWALLOWED_ROW.search(cell))
+            for cell, column in zip(cells, columns, strict=False)
+        )
 
     def _column(self, name: str) -> Iterator[str]:
         i = self._columns.get(name, self._width)
@@ -963,6 +886,7 @@ class Table:
 
     def rows(self) -> Iterator[tuple[int, Film, Viewing]]:
         for line, cells in self._lines:
+            self._limits.check_time()
             while len(cells) > self._width and not cells[-1].strip():
                 cells.pop()
             if len(cells) > self._width:
@@ -989,14 +913,11 @@ class Table:
                 try:
                     given[column] = parse(text)
                 except ValueError as expected:
-                    self._allowance.take_wrong_cell()
                     self.warn(line, f"{column} '{text[:40]}' must be {expected}")
-        if tags := given.get("tags"):
-            self._allowance.take_tags(tags)
         uri = given.get("uri", "")
         number, is_film = parse_short_uri(uri) or (None, not _is_long_entry(uri))
         film = Film(
-            title=_nfc(given.get("title", "")),
+            title=unicodedata.normalize("NFC", given.get("title", "")),
             year=given.get("year"),
             film_uri=uri if is_film else "",
             letterboxd_number=number if is_film else None,
@@ -1024,37 +945,24 @@ class Table:
         else:
             self._unlisted_warnings += 1
 
-    def warnings(self) -> list[str]:
-        if not self._unlisted_warnings:
-            return self._warnings
-        return [*self._warnings, f"{self.name}: {self._unlisted_warnings} more warnings not shown"]
+    def warnings(self, most: int = MAX_WARNINGS_PER_FILE) -> list[str]:
+        """The first of them, and how many more there are."""
+        rest = len(self._warnings) + self._unlisted_warnings - most
+        more = [f"{self.name}: {rest:,} more warnings not shown"] if rest > 0 else []
+        return self._warnings[:most] + more
 
 
-def _decode_damaged(data: bytes, encoding: str) -> str:
-    """In pieces, since Python replaces what it cannot decode slowly, and keeps the GIL meanwhile."""
-    decoder = codecs.getincrementaldecoder(encoding)("replace")
-    pieces, damaged = [], 0
-    for start in range(0, len(data), 65_536):
-        pieces.append(decoder.decode(data[start : start + 65_536], start + 65_536 >= len(data)))
-        damaged += pieces[-1].count(DAMAGED)
-        if damaged > MAX_DAMAGED:
-            raise Unreadable("is no text: save it as CSV in UTF-8, or upload the ZIP")
-    return "".join(pieces)
+def _guess_encoding(data: bytes) -> str:
+    """UTF-8 with some damage, or the legacy encoding in which the text has more accented letters."""
+    text = data.decode("utf-8", "replace")
+    if 2 * text.count("\ufffd") <= len(text) - len(text.encode("ascii", "ignore")):
+        return "utf-8"
+    guesses = {name: data[:100_000].decode(name, "replace").lower() for name in ("cp1252", "mac_roman")}
+    return max(guesses, key=lambda name: sum(map(guesses[name].count, ACCENTED)))
 
 
-def _damaged_lines(text: str) -> Iterator[int]:
-    place = text.find(DAMAGED)
-    while place >= 0:
-        yield text.count("\n", 0, place) + 1
-        end = text.find("\n", place)
-        place = text.find(DAMAGED, end) if end >= 0 else -1
-
-
-def _lines_of(source: io.StringIO) -> Iterator[str]:
-    for line in iter(source.readline, ""):
-        if len(line) > MAX_LINE_LENGTH:
-            raise Unreadable(f"has a line of {len(line):,} characters, so this file lists no films")
-        yield line
+# What the name of a file of that kind has, since the columns are those of other kinds, too.
+NAMED_KINDS: dict[Kind, str] = {"watched": "watched", "likes": "like", "watchlist": "watchlist"}
 
 
 def _kind(path: str, columns: set[str]) -> Kind:
@@ -1133,36 +1041,13 @@ def _parse_date(text: str, day_first: bool | None) -> date:
         raise ValueError("a valid date") from None
 
 
-MAX_MARKS = 100  # combining characters in a title
-MAX_FOLDED_LENGTH = 1_000  # of a title whose letters stand for several each
 CONTROL = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]+"
 )  # commands to a terminal, for example
-COMPOSED_MARKS = "\u0f73\u0f75\u0f81"  # these decompose into several
-
-
-def _nfc(title: str) -> str:
-    """Empty if the title has so many combining characters, or stands for so many, that folding takes long."""
-    if title.isascii():
-        return title
-    marks = sum(map(bool, map(unicodedata.combining, title))) + sum(map(title.count, COMPOSED_MARKS))
-    if marks > MAX_MARKS or _folds_long(title):
-        return ""
-    return unicodedata.normalize("NFC", title)
-
-
-def _folds_long(text: str) -> bool:
-    """Whether its letters stand for many: an Arabic ligature may be eighteen."""
-    return not text.isascii() and len(unicodedata.normalize("NFKD", text)) > MAX_FOLDED_LENGTH
 
 
 def _clean(text: str) -> str:
     return text if text.isprintable() else CONTROL.sub("", text)
-
-
-def _is_swallowing(cell: str, column: str | None) -> bool:
-    """Whether a cell has taken in the lines after it. Only reviews may have several lines."""
-    return ("\n" in cell or "\r" in cell) and (column != "review" or bool(SWALLOWED_ROW.search(cell)))
 
 
 def _column_name(header: str) -> str | None:
@@ -1184,13 +1069,13 @@ PARSERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def read_tables(files: Iterable[tuple[str, bytes]], allowance: Allowance) -> tuple[list[Table], list[str]]:
+def read_tables(files: Iterable[tuple[str, bytes]], limits: Limits) -> tuple[list[Table], list[str]]:
     """The tables in the uploaded `(name, bytes)`, and why the other files could not be used."""
     tables, problems = [], []
     for given_name, data in files:
         name = given_name or "unnamed file"
         try:
-            csvs = csvs_in(name, data, allowance)
+            csvs = csvs_in(name, data, limits)
         except Unreadable as reason:
             problems.append(f"{name}: {reason}")
             continue
@@ -1199,11 +1084,9 @@ def read_tables(files: Iterable[tuple[str, bytes]], allowance: Allowance) -> tup
                 problems.append(f"{name}: contains {count} files named {path}; all were read")
         for path, content in csvs:
             try:
-                tables.append(Table(path, content, allowance))
+                tables.append(Table(path, content, limits))
             except Unreadable as reason:
                 problems.append(f"{path}: {reason}")
-        if not csvs and data.startswith(b"PK"):
-            problems.append(f"{name}: contains no CSV that lists films")
     return tables, problems
 
 
@@ -1380,15 +1263,15 @@ def _order(film: Film) -> tuple[int, int, int]:
 
 
 def parse_export(
-    files: Iterable[tuple[str, bytes]], max_films: int = 20_000, allowance: Allowance | None = None
+    files: Iterable[tuple[str, bytes]], max_films: int = 20_000, limits: Limits | None = None
 ) -> Export:
     """The films in the uploaded `(name, bytes)`: ZIPs, CSVs or both.
 
     Watched films come first (latest viewing first), then liked ones, then those only on the watchlist.
-    Raises UnusableUpload if no file lists films, UploadTooLarge beyond `max_films` or `allowance`.
+    Raises UnusableUpload if no file lists films, UploadTooLarge beyond `max_films` or `limits`.
     """
-    allowance = allowance or Allowance()
-    tables, problems = read_tables(files, allowance)
+    files = list(files)
+    tables, problems = read_tables(files, limits or Limits())
     joined = Joiner(
         has_ratings=any(table.kind == "ratings" for table in tables),
         has_viewings=any(
@@ -1397,24 +1280,29 @@ def parse_export(
     )
     for table in sorted(tables, key=lambda table: KINDS.index(table.kind)):
         for line, film, entry in table.rows():
-            allowance.check_stopping()
             joined.add(film, entry, table, line)
             if len(joined.films) > max_films:
                 raise UploadTooLarge(f"The upload has over {max_films:,} films (MAX_FILMS).")
+    if not joined.films:
+        raise UnusableUpload(
+            f"No films in this upload: {_why_empty(files, tables, problems)}. "
+            "Upload the ZIP that Letterboxd exports, or CSVs from it."
+        )
     rows: Counter[str] = Counter()
     for table in tables:
         rows[table.name] += table.rows_used
         problems += table.warnings()
     if len(problems) > MAX_WARNINGS:
         problems[MAX_WARNINGS:] = [f"{len(problems) - MAX_WARNINGS:,} more warnings not shown"]
-    if not joined.films:
-        empty = [f"{name}: none of its rows names a film" for name in rows]
-        why = "; ".join(problems + empty) or "the upload is empty"
-        raise UnusableUpload(
-            f"No films in this upload: {why}. Upload the ZIP that Letterboxd exports, or CSVs from it."
-        )
     films = joined.finish()
     return Export(films, rows, problems, estimated_bytes(films))
+
+
+def _why_empty(files: list[tuple[str, bytes]], tables: list[Table], problems: list[str]) -> str:
+    for table in tables:
+        problems += [*table.warnings(1), f"{table.name}: none of its rows names a film"]
+    names = [name for name, _ in files]
+    return _few(problems, "; ") or (f"it has only {_few(names)}" if names else "it is empty")
 
 
 # === Matching =================================================================
@@ -1730,9 +1618,7 @@ MAX_JOBS = 20  # of one person in one series
 
 
 def _short(text: str) -> str:
-    """The first MAX_TITLE_LENGTH characters, or 50 if folding them would take long."""
-    text = _clean(text[:MAX_TITLE_LENGTH])
-    return text[:50] if _folds_long(text) else text
+    return _clean(text[:MAX_TITLE_LENGTH])
 
 
 def _possible_id(tmdb_id: int | None) -> int | None:
@@ -1864,7 +1750,6 @@ class MovieBody(ResultBody):
 
 MAX_CAST = 15
 MAX_NAMES = 500  # in any other role, and of keywords and other titles
-MAX_TEXTS = 50_000  # genres, countries, languages and keywords that are shared
 JOBS = {
     "writers": {"Writer", "Screenplay", "Story", "Novel", "Author", "Teleplay", "Original Story", "Book"},
     "composers": {"Original Music Composer", "Music"},
@@ -1915,7 +1800,6 @@ class NameFactory:
     """Shares one object per name among all movies, to save memory."""
 
     def __init__(self) -> None:
-        self._texts: dict[str, str] = {}
         self._known: defaultdict[type, weakref.WeakValueDictionary[int | str, Any]] = defaultdict(
             weakref.WeakValueDictionary
         )
@@ -1927,12 +1811,8 @@ class NameFactory:
 
     def texts(self, given: Iterable[NamedItem]) -> tuple[str, ...]:
         """Names that need no id, such as genres: each once, in order."""
-        return self.shared_texts(item.english_name or item.name for item in given)
-
-    def shared_texts(self, texts: Iterable[str | None]) -> tuple[str, ...]:
-        if len(self._texts) > MAX_TEXTS:
-            self._texts.clear()
-        return tuple(dict.fromkeys(self._texts.setdefault(text, text) for text in texts if text))[:MAX_NAMES]
+        texts = (item.english_name or item.name for item in given)
+        return tuple(dict.fromkeys(sys.intern(text) for text in texts if text))[:MAX_NAMES]
 
     def _name(self, kind: type[NameType], body: NamedItem) -> NameType:
         return self.shared(kind, body.id or body.name or "", body.name or "", body.profile_path)
@@ -2254,7 +2134,7 @@ class Turnstile:
 
 
 # === TMDB =====================================================================
-# Everything that is asked of TMDB. The endpoint methods build requests, Cache shares their results,
+# Everything that is asked of TMDB. The endpoint methods build requests, Cache keeps and shares their results,
 # `_get` asks again if that may help, `_try` passes the turnstile, and `_fetch` sends one request.
 
 # Whether a person waits for the answer. Background work then goes second.
@@ -2267,59 +2147,67 @@ MAX_CACHED = 2_000  # results that outlive the sessions that asked for them
 
 
 @dataclass(slots=True)
-class Flight:
-    """A question that is being asked, and how many wait for the answer."""
-
+class SharedTask:
     task: asyncio.Task[Any]
     waiting: int = 0
 
 
-class Cache:
-    """Answers by key. All who want the same one share a call, but people never join the background's.
+class Sharing:
+    """Shares work among those who ask for the same at once.
 
-    Keeps every match, movie and collection that something else refers to, and the last MAX_CACHED that were
-    fetched.
+    An answer is never older than its question: whoever asks while one is being found shares the next.
     """
 
     def __init__(self) -> None:
+        self._next: dict[Hashable, SharedTask] = {}
+        self._locks: weakref.WeakValueDictionary[Hashable, asyncio.Lock] = weakref.WeakValueDictionary()
+
+    async def run(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
+        """Asks in a task; the last of those who wait for it to leave cancels it."""
+        shared = self._next.get(key)
+        if shared is None:
+            shared = self._next[key] = SharedTask(asyncio.create_task(self._one_at_a_time(key, ask)))
+        shared.waiting += 1
+        try:
+            return cast(T, await asyncio.shield(shared.task))
+        finally:
+            shared.waiting -= 1
+            if not shared.waiting:
+                shared.task.cancel()
+                if self._next.get(key) is shared:
+                    del self._next[key]
+            del shared  # its error's traceback refers to this frame
+
+    async def _one_at_a_time(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        async with lock:
+            del self._next[key]
+            return await ask()
+
+
+class Cache:
+    """Answers by key: all that something else refers to, and the last MAX_CACHED that were fetched."""
+
+    def __init__(self) -> None:
+        self.sharing = Sharing()
         self._answers: weakref.WeakValueDictionary[Hashable, Any] = weakref.WeakValueDictionary()
         self._latest: deque[Match | Movie | Collection] = deque(maxlen=MAX_CACHED)
-        self._in_flight: dict[Hashable, Flight] = {}
 
     def __len__(self) -> int:
         return len(self._answers)
 
     async def get_or_fetch(self, key: Hashable, ask: Callable[[], Awaitable[Answer]]) -> Answer:
-        """From the cache, or asked for."""
+        """From the cache, or asked for. People do not join the background's requests, which wait longer."""
         if (answer := self._answers.get(key)) is not None:
             return cast(Answer, answer)
-        return await self.single_flight(key, partial(self._keep, key, ask))
-
-    async def single_flight(self, key: Hashable, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Asks in a task for all who want the answer at the same time; the last to leave cancels it."""
-        key = urgent.get(), key  # a person does not join a request that waits in the background
-        if (flight := self._in_flight.get(key)) is None:
-            flight = self._in_flight[key] = Flight(asyncio.create_task(ask()))
-        flight.waiting += 1
-        try:
-            return cast(T, await asyncio.shield(flight.task))
-        finally:
-            flight.waiting -= 1
-            if not flight.waiting:
-                flight.task.cancel()
-                self._in_flight.pop(key, None)
-            del flight  # its error's traceback refers to this frame
+        return await self.sharing.run((urgent.get(), key), partial(self._fetch, key, ask))
 
     def forget(self, key: Hashable) -> None:
         self._answers.pop(key, None)
 
-    async def close(self) -> None:
-        tasks = [flight.task for flight in self._in_flight.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _keep(self, key: Hashable, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def _fetch(self, key: Hashable, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        if (answer := self._answers.get(key)) is not None:  # by the request before, which this one waited for
+            return cast(Answer, answer)
         self._answers[key] = answer = await ask()
         self._latest.append(answer)
         return answer
@@ -2392,7 +2280,6 @@ class TMDBClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.cache.close()
         await self._turnstile.close()
         await self._http.close()
 
@@ -2453,7 +2340,7 @@ class TMDBClient:
             urgent.set(True)
             await self._try("authentication", AuthenticationBody, {}, next(self._turnstile.tickets))
 
-        await self.cache.single_flight("key", ask)
+        await self.cache.sharing.run("key", ask)
 
     async def _get(self, path: str, model: type[Model], params: dict[str, str]) -> Model:
         """One answer, asked for again if that may help. Raises TMDBError."""
@@ -2982,7 +2869,7 @@ def _ratings(watched: list[FilmSnapshot], limit: int) -> Ratings:
     voted = [(movie, film) for movie, film in movies if movie.tmdb_votes >= MIN_VOTES]
     rated = [(film.rating, m.tmdb_rating / 2, film) for m, film in voted if film.rating and m.tmdb_rating]
     crowd = [(mine - others, film) for mine, others, film in rated]
-    columns = Counter(min(max(round(others * 2), 1), 10) for _, others, _ in rated)
+    columns = Counter(min(max(math.floor(others * 2 + 0.5), 1), 10) for _, others, _ in rated)
     votes = [(movie.tmdb_votes, film) for movie, film in movies if movie.tmdb_votes]
     gems = [(m.tmdb_votes, f) for m, f in voted if m.tmdb_votes < MAX_GEM_VOTES and (f.rating or 0) >= 4]
     return Ratings(
@@ -3263,13 +3150,25 @@ def _viewings(counted: FilmSnapshot) -> Iterator[FilmViewing]:
 
 # === Sessions =================================================================
 # A session is one upload, kept in memory until it expires. It counts outcomes as they are recorded, so
-# reading progress never scans the films. Followers check for changes at shared ticks.
+# reading progress never scans the films.
 
 STOPPED = "The lookup was stopped."
 MAX_STUCK_SECONDS = 600  # with nothing but failures; the next failure then ends the work
-MAX_COMPUTED = 4  # results kept per session, and
-MAX_COMPUTED_BYTES = 1_000_000  # the size of each
+MAX_COMPUTED = 4  # results kept per session
+FOLLOW_SECONDS = 0.3  # between two looks of a follower at a session
 SessionStatus = Literal["processing", "enriching", "completed", "failed"]
+
+
+def running_server() -> uvicorn.Server | None:
+    """The server of this process: the handler that uvicorn installs for SIGTERM is a method of it."""
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return server if isinstance(server, uvicorn.Server) else None
+
+
+def server_is_stopping() -> bool:
+    """Whether uvicorn was told to stop. It waits for open streams, so these have to ask."""
+    server = running_server()
+    return server is not None and server.should_exit
 
 
 @dataclass(eq=False, repr=False)
@@ -3289,11 +3188,12 @@ class Session:
     revision: int = 0  # increases whenever a film, a collection or the status changes
     replaced: dict[int, Match] = field(default_factory=dict)  # by movie_id: the match before the last choice
     followers: int = 0
-    over: asyncio.Event = field(default_factory=asyncio.Event)  # set when followers should stop
+    ended_event: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
     pace: Pace | None = None  # of whoever looks the films up
     ended_at: float | None = None
-    _computed: dict[Hashable, tuple[int, asyncio.Task[bytes]]] = field(default_factory=dict)
+    _sharing: Sharing = field(default_factory=Sharing)
+    _computed: dict[Hashable, tuple[int, bytes]] = field(default_factory=dict)  # with their revision
 
     def __post_init__(self) -> None:
         self.created_at = datetime.now(UTC)
@@ -3319,7 +3219,7 @@ class Session:
         self.status, self.error_message, self.ended_at = "enriching", None, None
         self._begun_at, self._films_to_look_up = self.clock(), self.counts["pending"]
         self._progressed_at = self._begun_at
-        self.over.clear()
+        self.ended_event.clear()
         self.revision += 1
 
     def record(self, film: Film, match: Match) -> None:
@@ -3339,7 +3239,7 @@ class Session:
         log.info("[%s] %s after %.1f s: %s", self.short_id, self.status, seconds, counts)
         self.task = None  # an ended task keeps its frames alive, and so the whole session
         self.revision += 1
-        self.over.set()
+        self.ended_event.set()
 
     async def finish(self, status: SessionStatus, error_message: str | None) -> None:
         """Ends the work. Where sessions are stored, this waits until that is, too."""
@@ -3355,35 +3255,35 @@ class Session:
         if self.task:  # it was stopped before its first step
             self.end("failed", STOPPED)
 
-    async def compute(self, key: Hashable, compute: Callable[[], Coroutine[Any, Any, bytes]]) -> bytes:
-        """The result of `compute`, run once per revision. Whoever asks while it runs shares the result."""
-        kept = self._computed.pop(key, None)
-        if kept is None or (kept[1].done() and (kept[0] != self.revision or kept[1].exception())):
-            kept = self.revision, asyncio.create_task(compute())
-        self._computed[key] = kept
-        if len(self._computed) > MAX_COMPUTED:
-            del self._computed[next(iter(self._computed))]
-        result = await asyncio.shield(kept[1])
-        if len(result) > MAX_COMPUTED_BYTES:
-            self._computed.pop(key, None)
-        return result
+    async def compute(self, key: Hashable, compute: Callable[[], Awaitable[bytes]]) -> bytes:
+        """The result of `compute`, kept until the session changes."""
+
+        async def ask() -> bytes:
+            kept = self._computed.get(key)
+            if kept is None or kept[0] != self.revision:
+                self._computed.pop(key, None)
+                kept = self._computed[key] = self.revision, await compute()
+            if len(self._computed) > MAX_COMPUTED:
+                del self._computed[next(iter(self._computed))]
+            return kept[1]
+
+        return await self._sharing.run(key, ask)
 
     async def changes(self) -> AsyncIterator[None]:
-        """Yields at once, at the next tick after each change, and at the end if a change was not seen."""
+        """Yields at once, after changes, and at the end if a change was not seen."""
         seen: object = None
-        seen_at, now = -math.inf, asyncio.get_running_loop().time
         self.followers += 1
         try:
-            while not self.over.is_set():
+            while True:
+                is_last = self.ended_event.is_set() or server_is_stopping()
                 if seen != (current := (self.revision, self.waiting_for)):
-                    seen, seen_at = current, now()
+                    seen = current
                     yield
+                if is_last:
+                    return
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(next_tick(now(), self.followers)):
-                        await self.over.wait()
-            if seen != (self.revision, self.waiting_for):
-                await asyncio.sleep(seen_at + 0.25 - now())
-                yield
+                    async with asyncio.timeout(FOLLOW_SECONDS):
+                        await self.ended_event.wait()
         finally:
             self.followers -= 1
 
@@ -3400,8 +3300,7 @@ class Session:
     @property
     def memory_bytes(self) -> int:
         """Estimated, with the results that are kept."""
-        tasks = [task for _, task in self._computed.values() if task.done() and not task.cancelled()]
-        return self.export.memory_bytes + sum(len(task.result()) for task in tasks if not task.exception())
+        return self.export.memory_bytes + sum(len(result) for _, result in self._computed.values())
 
     @property
     def progress_percent(self) -> float:
@@ -3442,16 +3341,6 @@ class Session:
     def seconds_left(self) -> float:
         """Until it expires, at the earliest."""
         return self.ttl_seconds - (0 if self.ended_at is None else self.clock() - self.ended_at)
-
-
-def next_tick(now: float, followers: int) -> float:
-    """The next time at which the followers of a session hear of changes, at least 0.25 s from now.
-
-    All followers share the same ticks. The more followers, the rarer the ticks: at 15 events a second in all,
-    two hundred followers cost no more CPU than a few.
-    """
-    tick = max(0.3, followers / 15)
-    return math.ceil((now + 0.25) / tick) * tick
 
 
 @dataclass(eq=False, repr=False)
@@ -3516,10 +3405,6 @@ class SessionStore:
         session = await self.get(session_id)
         del self._sessions[session_id]
         await session.stop()
-
-    def end_streams(self) -> None:
-        for session in self._sessions.values():
-            session.over.set()
 
     def sweep(self) -> None:
         for session in list(self._sessions.values()):
@@ -3600,9 +3485,10 @@ class Matcher:
             with contextlib.suppress(TMDBNotFound):
                 movie = await self.tmdb.movie(*film.tmdb_ref)
                 return Match(film.given_status, "The upload includes its TMDB id.", movie)
-        if film.imdb_id and (found := await self.tmdb.find_by_imdb_id(film.imdb_id)):
-            movie = await self.tmdb.movie(*found)
-            return Match(film.given_status, "The upload includes its IMDb id.", movie)
+        if film.imdb_id and (ref := await self.tmdb.find_by_imdb_id(film.imdb_id)):
+            with contextlib.suppress(TMDBNotFound):
+                movie = await self.tmdb.movie(*ref)
+                return Match(film.given_status, "The upload includes its IMDb id.", movie)
         if not film.title:
             return Match("not_found", "TMDB has no record with the id in the upload.")
         return await self._find_known(film) or await self._search(film)
@@ -3628,10 +3514,14 @@ class Matcher:
         scored = (score_candidate(film, candidate) for candidate in results)
         return _first_candidates(sorted(scored, key=partial(best_first, film)))
 
-    async def _search(self, film: Film) -> Match:
-        ranked, movie = await self.rank(film), None
+    async def _search(self, film: Film, gone: frozenset[TMDBRef] = frozenset()) -> Match:
+        """`gone` are results of whose records TMDB says that there are none, as happens."""
+        ranked, movie = await self.rank(film, gone), None
         if ranked and is_promising(film, ranked[0]):
-            movie, ranked[0] = await self._look_at(film, ranked[0])
+            try:
+                movie, ranked[0] = await self._look_at(film, ranked[0])
+            except TMDBNotFound:
+                return await self._search(film, gone | {ranked[0].candidate.ref})
         candidate, status, reason = judge(film, ranked)
         return Match(status, reason, movie if candidate else None, _first_candidates(ranked))
 
@@ -3643,8 +3533,8 @@ class Matcher:
             return movie, best
         return replace(movie, other_titles=()), score_candidate(film, candidate, movie.other_titles)
 
-    async def rank(self, film: Film) -> list[ScoredCandidate]:
-        """The candidates, best first. Searches until the match is settled."""
+    async def rank(self, film: Film, gone: frozenset[TMDBRef] = frozenset()) -> list[ScoredCandidate]:
+        """The candidates that are not `gone`, best first. Searches until the match is settled."""
         found: dict[TMDBRef, ScoredCandidate] = {}
         ranked: list[ScoredCandidate] = []
         complete = False  # every film with the title has been seen, so searches within a year add nothing
@@ -3655,9 +3545,11 @@ class Matcher:
                 continue
             results = await self.tmdb.search(query.tmdb_type, query.text, query.year)
             complete |= query.year is None and len(results) < PAGE_SIZE
-            for scored in (score_candidate(film, candidate) for candidate in results):
-                if scored.title_score > UNRELATED_TITLE or not query.is_one_word:
-                    found[scored.candidate.tmdb_type, scored.candidate.tmdb_id] = scored
+            for candidate in results:
+                scored = score_candidate(film, candidate)
+                is_related = scored.title_score > UNRELATED_TITLE or not query.is_one_word
+                if is_related and candidate.ref not in gone:
+                    found[candidate.ref] = scored
             ranked = sorted(found.values(), key=partial(best_first, film))
             if ranked and is_settled(film, ranked[0]) and (query.year or complete or ranked[0].has_number):
                 break
@@ -3684,7 +3576,7 @@ async def enrich_session_async(session: Session, matcher: Matcher) -> None:
         _fail_pending(session, problem)
     except Exception:
         log.exception("[%s] a bug ended the work", session.short_id)
-        problem = "An internal error stopped the lookup; see the service's log."
+        problem = f"An internal error stopped the lookup; the service's log has it as {session.short_id}."
         _fail_pending(session, problem)
     finally:
         await session.finish(status, problem)
@@ -3884,8 +3776,8 @@ class MatchView(BaseModel):
     reason: str = Field(examples=["Title, year and Letterboxd's own number agree."])
 
 
-class MovieView(BaseModel):
-    """A film as the member logged it, and TMDB's record of it, which is empty if there is none."""
+class LoggedView(BaseModel):
+    """A film as the member logged it."""
 
     movie_id: int = Field(description="The film's number in this session.", examples=[7])
     title: str = Field(examples=["Inception"])
@@ -3900,6 +3792,12 @@ class MovieView(BaseModel):
     liked: bool
     watched: bool
     watchlist: bool
+    match: MatchView
+
+
+class MovieView(LoggedView):
+    """A film as the member logged it, and TMDB's record of it, which is empty if there is none."""
+
     tmdb_enriched: bool
     tmdb_id: int | None = Field(None, examples=[27205])
     tmdb_type: MediaType | None = None
@@ -3915,15 +3813,23 @@ class MovieView(BaseModel):
     directors: list[str] = Field([], examples=[["Christopher Nolan"]])
     cast: list[str] = Field([], description=f"In billing order, up to {MAX_CAST}.")
     writers: list[str] = []
+    composers: list[str] = []
+    cinematographers: list[str] = []
+    editors: list[str] = []
+    producers: list[str] = []
+    studios: list[str] = []
     countries: list[str] = []
     languages: list[str] = []
     original_language: str | None = Field(None, description="ISO 639-1.", examples=["en"])
     keywords: list[str] = []
     poster_url: str | None = None
+    backdrop_url: str | None = None
     tmdb_rating: float | None = Field(None, description="From 0 to 10.")
     tmdb_votes: int | None = None
     collection: str | None = None
-    match: MatchView
+
+
+RECORD_FIELDS = [name for name in MovieView.model_fields if name not in LoggedView.model_fields]
 
 
 class MovieDetail(MovieView):
@@ -4076,15 +3982,15 @@ def _logged(film: Film) -> dict[str, object]:
 
 
 def _tmdb_record(movie: Movie | None) -> dict[str, object]:
+    """RECORD_FIELDS, by their names in Movie."""
     if movie is None:
         return {"tmdb_enriched": False}
-    names = (f.name for f in fields(Movie) if f.name != "title")
-    return {name: getattr(movie, name) for name in names} | {
+    shown = {
         "tmdb_enriched": True,
         "tmdb_title": movie.title,
         "tmdb_url": tmdb_url(movie.tmdb_type, movie.tmdb_id),
-        "collection": movie.collection,
     }
+    return {name: shown[name] if name in shown else getattr(movie, name) for name in RECORD_FIELDS}
 
 
 # The JSON can have many megabytes, so these run in threads.
@@ -4252,28 +4158,18 @@ def zipped(files: Iterable[tuple[str, bytes]]) -> bytes:
 
 
 # === Guard ====================================================================
-# Checks every request before the app sees it: Host, origin, size and time of the body. Any web page can make
-# a browser send requests to localhost. So the Host must be this machine or one of ALLOWED_HOSTS (against DNS
-# rebinding), and a request that changes something must come from our own page, from CORS_ORIGINS, or from no
-# browser at all (against CSRF). It also cuts off clients that do not read their answers.
+# Checks every request before the app sees it: Host, origin and size. Any web page can make a browser send
+# requests to localhost, so a request that changes something must come from our own page, from CORS_ORIGINS,
+# or from no browser at all (against CSRF). And any site can point its own name at this machine (DNS
+# rebinding), so the Host must be an IP address, this machine's name or one of ALLOWED_HOSTS.
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-MAX_REQUEST_SECONDS = 30.0  # for the whole body of a request
 MAX_SMALL_BODY_BYTES = 100_000  # where no files are uploaded
-IN_FLIGHT_BODIES_FACTOR = 5  # all bodies in progress together may total this many times MAX_UPLOAD_BYTES
-PIECE_BYTES = 65_536  # of an answer, compressed (in about a millisecond) and sent at once
+MAX_DRAINED_BYTES = 100_000_000  # of a body that is too large
 MIN_COMPRESSED_BYTES = 4_000  # smaller answers are sent as they are
 COMPRESSION_LEVEL = 5  # level 9 takes three times as long and saves another 5 %
-MAX_UNREAD_SECONDS = 30.0  # how long one piece may wait for a slow reader
-MAX_UNREAD_BYTES = 100_000_000  # of all answers in progress together, by their Content-Length
-MAX_HEADER_SECONDS = 30.0  # for the headers of a request
-SHUTDOWN_GRACE_SECONDS = 0.4  # for what is in progress when the service stops
 WRONG_HOST = "This host name is not allowed; add it to ALLOWED_HOSTS."
 CROSS_SITE = "Other sites' pages may not change anything here; to allow one, add its origin to CORS_ORIGINS."
-TOO_SLOW = 408, f"The body of the request did not arrive within {MAX_REQUEST_SECONDS:g} s; send it again."
-TOO_MANY_UPLOADS = 503, "Too many uploads are in progress; try again in 10 s.", {"Retry-After": "10"}
-TOO_MANY_UNREAD = 503, "Too many answers are waiting to be read; try again in a moment."
-STOPPING = 503, "The service is stopping."
 SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -4291,9 +4187,8 @@ CONTENT_POLICIES = {
 
 
 def path_of(scope: Scope) -> str:
-    """Without the prefix that a proxy may add, and the host that a request line may name."""
-    path = str(scope["path"]).removeprefix(scope.get("root_path", ""))
-    return re.sub(r"^https?://[^/]*", "", path)
+    """Without the prefix that a proxy may add."""
+    return str(scope["path"]).removeprefix(scope.get("root_path", ""))
 
 
 class Guard:
@@ -4301,48 +4196,35 @@ class Guard:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app, self._settings = app, settings
+        own_name = socket.gethostname().lower()
+        self._hosts = {"localhost", own_name, f"{own_name}.local", *settings.allowed_hosts}
         self._cors = CORSMiddleware(
             GZipMiddleware(self._within_limits, MIN_COMPRESSED_BYTES, COMPRESSION_LEVEL),
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST", "PUT", "DELETE"],
             expose_headers=["Content-Disposition", "Link", "Location", "Retry-After", "X-Total-Count"],
         )
-        self.max_upload_bytes = settings.max_upload_bytes
-        self.under_way: set[Exchange] = set()
-        self.stopping = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        # uvicorn's own attribute: ASGI has no way to cut a connection that nobody reads.
-        scope["transport"] = getattr(getattr(send, "__self__", None), "transport", None)
-        with contextlib.suppress(AttributeError):  # only asyncio's own have it, which take 256 KB at a time
-            scope["transport"].max_size = PIECE_BYTES // 4  # tiny chunks take long to parse
-        scope["path"] = scope.get("root_path", "") + path_of(scope)
         if scope["method"] == "HEAD":  # as a GET, whose body the server leaves out
             scope = {**scope, "method": "GET"}
         headers, send = Headers(scope=scope), partial(self._secured, send, path_of(scope))
         if not all(map(self._is_known_host, headers.getlist("host") or [""])):
-            await _refusal(421, WRONG_HOST)(scope, receive, send)
+            await _refuse(421, WRONG_HOST, scope, receive, send)
         elif scope["method"] not in SAFE_METHODS and not self._is_trusted_origin(headers):
-            await _refusal(403, CROSS_SITE)(scope, receive, send)
+            await _refuse(403, CROSS_SITE, scope, receive, send)
         else:
             await self._cors(scope, receive, send)
 
-    def stop(self) -> None:
-        """Ends what is in progress soon, even a stalled upload or a download that nobody reads."""
-        self.stopping = True
-        for exchange in self.under_way:
-            if not exchange.limit.expired():
-                exchange.limit.reschedule(asyncio.get_running_loop().time() + SHUTDOWN_GRACE_SECONDS)
-
     def _is_known_host(self, host: str) -> bool:
         name = re.sub(r":[0-9]*$", "", host.lower())
-        if name == "localhost" or name in self._settings.allowed_hosts:
+        if name in self._hosts:
             return True
-        with contextlib.suppress(ValueError):
-            return "%" not in name and ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
+        with contextlib.suppress(ValueError):  # an address is nobody's name
+            return bool("%" not in name and ip_address(name.removeprefix("[").removesuffix("]")))
         return False
 
     def _is_trusted_origin(self, headers: Headers) -> bool:
@@ -4364,102 +4246,46 @@ class Guard:
         await send(message)
 
     async def _within_limits(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange, headers = Exchange(self, scope, receive, send), Headers(scope=scope)
-        is_endless = scope["method"] in SAFE_METHODS and "transfer-encoding" in headers
-        if is_endless or int(headers.get("content-length", 0)) > exchange.max_bytes:
-            await _refusal(413, exchange.too_large)(scope, receive, send)
-            return
-        try:
-            async with exchange.limit:
-                self.under_way.add(exchange)
-                await self._app(scope, exchange.receive, exchange.send)
-        except Unread:
-            if not exchange.answering:
-                await _refusal(*TOO_MANY_UNREAD)(scope, receive, send)
-        except asyncio.CancelledError:
-            if not self.stopping:  # uvicorn would log a traceback
-                raise
-        except TimeoutError:
-            if not exchange.limit.expired():
-                raise
-            if not exchange.answering:
-                await _refusal(*(STOPPING if self.stopping else TOO_SLOW))(scope, receive, send)
-        finally:
-            self.under_way.discard(exchange)
-
-
-class Unread(Exception):
-    """An answer that nobody reads, or one too many of them."""
-
-
-class Exchange:
-    """A request in progress: how much of it has arrived, how long it may take, if its answer has begun."""
-
-    def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
-        self._guard, self._receive, self._send = guard, receive, send
-        self._transport: asyncio.Transport | None = scope.get("transport")
-        self.limit = asyncio.timeout(None if scope["method"] in SAFE_METHODS else MAX_REQUEST_SECONDS)
-        self.max_bytes = MAX_SMALL_BODY_BYTES
-        self.too_large = f"The body is over {MAX_SMALL_BODY_BYTES:,} bytes."
+        most, too_large = MAX_SMALL_BODY_BYTES, f"The body is over {MAX_SMALL_BODY_BYTES:,} bytes."
         if path_of(scope) == "/api/upload":
-            self.max_bytes = guard.max_upload_bytes
-            self.too_large = f"The upload is over {self.max_bytes:,} bytes (MAX_UPLOAD_BYTES)."
-        self.received = 0
-        self.unread = 0
-        self.answering = False
+            most = self._settings.max_upload_bytes
+            too_large = f"The upload is over {most:,} bytes (MAX_UPLOAD_BYTES)."
+        received = 0
 
-    async def receive(self) -> Message:
-        message = await self._receive()
-        self.received += len(message.get("body", b""))
-        if self.received > self.max_bytes:
-            if self.answering:
-                return {"type": "http.disconnect"}
-            raise HTTPException(413, self.too_large)
-        in_flight = sum(other.received for other in self._guard.under_way) if self.received else 0
-        if in_flight > IN_FLIGHT_BODIES_FACTOR * self._guard.max_upload_bytes:
-            raise HTTPException(*TOO_MANY_UPLOADS)
-        if not message.get("more_body") and not self._guard.stopping:
-            self.limit.reschedule(None)
-        return message
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > most:
+                await _drain(receive)
+                raise HTTPException(413, too_large)
+            return message
 
-    async def send(self, message: Message) -> None:
-        """In pieces, each of which waits until the reader has taken most of the ones before."""
-        if message["type"] == "http.response.start":
-            self.unread = int(Headers(raw=message["headers"]).get("content-length", 0))
-            others = sum(other.unread for other in self._guard.under_way) - self.unread
-            if self.unread > PIECE_BYTES and others > MAX_UNREAD_BYTES:
-                raise Unread
-        self.answering = True
-        body = message.get("body", b"")
-        start = 0
-        while len(body) - start > PIECE_BYTES:
-            piece = body[start : start + PIECE_BYTES]
-            await self._send_piece({**message, "body": piece, "more_body": True})
-            start += PIECE_BYTES
-        await self._send_piece({**message, "body": body[start:]} if body else message)
-
-    async def _send_piece(self, message: Message) -> None:
-        try:
-            async with asyncio.timeout(MAX_UNREAD_SECONDS):
-                await self._send(message)
-            self.unread = max(self.unread - len(message.get("body", b"")), 0)
-        except TimeoutError:
-            if self._transport:  # to close it would wait for its reader
-                self._transport.abort()
-                await asyncio.sleep(0)  # lets uvicorn notice
-            raise Unread from None
+        headers = Headers(scope=scope)
+        is_endless = scope["method"] in SAFE_METHODS and "transfer-encoding" in headers
+        if is_endless or int(headers.get("content-length", 0)) > most:
+            await _refuse(413, too_large, scope, receive, send)
+        else:
+            await self._app(scope, counted, send)
 
 
-def _refusal(status: int, detail: str) -> JSONResponse:
-    """Closes the connection only after a 408: closing it while a body arrives would hide the answer."""
-    return JSONResponse({"detail": detail}, status, {"Connection": "close"} if status == 408 else None)
+async def _drain(receive: Receive) -> None:
+    """Reads the rest of a body: a client or proxy that is still sending it would not see the answer."""
+    left = MAX_DRAINED_BYTES
+    while left > 0 and (message := await receive()).get("more_body"):
+        left -= len(message["body"])
+
+
+async def _refuse(status: int, detail: str, scope: Scope, receive: Receive, send: Send) -> None:
+    await _drain(receive)
+    await JSONResponse({"detail": detail}, status)(scope, receive, send)
 
 
 # === Routes ===================================================================
 # The endpoints of the API, a few lines each. Their docstrings are what /docs shows.
 
 
-MAX_WAITING = 20  # statistics, and other answers that wait for their turn, of all sessions together
+THREADS = 2  # that read uploads, compute statistics and write answers: more would only share the same core
 
 
 @dataclass
@@ -4470,23 +4296,14 @@ class Service:
     matcher: Matcher
     store: SessionStore
     started_at: float = field(default_factory=time.monotonic)
-    # One upload is parsed, one set of statistics computed and two other answers written at a time: more would
-    # only share the same core.
-    reading: anyio.Lock = field(default_factory=anyio.Lock)
-    computing: anyio.Lock = field(default_factory=anyio.Lock)
-    writing: anyio.CapacityLimiter = field(default_factory=partial(anyio.CapacityLimiter, 2))
-    stopping: threading.Event = field(default_factory=threading.Event)
+    threads: anyio.CapacityLimiter = field(default_factory=partial(anyio.CapacityLimiter, THREADS))
 
-    async def read(self, files: list[UploadFile], request: Request) -> Export:
-        if self.reading.statistics().tasks_waiting >= self.settings.max_sessions:
-            raise Overloaded("Too many uploads are being read; try again in a moment.")
-        async with self.reading:
-            self.store.check_room()
-            if await request.is_disconnected():
-                raise ClientLeft("The client left before its upload was read.")
-            contents = [(_file_name(file), await file.read()) for file in files]
-            allowance = Allowance(stopping=self.stopping)
-            return await asyncio.to_thread(parse_export, contents, self.settings.max_films, allowance)
+    async def in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
+        return await anyio.to_thread.run_sync(call, *arguments, limiter=self.threads)
+
+
+def read_upload(files: list[UploadFile], max_films: int) -> Export:
+    return parse_export([(_file_name(file), file.file.read()) for file in files], max_films)
 
 
 def _file_name(file: UploadFile) -> str:
@@ -4509,30 +4326,6 @@ async def get_session(session_id: SessionId, service: ServiceDep) -> Session:
 SessionDep = Annotated[Session, Depends(get_session)]
 
 
-@dataclass(eq=False)
-class Writer:
-    """Writes an answer about a session in a thread. While it waits for its turn, it holds no session."""
-
-    service: Service
-    session_id: str
-    request: Request
-
-    async def __call__(self, write: Callable[[Session], T]) -> T:
-        service = self.service
-        await service.store.get(self.session_id)
-        if service.writing.statistics().tasks_waiting >= MAX_WAITING:
-            raise Overloaded("Too many answers are being written; try again in a moment.")
-        async with service.writing:
-            if await self.request.is_disconnected():
-                raise ClientLeft("The client left before its answer was written.")
-            return await anyio.to_thread.run_sync(write, await service.store.get(self.session_id))
-
-
-async def get_writer(session_id: SessionId, service: ServiceDep, request: Request) -> Writer:
-    return Writer(service, session_id, request)
-
-
-WriterDep = Annotated[Writer, Depends(get_writer)]
 MovieId = Annotated[int, InPath(description="The film's number in this session.", examples=[7])]
 
 
@@ -4574,14 +4367,12 @@ STATUS_MEANINGS = {
     400: "The body cannot be used. For an upload, the detail says why, file by file",
     403: "Other sites' pages may not change anything here",
     404: "No such session (it may have expired), no such film in it, or no such id at TMDB",
-    408: "The body did not arrive in time",
     409: "The session's films are still being looked up, or there is nothing to undo",
     413: "Too many bytes or too many films",
     421: "The Host is neither this machine nor one of ALLOWED_HOSTS",
     422: "The request is not as described here. The detail says where",
     502: "TMDB gave no usable answer or rejects the key, or no key is set. Nothing was changed",
-    503: "No room for another session; too many uploads, statistics or unread downloads; the database cannot "
-    "be reached; or the service is stopping. Retry-After, if present, says when to try again",
+    503: "No room for another session, or no database. Retry-After says when to try again",
 }
 ERROR_MODEL = {
     "description": STATUS_MEANINGS[400],
@@ -4591,33 +4382,7 @@ IMPORT_CONTENT = {
     "description": "A CSV, or a ZIP of them",
     "content": {"text/csv": {}, "application/zip": {}},
 }
-CHANGE_ERRORS = error_responses(403, 408, 413)
-
-
-def _links(*operations: str, **parameters: str) -> dict[str, Any]:
-    """The endpoints that a response leads to, for programs that read the API's description."""
-    return {"links": {name: {"operationId": name, "parameters": parameters} for name in operations}}
-
-
-UPLOAD_LINKS = _links(
-    "read_session",
-    "follow_session",
-    "read_movies",
-    "read_statistics",
-    "retry_session",
-    "download_movies",
-    "download_matches",
-    "download_letterboxd",
-    "delete_session",
-    session_id="$response.body#/session_id",
-)
-MOVIES_LINKS = _links(
-    "read_movie",
-    "correct_match",
-    "clear_match",
-    session_id="$request.path.session_id",
-    movie_id="$response.body#/0/movie_id",
-)
+CHANGE_ERRORS = error_responses(403, 413)
 routes = APIRouter(responses=error_responses(421))
 of_session = APIRouter(
     prefix="/api/session/{session_id}", tags=["sessions"], responses=error_responses(404, 421, 422, 503)
@@ -4628,7 +4393,7 @@ CORRECTION_SECONDS = 20  # how long a correction waits for TMDB, and as long aga
 
 
 class CSVResponse(Response):
-    """CSV that was written in a thread. Its length tells Guard what an unread download holds."""
+    """CSV that was written in a thread."""
 
     media_type = "text/csv"
 
@@ -4648,7 +4413,7 @@ def _attachment(name: str) -> dict[str, str]:
     summary="Upload an export",
     status_code=201,
     tags=["sessions"],
-    responses=CHANGE_ERRORS | error_responses(422, 503) | {201: UPLOAD_LINKS, 400: ERROR_MODEL},
+    responses=CHANGE_ERRORS | error_responses(422, 503) | {400: ERROR_MODEL},
 )
 async def upload(
     files: Annotated[
@@ -4664,7 +4429,10 @@ async def upload(
     Answers at once. The films can be read immediately and are looked up in TMDB in the background. Poll
     `/api/session/{session_id}` for the progress.
     """
-    session = await service.store.create(await service.read(files, request))
+    service.store.check_room()
+    session = await service.store.create(
+        await service.in_thread(read_upload, files, service.settings.max_films)
+    )
     start_enrichment(session, service.matcher)
     response.headers["Location"] = request.url_for("read_session", session_id=session.session_id).path
     return UploadView.model_validate(session)
@@ -4680,8 +4448,8 @@ async def read_session(session_id: SessionId, service: ServiceDep) -> SessionDet
 async def follow_session(session: SessionDep) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: `progress` at once and after changes, up to four per second, then one `end`.
 
-    The data of each event is what `/api/session/{session_id}` returns, without `warnings`. The more followers
-    a session has, the rarer its events. Close your `EventSource` on `end`, or it will connect again.
+    The data of each event is what `/api/session/{session_id}` returns, without `warnings`. Close your
+    `EventSource` on `end`, or it will connect again.
     """
     async for _ in session.changes():
         yield ServerSentEvent(event="progress", raw_data=progress_json(session))
@@ -4692,15 +4460,17 @@ async def follow_session(session: SessionDep) -> AsyncIterator[ServerSentEvent]:
     "/movies",
     summary="A session's films",
     response_model=list[MovieView],
-    responses={200: {"headers": PAGINATION_HEADERS} | MOVIES_LINKS},
+    responses={200: {"headers": PAGINATION_HEADERS}},
 )
-async def read_movies(write: WriterDep, query: Annotated[MovieQuery, Query()], request: Request) -> Response:
+async def read_movies(
+    session: SessionDep, query: Annotated[MovieQuery, Query()], service: ServiceDep, request: Request
+) -> Response:
     """Watched films first (latest viewing first), then liked ones, then those only on the watchlist.
 
     The order does not change while films are looked up. `X-Total-Count` is the number of matching films, and
     `Link` leads to the next page.
     """
-    content, count = await write(lambda session: movies_json(session.export.films, query))
+    content, count = await service.in_thread(movies_json, session.export.films, query)
     after, headers = query.skip + query.limit, {"X-Total-Count": str(count)}
     if after < count:
         next_page = request.url.include_query_params(skip=after, limit=query.limit)
@@ -4709,21 +4479,24 @@ async def read_movies(write: WriterDep, query: Annotated[MovieQuery, Query()], r
 
 
 @of_session.get("/movies/ids", summary="The ids of a session's films")
-async def read_movie_ids(write: WriterDep, query: Annotated[MovieFilter, Query()]) -> list[int]:
+async def read_movie_ids(
+    session: SessionDep, query: Annotated[MovieFilter, Query()], service: ServiceDep
+) -> list[int]:
     """The `movie_id` of every film that `/movies` returns on all its pages, in the same order."""
-    return await write(lambda session: [film.movie_id for film in query.select(session.export.films)])
+    films = await service.in_thread(query.select, session.export.films)
+    return [film.movie_id for film in films]
 
 
 @of_session.get(
     "/movies/{movie_id}", summary="One film, with its viewings and candidates", response_model=MovieDetail
 )
-async def read_movie(film: OpenedFilmDep, write: WriterDep) -> JSONBytes:
+async def read_movie(film: OpenedFilmDep, service: ServiceDep) -> JSONBytes:
     """With all viewings, and the candidates that TMDB's search returned, with their scores.
 
     If the film was found without a search, TMDB is searched now; if it does not answer, there are no
     candidates.
     """
-    return JSONBytes(await write(lambda _: movie_json(film)))
+    return JSONBytes(await service.in_thread(movie_json, film))
 
 
 @of_session.get(
@@ -4764,7 +4537,7 @@ async def correct_match(session: SessionDep, film: FilmDep, choice: Choice, serv
     await session.save()
     if session.task is None:  # otherwise the task will, at its end
         await read_collections(session, service.matcher.tmdb, CORRECTION_SECONDS)
-    return JSONBytes(await asyncio.to_thread(movie_json, film))
+    return JSONBytes(await service.in_thread(movie_json, film))
 
 
 @of_session.delete(
@@ -4786,7 +4559,7 @@ async def undo_match(session: SessionDep, film: FilmDep, service: ServiceDep) ->
     """Takes back the latest `PUT` or `DELETE` for this film in this session; earlier ones stay."""
     undo_correction(session, film, service.matcher)
     await session.save()
-    return JSONBytes(await asyncio.to_thread(movie_json, film))
+    return JSONBytes(await service.in_thread(movie_json, film))
 
 
 @of_session.get("/stats", summary="Statistics", description=WHAT_COUNTS, response_model=Statistics)
@@ -4796,13 +4569,7 @@ async def read_statistics(
     year: Annotated[int | None, Query(ge=1, le=9999, description="One year of the diary.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="The maximum length of a list.")] = 10,
 ) -> Response:
-    async def compute() -> bytes:
-        if service.computing.statistics().tasks_waiting >= MAX_WAITING:
-            raise Overloaded("Too many statistics are being computed; try again in a moment.")
-        async with service.computing:
-            await service.store.get(session.session_id)  # it may have been deleted meanwhile
-            return await asyncio.to_thread(statistics_json, session, year, limit)
-
+    compute = partial(service.in_thread, statistics_json, session, year, limit)
     return JSONBytes(await session.compute((year, limit), compute))
 
 
@@ -4820,22 +4587,22 @@ async def retry_session(session: SessionDep, service: ServiceDep) -> SessionView
 
 
 @of_session.get("/movies.csv", summary="The films as CSV", response_class=CSVResponse)
-async def download_movies(write: WriterDep) -> CSVResponse:
+async def download_movies(session: SessionDep, service: ServiceDep) -> CSVResponse:
     """One line per film, with the fields of the JSON as columns. Lists are separated by commas.
 
     Safe in a spreadsheet: a cell that starts like a formula has a space in front.
     """
-    content = await write(lambda session: csv_bytes(session.export.films, movie_row))
+    content = await service.in_thread(csv_bytes, session.export.films, movie_row)
     return CSVResponse(content, headers=_attachment("movies.csv"))
 
 
 @of_session.get("/matches.csv", summary="The match report", response_class=CSVResponse)
-async def download_matches(write: WriterDep) -> CSVResponse:
+async def download_matches(session: SessionDep, service: ServiceDep) -> CSVResponse:
     """One line per film: what it was matched with, why, and what else was considered.
 
     A film that was found without a search has no candidates until it is opened.
     """
-    content = await write(lambda session: csv_bytes(session.export.films, match_row))
+    content = await service.in_thread(csv_bytes, session.export.films, match_row)
     return CSVResponse(content, headers=_attachment("matches.csv"))
 
 
@@ -4846,7 +4613,8 @@ async def download_matches(write: WriterDep) -> CSVResponse:
     responses={200: IMPORT_CONTENT},
 )
 async def download_letterboxd(
-    write: WriterDep,
+    session: SessionDep,
+    service: ServiceDep,
     in_list: Annotated[
         Literal["watched", "watchlist"],
         Query(
@@ -4860,7 +4628,7 @@ async def download_letterboxd(
     A film without a viewing, or with a rating other than its latest viewing's, has a line without a date.
     Letterboxd imports up to 1 MB; beyond that, the answer is a ZIP of parts.
     """
-    name, content = await write(lambda session: import_download(session.export.films, in_list))
+    name, content = await service.in_thread(import_download, session.export.films, in_list)
     if name.endswith(".csv"):
         return CSVResponse(content, headers=_attachment(name))
     return Response(content, media_type="application/zip", headers=_attachment(name))
@@ -4898,17 +4666,24 @@ async def docs(request: Request) -> Response:
 
 async def handle_error(_: Request, error: Exception) -> JSONResponse:
     """Shows every error as a sentence, in our own words if the framework's say too little."""
-    status, detail, headers = 500, "An internal error occurred; see the service's log.", None
+    headers = None
     if isinstance(error, ServiceError):
         status, detail, headers = error.status, str(error), error.headers
     elif isinstance(error, RequestValidationError):
         status, detail = 422, "; ".join(map(_request_problem, error.errors())) + "."
     elif isinstance(error, HTTPException) and isinstance(error.__cause__, OSError):
         log.error("an upload could not be stored: %s", error.__cause__.strerror)
+        status = 500
         detail = "The upload could not be stored: the service's disk may be full or not writable."
     elif isinstance(error, HTTPException):
         status, detail = error.status_code, HTTP_ERRORS.get(error.detail, error.detail)
         headers = dict(error.headers or {})
+    else:
+        status, error_id = 500, secrets.token_hex(4)
+        log.error(
+            "[%s] a bug, %s, made an answer fail", error_id, type(error).__name__
+        )  # uvicorn logs the rest
+        detail = f"An internal error occurred; the service's log has it as {error_id}."
     return JSONResponse({"detail": detail}, status, headers)
 
 
@@ -4954,157 +4729,19 @@ class ShortIds(logging.Filter):
         return True
 
 
-@contextlib.contextmanager
-def on_signals(call: Callable[[], None]) -> Iterator[None]:
-    """On SIGINT and SIGTERM, calls `call` in the event loop before the usual handler; a second one exits.
-
-    uvicorn waits for open streams before it ends the lifespan, so this has to end them.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals only reach the main thread
-        return
-    loop = asyncio.get_running_loop()
-    handlers = {
-        number: handler
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if callable(handler := signal.getsignal(number))
-    }
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        for each in handlers:
-            signal.signal(each, lambda number, _: os._exit(128 + number))  # nothing is left to save
-        loop.call_soon_threadsafe(call)
-        cast(Callable[..., None], handlers[signal.Signals(number)])(number, frame)
-
-    for number in handlers:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-def running_server() -> uvicorn.Server | None:
-    """The server that runs in this process, found by the signal handler that it installed."""
-    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    return server if isinstance(server, uvicorn.Server) else None
-
-
-def refuse_second_process(server: uvicorn.Server | None) -> list[socket.socket]:
-    """Ends this process if others serve the same socket: each would know only some of the sessions.
-
-    On Linux, the name of an abstract socket tells the others that this address is taken, until it is closed.
-    """
-    claims = []
-    is_only_process = server is None or server.config.reload or server.config.workers == 1
-    for address in inherited_addresses():
-        claims.append(claim := socket.socket(socket.AF_UNIX))
-        name = f"\0letterboxd-{address}"
-        try:
-            claim.bind(name)
-            claim.listen()
-        except OSError:
-            is_only_process &= process_that_listens(name) == os.getpid()
-    if not is_only_process:
+def refuse_several_workers() -> None:
+    server = running_server()
+    if server and server.config.workers > 1 and not server.config.reload:
         refuse_to_start(
             "Sessions live in the memory of one process, so with several workers most requests would not "
             "find theirs. Start one worker, or set DATABASE_URL."
         )
-    return claims
 
 
 def refuse_to_start(sentence: str) -> NoReturn:
     sys.stderr.write(f"{sentence}\n")
     sys.stderr.flush()
-    # With this status, neither uvicorn nor gunicorn starts further workers.
-    os._exit(uvicorn.config.STARTUP_FAILURE)
-
-
-def process_that_listens(name: str) -> int:
-    with socket.socket(socket.AF_UNIX) as asking:
-        asking.connect(name)
-        process, _, _ = struct.unpack("3i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        return int(process)
-
-
-def inherited_addresses() -> Iterator[str]:
-    """The addresses of the sockets that a supervisor has bound for this process, on Linux."""
-    for link in Path("/proc/self/fd").glob("*"):
-        with contextlib.suppress(OSError):
-            descriptor = os.dup(int(link.name))
-            try:
-                if stat.S_ISSOCK(os.fstat(descriptor).st_mode) and (address := address_of(descriptor)):
-                    yield address
-            finally:
-                os.close(descriptor)
-
-
-def address_of(descriptor: int) -> str:
-    """The address of a socket that has one of its own and no peer, otherwise empty."""
-    with socket.socket(fileno=os.dup(descriptor)) as listener:
-        if listener.type != socket.SOCK_STREAM or not listener.getsockname():
-            return ""
-        try:
-            listener.getpeername()
-        except OSError:
-            return str(listener.getsockname())
-        return ""
-
-
-class LoopErrors:
-    """The event loop's exception handler, which logs a lack of file descriptors once a minute at most."""
-
-    def __init__(self) -> None:
-        self._silent_until = -math.inf
-
-    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        error = context.get("exception")
-        if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
-            loop.default_exception_handler(context)
-        elif loop.time() >= self._silent_until:
-            self._silent_until = loop.time() + 60
-            log.error("too many open files: new connections have to wait; raise the limit with ulimit -n")
-
-
-# By connection: the id() of its last request, if there was one, and since when it has waited for the next.
-Waiting = weakref.WeakKeyDictionary[Any, tuple[int, float]]
-
-
-@contextlib.asynccontextmanager
-async def watching(server: uvicorn.Server | None) -> AsyncIterator[None]:
-    """Limits the time for the headers of requests, and for unread downloads at the end."""
-    if server is None:
-        yield
-        return
-    # uvicorn's own setting: otherwise an unread download would keep the service alive forever.
-    server.config.timeout_graceful_shutdown = server.config.timeout_graceful_shutdown or 1
-    # asyncio tries to accept as many connections in a row, even without a descriptor, before it waits 1 s.
-    server.config.backlog = min(server.config.backlog, 100)
-    asyncio.get_running_loop().set_exception_handler(LoopErrors())
-    watch = asyncio.create_task(watch_connections(server))
-    yield
-    watch.cancel()
-    await asyncio.gather(watch, return_exceptions=True)
-
-
-async def watch_connections(server: uvicorn.Server) -> None:
-    """uvicorn waits forever for the headers of a request; this gives them MAX_HEADER_SECONDS."""
-    waiting: Waiting = weakref.WeakKeyDictionary()
-    while True:
-        await asyncio.sleep(MAX_HEADER_SECONDS / 10)
-        cut_silent_connections(server, waiting)
-
-
-def cut_silent_connections(server: uvicorn.Server, waiting: Waiting) -> None:
-    now = time.monotonic()
-    for connection in list(server.server_state.connections):
-        request = getattr(connection, "cycle", None)
-        if request is None or request.response_complete:
-            last, since = waiting.get(connection, (0, now))
-            waiting[connection] = id(request), since if last == id(request) else now
-            if now - waiting[connection][1] > MAX_HEADER_SECONDS:
-                connection.transport.abort()
+    os._exit(uvicorn.config.STARTUP_FAILURE)  # with this status, uvicorn starts no further workers
 
 
 def open_store(
@@ -5126,16 +4763,12 @@ def open_store(
 
 @contextlib.asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    server = running_server()
     settings: Settings = app.state.settings
     clock: Callable[[], float] = app.state.clock
-    claims = [] if settings.database_url.get_secret_value() else refuse_second_process(server)
+    if not settings.database_url.get_secret_value():
+        refuse_several_workers()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     log.setLevel(settings.log_level)
-    # CPython's default threshold (700) scans every film in memory now and then, which made statistics of
-    # 7,000 films 50 % slower. These thresholds scan less often and keep each pass over young or middle-aged
-    # objects within 1 to 5 ms.
-    gc.set_threshold(5_000, 5, 400)
     access, short_ids = logging.getLogger("uvicorn.access"), ShortIds()
     access.addFilter(short_ids)
     known_films = await asyncio.to_thread(KnownFilms.read, KNOWN_FILMS)
@@ -5145,18 +4778,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     ):
         if tmdb.key_state == "missing":
             log.warning("no TMDB_API_KEY is set: exports are read, but no film is looked up")
-        app.state.service = service = Service(settings, matcher, store)
-
-        def stop() -> None:
-            store.end_streams()
-            service.stopping.set()
-            app.state.guard.stop()
-
-        with on_signals(stop):
-            async with watching(server):
-                yield
-    for claim in claims:
-        claim.close()
+        app.state.service = Service(settings, matcher, store)
+        yield
     access.removeFilter(short_ids)
 
 
@@ -5195,7 +4818,7 @@ def create_app(
     app.mount("/page", PAGE)
     app.mount("/docs", SWAGGER_UI)
     # add_middleware would put Guard inside the handler of unexpected errors, so 500s would lack its headers.
-    app.state.guard = app.middleware_stack = Guard(app.build_middleware_stack(), settings)
+    app.middleware_stack = Guard(app.build_middleware_stack(), settings)
     return app
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from contextvars import Context
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -31,7 +30,7 @@ MIGRATION_LOCK = 1_164_865_640  # any number that nobody else locks
 Rows = Sequence[Row[Any]]
 
 
-class DatabaseGone(main.ServiceError):
+class DatabaseUnavailable(main.ServiceError):
     """It is not known whether a change was made."""
 
     status = 503
@@ -74,7 +73,7 @@ class Database:
         )
 
     async def run(self, statement: TextClause, **values: object) -> Rows:
-        """The rows of one statement. Raises DatabaseGone.
+        """The rows of one statement. Raises DatabaseUnavailable.
 
         After PostgreSQL was restarted, pooled connections are dead, so every statement may be tried twice.
         """
@@ -91,7 +90,7 @@ class Database:
             if not self._is_gone:
                 main.log.warning("the database cannot be reached: %s", getattr(error, "orig", error))
             self._is_gone = True
-            raise DatabaseGone from None
+            raise DatabaseUnavailable from None
         self._is_gone = False
         return rows
 
@@ -102,13 +101,13 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """Raises DatabaseGone."""
+        """Raises DatabaseUnavailable."""
         try:
             async with self._engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
                 yield connection
         except Exception as error:
             if is_gone(error):
-                raise DatabaseGone from None
+                raise DatabaseUnavailable from None
             raise
 
     async def migrate(self) -> None:
@@ -135,38 +134,32 @@ T = TypeVar("T")
 
 
 class Batch(Generic[Key, Value]):
-    """Asks one question at a time; whoever comes meanwhile shares the next.
+    """Asks one question for many keys at a time; whoever comes meanwhile shares the next.
 
-    So an answer is always newer than the request for it, and a thousand who ask at once need one connection
-    and wait for two answers at most.
+    So a thousand who ask at once need one connection and wait for two answers at most.
     """
 
     def __init__(self, ask: Callable[[list[Key]], Awaitable[Mapping[Key, Value]]]) -> None:
         self._ask = ask
-        self._one_at_a_time = asyncio.Lock()
-        self._next: tuple[dict[Key, None], asyncio.Task[Mapping[Key, Value]]] | None = None
+        self._sharing = main.Sharing()
+        self._gathered: dict[Key, None] = {}
 
     async def get(self, *keys: Key) -> Mapping[Key, Value]:
         """The answers for these keys, and for others."""
-        if self._next is None:
-            gathered: dict[Key, None] = {}
-            self._next = gathered, asyncio.create_task(self._run(gathered), context=Context())
-        gathered, task = self._next
-        gathered.update(dict.fromkeys(keys))
-        return await asyncio.shield(task)
+        self._gathered.update(dict.fromkeys(keys))
+        return await self._sharing.run(None, self._ask_for_all)
 
-    async def _run(self, gathered: dict[Key, None]) -> Mapping[Key, Value]:
-        async with self._one_at_a_time:
-            self._next = None
-            return await self._ask(list(gathered))
+    async def _ask_for_all(self) -> Mapping[Key, Value]:
+        gathered, self._gathered = self._gathered, {}
+        return await self._ask(list(gathered))
 
 
-async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """Tries until the database is back. Raises DatabaseGone at once if a person waits for the answer."""
+async def retry_until_back(call: Callable[[], Awaitable[T]]) -> T:
+    """Tries until the database is back. A person does not wait: raises DatabaseUnavailable."""
     while True:
         try:
             return await call()
-        except DatabaseGone:
+        except DatabaseUnavailable:
             if main.urgent.get():
                 raise
         await asyncio.sleep(RETRY_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
 from datetime import date
@@ -10,6 +11,7 @@ from typing import Any
 
 from main import (
     IMAGE_BASE_URL,
+    JOBS,
     PENDING,
     Candidate,
     Collection,
@@ -101,9 +103,7 @@ def _viewing_of(body: Body, tags: dict[tuple[str, ...], tuple[str, ...]]) -> Vie
 # --- TMDB's records
 
 NAMES: dict[str, type[TMDBName]] = {
-    **dict.fromkeys(
-        ("directors", "cast", "writers", "composers", "cinematographers", "editors", "producers"), Person
-    ),
+    **dict.fromkeys(("directors", "cast", *JOBS), Person),
     "studios": Company,
     "collections": TMDBName,
 }
@@ -132,7 +132,7 @@ def movie_of(body: Body, names: NameFactory) -> Movie:
     for role in body.keys() & NAMES.keys():
         body[role] = tuple([names.shared(NAMES[role], *name) for name in body[role]])
     for kind in body.keys() & set(TEXTS):
-        body[kind] = names.shared_texts(body[kind])
+        body[kind] = tuple(map(sys.intern, body[kind]))
     return Movie(**EMPTY_MOVIE | body)
 
 

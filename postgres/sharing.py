@@ -17,7 +17,7 @@ from sqlalchemy import Row, text
 
 import main
 from main import PENDING, Answer, Collection, Film, Match, Movie, TMDBRef
-from postgres.database import RETRY_SECONDS, Batch, Database, DatabaseGone, patiently
+from postgres.database import RETRY_SECONDS, Batch, Database, DatabaseUnavailable, retry_until_back
 from postgres.encoding import (
     Body,
     collection_body,
@@ -111,12 +111,12 @@ class SharedCache(main.Cache):
         self._forgotten.add(record_key(key))
         super().forget(record_key(key))
 
-    async def _keep(self, key: Hashable, ask: Callable[[], Awaitable[Answer]]) -> Answer:
-        return await super()._keep(key, partial(self._stored_or_asked, str(key), ask))
+    async def _fetch(self, key: Hashable, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        return await super()._fetch(key, partial(self._stored_or_asked, str(key), ask))
 
     async def _stored_or_asked(self, key: str, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         if key not in self._forgotten:
-            found = await patiently(partial(self.read, [key], for_lookup=True))
+            found = await retry_until_back(partial(self.read, [key], for_lookup=True))
             if key in found:
                 return cast(Answer, found[key])
         answer = await ask()
@@ -186,7 +186,7 @@ class SharedCache(main.Cache):
         return self._match_of(None, film.replaced, key, film.replaced_movie_body, "")
 
     async def read(self, keys: Iterable[str], for_lookup: bool = False) -> dict[str, Any]:
-        """These records, as far as they are in memory or stored. Raises DatabaseGone."""
+        """These records, as far as they are in memory or stored. Raises DatabaseUnavailable."""
         wanted = set(keys)
         found = {key: answer for key in wanted if (answer := self._answers.get(key)) is not None}
         if missing := wanted - found.keys():
@@ -241,14 +241,14 @@ class SharedCorrections(main.Corrections):
         if key in self.unwritten:
             body: Body | None = self.unwritten[key]["match"]
         else:
-            stored = (await patiently(partial(self._stored.get, key))).get(key)
+            stored = (await retry_until_back(partial(self._stored.get, key))).get(key)
             body = json.loads(stored) if stored else None
         return await self._match_of(body) if body else None
 
     async def _match_of(self, body: Body) -> Match | None:
         movies: dict[str, Movie] = {}
         if key := body.get("movie"):
-            movies = await patiently(partial(self._cache.read, [key]))
+            movies = await retry_until_back(partial(self._cache.read, [key]))
             if key not in movies:  # deleted after six months
                 tmdb_type, tmdb_id, *_ = key.split("/")
                 movies[key] = await self._tmdb.movie(cast(main.MediaType, tmdb_type), int(tmdb_id))
@@ -357,7 +357,7 @@ class SharedPace(main.Pace):
                 await connection.execute(WRITE_LIMITER, {"state": self._dumped()})
             del self._events[:replayed]
             self._slots.extend(slots)
-        except DatabaseGone:
+        except DatabaseUnavailable:
             self._take_at = self.now() + RETRY_SECONDS
         finally:
             self._taking = None

@@ -28,7 +28,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 import main
 from main import PENDING, Export, Film, Match, Matcher, Session, SessionNotFound, Settings, StoreFull, log
-from postgres.database import RETRY_SECONDS, Batch, Database, DatabaseGone, patiently
+from postgres.database import RETRY_SECONDS, Batch, Database, DatabaseUnavailable, retry_until_back
 from postgres.encoding import Body, StoredFilm, dumps, film_body, film_of, match_body
 from postgres.sharing import (
     PIECE,
@@ -239,7 +239,7 @@ class StoredSession(Session):
             return
         self.ending = status, error_message
         while self.ending:
-            await patiently(self.save)
+            await retry_until_back(self.save)
             if self.ending and status == "completed" and self.counts["pending"]:  # undone in another process
                 self.ending = None
                 main.start_enrichment(self, self.store.matcher)
@@ -308,10 +308,10 @@ class StoredSession(Session):
         self.waiting_elsewhere = row.waiting_for
         if row.ended_at is None:
             self.ended_at = None
-            self.over.clear()
+            self.ended_event.clear()
         else:
             self.ended_at, self._ended_utc = self.store.moment_of(row.ended_at), row.ended_at
-            self.over.set()
+            self.ended_event.set()
 
     def settle(self, given: Body, written: Row[Any] | None) -> None:
         """The tables have these changes now; if others changed it as well, they are to be read."""
@@ -379,7 +379,7 @@ class PostgresStore(main.SessionStore):
         await asyncio.gather(*self._jobs, return_exceptions=True)
         for session in list(self._alive.values()):
             await session.stop()
-        with contextlib.suppress(DatabaseGone, TimeoutError):
+        with contextlib.suppress(DatabaseUnavailable, TimeoutError):
             async with asyncio.timeout(CLOSING_SECONDS):
                 await self.write()
                 await self.database.run(RELEASE, owner=self._owner)
@@ -448,7 +448,7 @@ class PostgresStore(main.SessionStore):
         if session := self._alive.pop(session_id, None):
             session.changed.clear()
             await session.stop()
-            session.over.set()
+            session.ended_event.set()
 
     # --- Reading
 
@@ -475,7 +475,7 @@ class PostgresStore(main.SessionStore):
         session = self._alive.get(row.id)
         if session is None or session.synced < row.revision:
             seen = f"session/{row.id}/{row.revision}"
-            session = await self.cache.single_flight(seen, partial(self._read, row))
+            session = await self.cache.sharing.run(seen, partial(self._read, row))
         if row.id not in self._alive:  # it was deleted meanwhile
             raise SessionNotFound
         self._sessions.pop(row.id, None)
@@ -545,7 +545,7 @@ class PostgresStore(main.SessionStore):
     # --- Writing
 
     async def write(self) -> None:
-        """Waits until all changes up to now are written. Raises DatabaseGone."""
+        """Waits until all changes up to now are written. Raises DatabaseUnavailable."""
         await self._writing.get(None)
 
     async def _write_forever(self) -> None:
@@ -557,7 +557,7 @@ class PostgresStore(main.SessionStore):
             await self.write()
 
     async def _write(self, _: object) -> dict[None, None]:
-        """All that changed in this process. Raises DatabaseGone."""
+        """All that changed in this process. Raises DatabaseUnavailable."""
         # All is sorted, since two processes that lock the same rows in different orders wait for each other.
         due = [session for _, session in sorted(self._alive.items()) if self._is_due(session)]
         changed = {session: session.changed for session in due}
@@ -571,7 +571,7 @@ class PostgresStore(main.SessionStore):
                 log.error("the database refuses some of what it was given: %s", error.orig)
                 await self._write_apart(due, records, corrections)
         if corrections:
-            with contextlib.suppress(DatabaseGone):
+            with contextlib.suppress(DatabaseUnavailable):
                 await self.database.run(TRIM_CORRECTIONS, most=main.MAX_CORRECTIONS)
         return {}
 
@@ -608,7 +608,7 @@ class PostgresStore(main.SessionStore):
         records: dict[str, Body],
         corrections: dict[str, Body],
     ) -> None:
-        """In one statement. Raises DatabaseGone, and DBAPIError if the database refuses any of it."""
+        """In one statement. Raises DatabaseUnavailable, and DBAPIError if the database refuses any of it."""
         rows = {session.session_id: session.row() for session in changed}
         film_rows = [row for session, films in changed.items() for row in session.film_rows(films)]
         for session, films in changed.items():
@@ -636,7 +636,7 @@ class PostgresStore(main.SessionStore):
         for session in changed:
             session.settle(rows[session.session_id], found.get(session.session_id))
         for session in changed:
-            with contextlib.suppress(DatabaseGone):  # it is read when it is next asked for
+            with contextlib.suppress(DatabaseUnavailable):  # it is read when it is next asked for
                 await self._after_write(session, rows[session.session_id], found.get(session.session_id))
 
     def _is_due(self, session: StoredSession) -> bool:
@@ -763,7 +763,7 @@ async def _whatever_the_database_does(job: Callable[[], Any]) -> None:
     while True:
         try:
             await job()
-        except DatabaseGone:
+        except DatabaseUnavailable:
             await asyncio.sleep(RETRY_SECONDS)
         except Exception:  # noqa: BLE001 - the root of a task
             log.exception("a bug ended a job; it starts again")
@@ -781,7 +781,7 @@ async def open_store(
     try:
         database = Database(settings.database_url.get_secret_value())
         await database.migrate()
-    except DatabaseGone:
+    except DatabaseUnavailable:
         main.refuse_to_start("The database cannot be reached; start it, or check DATABASE_URL.")
     except (ArgumentError, DBAPIError, OverflowError, TypeError, ValueError):
         main.refuse_to_start(
@@ -800,6 +800,5 @@ async def open_store(
         ) as store:  # fmt: skip
             yield store
     finally:
-        await cache.close()
         await pace.close()
         await database.close()

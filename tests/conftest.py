@@ -106,7 +106,6 @@ async def until(condition: Callable[[], object]) -> None:
 class Api(httpx.AsyncClient):
     """A client of a running service, with the two things that every journey does."""
 
-    guard: main.Guard
     server: uvicorn.Server
 
     async def upload(self, *given: tuple[str, bytes]) -> dict[str, Any]:
@@ -160,7 +159,7 @@ async def serving(settings: main.Settings, root_path: str = "") -> AsyncIterator
     """The service in a real uvicorn on loopback."""
     app = idle_apps.pop() if idle_apps else main.create_app(settings)
     app.state.settings = settings
-    app.state.guard = app.middleware_stack = main.Guard(app.build_middleware_stack(), settings)
+    app.middleware_stack = main.Guard(app.build_middleware_stack(), settings)
     server = Server(uvicorn.Config(app, log_config=None, lifespan="on", root_path=root_path))
     with socket.socket(proto=socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
@@ -169,7 +168,7 @@ async def serving(settings: main.Settings, root_path: str = "") -> AsyncIterator
             await asyncio.sleep(0.005)
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
         async with Api(base_url=address, timeout=30, verify=False) as api:  # TLS takes longer than the test
-            api.guard, api.server = app.state.guard, server
+            api.server = server
             yield api
         server.should_exit = True
         await task

@@ -172,7 +172,7 @@ async def test_rejected_key_ends_the_session_at_once(
     assert "TMDB_API_KEY" in (session.error_message or "")
     assert key not in (session.error_message or "")
     await quiet(tmdb)
-    assert 1 <= tmdb.calls() <= connections + 1
+    assert 1 <= tmdb.calls() <= connections + 2
 
 
 async def test_revoked_key_fails_the_next_session_only(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:

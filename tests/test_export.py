@@ -184,6 +184,34 @@ def test_unusable_upload_says_why_file_by_file() -> None:
     assert all(name in str(refused.value) for name, _ in given)
 
 
+def test_upload_of_other_files_says_what_was_in_it() -> None:
+    for name in ("profile.csv", "lists/watched.csv", "letterboxd-me/deleted/diary.csv"):
+        with pytest.raises(main.UnusableUpload, match=f"it has only {name}"):
+            main.parse_export([(name, HEADERS["watched"].encode())])
+
+
+def test_refusal_tells_the_first_problems_and_how_many_more() -> None:
+    rows = "Date,Name,Year\r\n" + "2024-01-02,,x\r\n" * 11_000
+
+    with pytest.raises(main.UnusableUpload, match="more warnings not shown") as refused:
+        main.parse_export([("watched.csv", rows.encode())])
+
+    assert len(str(refused.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("name", "read_as"),
+    [("films.csv", "likes"), ("2024.csv", "watched"), ("watch-list.csv", "watched"), ("seen.csv", "watched")],
+)
+def test_file_whose_kind_is_not_plain_says_how_it_was_read(name: str, read_as: str) -> None:
+    read = main.parse_export([(name, b"Name,Year\r\nDune,2021")])
+
+    assert (read.films[0].watched, read.films[0].liked) == (read_as == "watched", read_as == "likes")
+    assert f"it was read as {read_as}" in read.warnings[0]
+    for plain in ("watched.csv", "watched (1).csv", "my-likes.csv", "letterboxd-watchlist.csv"):
+        assert main.parse_export([(plain, b"Name,Year\r\nDune,2021")]).warnings == []
+
+
 def test_too_many_films_are_refused() -> None:
     with pytest.raises(main.UploadTooLarge, match=r"over 1 films \(MAX_FILMS\)"):
         main.parse_export(files(watched=f"{DUNE}\n2024-01-02,Her,2013,https://boxd.it/4O24"), max_films=1)

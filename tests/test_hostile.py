@@ -6,6 +6,7 @@ import asyncio
 import csv
 import gc
 import io
+import itertools
 import logging
 import random
 import re
@@ -73,22 +74,6 @@ ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
         "watched.csv uses an unsupported compression method",
     ),
     "many files": (lambda: packed(*((f"{n}.csv", b"") for n in range(60_000))), "over 2,000 files"),
-    "large directory": (
-        lambda: packed(*((f"{n:04}{'x' * 600}.csv", b"") for n in range(1_900))),
-        "the ZIP's directory is larger than any export's",
-    ),
-    "no text": (
-        lambda: packed(("watched.csv", b"Name\r\n" + b"\xe0\xe8" * 60_000 + b"\x81" * 1_000_000)),
-        "watched.csv: is no text: save it as CSV in UTF-8",
-    ),
-    "no text in UTF-16": (
-        lambda: packed(("watched.csv", b"\xff\xfe" + b"\0\xd8" * 1_000_000)),
-        "watched.csv: is no text: save it as CSV in UTF-8",
-    ),
-    "one line": (
-        lambda: packed(("watched.csv", b"Name,Year\r\n" + b"," * 2_000_000)),
-        "watched.csv: has a line of 2,000,000 characters, so this file lists no films",
-    ),
     "encrypted": (
         lambda: patched(packed(("watched.csv", WATCHED)), 8, "<H", 1),
         "watched.csv is encrypted; re-create the ZIP without a password",
@@ -106,8 +91,11 @@ ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: packed(("letterboxd-me.zip", SAMPLE.read_bytes())),
         "letterboxd-me.zip: is a ZIP inside the ZIP; upload it by itself",
     ),
-    "only others": (lambda: packed(("comments.csv", b"Date,Content")), "contains no CSV that lists films"),
-    "empty": (packed, "contains no CSV that lists films"),
+    "only others": (
+        lambda: packed(*((f"lists/{n}.csv", b"Date,Content") for n in range(8))),
+        "nothing that lists films, only lists/0.csv, .*lists/5.csv, 2 more",
+    ),
+    "empty": (packed, "is an empty ZIP"),
 }  # fmt: skip
 
 
@@ -295,7 +283,6 @@ def test_1500_valid_exports_survive_a_round_trip(films: list[main.Film]) -> None
 BIG = {
     "field of a megabyte": b"Name,Year\r\nDune,2021\r\n" + b"x" * 1_100_000 + b",2001\r\n",
     "review of a megabyte": b'Name,Year,Review\r\nDune,2021,"' + b"y" * 999_999 + b'"\r\n',
-    "a million columns": b"Name" + b",x" * 1_000_000 + b"\r\nDune",
     "a million cells": b"Name,Year\r\nDune,2021\r\nx" + b"," * 1_000_000 + b"\r\n",
     "a million tags": b"Name,Year,Tags\r\nDune,2021," + b'"' + b"t," * 450_000 + b'"\r\n',
     "NUL bytes": b"Na\0me,Year\r\nDu\0ne,20\x0021\r\n\0\0\0\r\n",
@@ -320,11 +307,11 @@ def test_impossible_exports_are_reported_cheaply(content: bytes) -> None:
     tracemalloc.stop()
 
     assert status[:3] in ("201", "400")
-    assert most < 50_000_000
+    assert most < 100_000_000
 
 
 def test_one_bad_row_does_not_lose_the_rest_of_the_file() -> None:
-    for name in ("field of a megabyte", "a million cells", "lone surrogates", "a title of a megabyte"):
+    for name in ("field of a megabyte", "lone surrogates", "a title of a megabyte"):
         read = main.parse_export([("watched.csv", BIG[name])])
         assert read.films[0].title == "Dune" or read.films[1].title == "Dune", name
         assert read.warnings, name
@@ -335,39 +322,32 @@ def films_of(name: str, count: int) -> list[tuple[str, bytes]]:
 
 
 @pytest.mark.parametrize("count", [1, 4])
-@pytest.mark.parametrize("bound", ["rows", "cells"])
-def test_rows_and_cells_have_a_limit_across_files(bound: str, count: int) -> None:
-    used = count * (3 if bound == "rows" else 6)
-    enough, too_little = main.Allowance(), main.Allowance()
-    setattr(enough, bound, used)
-    setattr(too_little, bound, used - 1)
-
-    read = main.parse_export(films_of(".csv", count), allowance=enough)
+def test_rows_have_a_limit_across_files(count: int) -> None:
+    """The header and the end count, too."""
+    read = main.parse_export(films_of(".csv", count), limits=main.Limits(rows=4 * count))
 
     assert len(read.films) == 2
-    with pytest.raises(main.UploadTooLarge, match="rows or"):
-        main.parse_export([("a.zip", packed(*films_of(".csv", count)))], allowance=too_little)
+    too_few = main.Limits(rows=4 * count - 1)
+    with pytest.raises(main.UploadTooLarge, match="rows"):
+        main.parse_export([("a.zip", packed(*films_of(".csv", count)))], limits=too_few)
 
 
-def test_lines_have_a_limit_across_files() -> None:
-    """Those of a review count, too."""
-    several = [(name, b'Name,Year,Review\nDune,2021,"a\n\nb"') for name in ("a.csv", "b.csv")]
+def test_reading_an_upload_has_a_time_limit() -> None:
+    ticks = itertools.count()
 
-    main.parse_export(several, allowance=main.Allowance(lines=6))
-
-    with pytest.raises(main.UploadTooLarge, match="lines"):
-        main.parse_export(several, allowance=main.Allowance(lines=5))
+    with pytest.raises(main.UploadTooLarge, match="takes over 3 s to read"):
+        main.parse_export(films_of(".csv", 1), limits=main.Limits(clock=lambda: next(ticks)))
 
 
 def test_unpacked_bytes_have_a_limit_across_archives() -> None:
     archives = [(f"{n}.zip", packed(*films_of("watched.csv", 1))) for n in range(3)]
     used = 3 * len(films_of("", 1)[0][1])
 
-    read = main.parse_export(archives, allowance=main.Allowance(unpacked_bytes=used))
+    read = main.parse_export(archives, limits=main.Limits(unpacked_bytes=used))
 
     assert len(read.films) == 2
     with pytest.raises(main.UploadTooLarge, match="unpacks to over"):
-        main.parse_export(archives, allowance=main.Allowance(unpacked_bytes=used - 1))
+        main.parse_export(archives, limits=main.Limits(unpacked_bytes=used - 1))
 
 
 def test_many_namesakes_or_viewings_are_joined_quickly() -> None:
@@ -385,7 +365,7 @@ def test_many_namesakes_or_viewings_are_joined_quickly() -> None:
 
 def test_warnings_have_a_limit_across_files() -> None:
     bad = b"Name,Year\r\nDune,2021\r\n" + b"Alien,x\r\n" * 40
-    read = main.parse_export([(f"{n}.csv", bad) for n in range(20)])
+    read = main.parse_export([(f"watched ({n}).csv", bad) for n in range(20)])
 
     assert len(read.warnings) == main.MAX_WARNINGS + 1
     assert read.warnings[-1] == "600 more warnings not shown"
@@ -394,9 +374,8 @@ def test_warnings_have_a_limit_across_files() -> None:
 ACCENTS = "\u0301\u0323"  # of which a long pile takes quadratic time to normalize
 
 
-@pytest.mark.parametrize("length", [120, 490, 494_000])
-def test_title_of_stacked_accents_is_skipped(length: int) -> None:
-    rows = f"{ACCENTS * (length // 2)},2001\r\nDune,2021\r\nAme\u0301lie,2001\r\n"
+def test_title_of_stacked_accents_is_skipped() -> None:
+    rows = f"{ACCENTS * 247_000},2001\r\nDune,2021\r\nAme\u0301lie,2001\r\n"
 
     read = main.parse_export([("watched.csv", f"Name,Year\r\n{rows}".encode())])
 
@@ -424,7 +403,7 @@ def test_flipped_byte_affects_one_line() -> None:
     changed = [film.title for film in read.films if film.title not in titles]
     assert len(read.films) == 1_000
     assert len(changed) == 1
-    assert read.warnings == ["watched.csv, line 502: bytes that are not UTF-8 were read as \ufffd"]
+    assert read.warnings == ["watched.csv: is not all UTF-8; read as utf-8, so check accented letters"]
 
 
 @pytest.mark.parametrize(
@@ -609,16 +588,6 @@ def test_memory_estimate_is_not_too_low(row: str) -> None:
     assert held <= read.memory_bytes
 
 
-def test_repeated_tags_are_counted_in_every_row() -> None:
-    row = '"' + ",".join(f"tag {n}" for n in range(100)) + '"'
-    content = "Name,Year,Watched Date,Tags\r\n" + "\r\n".join(
-        f"Dune,2021,2024-01-02,{row}" for _ in range(2_001)
-    )
-
-    with pytest.raises(main.UploadTooLarge, match="over 200,000 tags"):
-        main.parse_export([("diary.csv", content.encode())])
-
-
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 def test_texts_have_no_control_characters(encoding: str) -> None:
     text = 'Name,Year,Watched Date,Tags\nDu\x1bne\x85,2021,2024-01-02,"a\x01\x9f,b\0"'
@@ -629,40 +598,6 @@ def test_texts_have_no_control_characters(encoding: str) -> None:
     assert read.films[0].viewings[0].tags == ("a", "b")
 
 
-def test_directories_are_counted_across_archives() -> None:
-    archives = [packed(*((f"{n}{'x' * 200}.csv", b"Name\r\nDune") for n in range(400))) for _ in range(5)]
-
-    read = main.parse_export([(f"{n}.zip", data) for n, data in enumerate(archives)])
-
-    assert any("4.zip: the ZIP's directory is larger" in warning for warning in read.warnings)
-
-
-def test_directory_cannot_be_hidden_by_a_second_record() -> None:
-    """zipfile reads the record at the very end, whatever looks like one inside it."""
-    large = bytearray(packed(*((f"{n:04}{'x' * 600}.csv", b"") for n in range(1_900))))
-    large[-6:-2] = b"PK\5\6"
-
-    with pytest.raises(main.UnusableUpload, match="directory is larger"):
-        main.parse_export([("export.zip", bytes(large))])
-
-
-def test_files_are_counted_across_archives() -> None:
-    archives = [packed(*((f"{n}.csv", b"Name\r\nDune") for n in range(500))) for _ in range(5)]
-
-    with pytest.raises(main.UploadTooLarge, match="over 2,000 files"):
-        main.parse_export([(f"{n}.zip", data) for n, data in enumerate(archives)])
-
-
-def test_title_whose_letters_stand_for_many_is_no_title() -> None:
-    """Each of these letters is eighteen when accents are ignored."""
-    read = main.parse_export(
-        [("watched.csv", f"Name,Year\r\n{chr(0xFDFA) * 200},2001\r\nDune,2021".encode())]
-    )
-
-    assert [film.title for film in read.films] == ["Dune"]
-    assert "does not name a film; skipped" in read.warnings[0]
-
-
 def test_one_address_for_entries_of_two_films_loses_none() -> None:
     row = "{day},{title},2001,https://boxd.it/3nNzH,4,,,{day}"
     days = [row.format(day=f"2024-01-0{day}", title=title) for day, title in ((1, "A"), (2, "B"), (3, "B"))]
@@ -670,14 +605,6 @@ def test_one_address_for_entries_of_two_films_loses_none() -> None:
     read = main.parse_export(files(diary="\n".join(days)))
 
     assert sorted((film.title, len(film.viewings)) for film in read.films) == [("A", 1), ("B", 2)]
-
-
-def test_reading_ends_early_when_the_service_stops() -> None:
-    allowance = main.Allowance()
-    allowance.stopping.set()
-
-    with pytest.raises(main.UnusableUpload, match="service stopped"):
-        main.parse_export([("watched.csv", b"Name,Year\r\nInception,2010")], allowance=allowance)
 
 
 async def test_upload_that_can_never_fit_is_a_413(serve: Serve) -> None:

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 import main
-from tests.conftest import ROOT, SAMPLE, SHARED, Api, Serve, files, process, until
+from tests.conftest import ROOT, SAMPLE, SHARED, Api, Ask, Serve, files, process, until
 from tests.fake_tmdb import V3_KEY, FakeTMDB, free_port, hang, made_up, status, words
 
 SAMPLE_FILE = (SAMPLE.name, SAMPLE.read_bytes())
@@ -698,22 +698,6 @@ async def test_signal_ends_streams_and_the_service(number: signal.Signals, tmdb:
     assert b"Finished server process" in said
 
 
-async def test_signal_handlers_are_called_and_restored() -> None:
-    heard: list[str] = []
-    before = signal.signal(signal.SIGTERM, lambda *_: heard.append("its own"))
-    own = signal.getsignal(signal.SIGTERM)
-
-    try:
-        with main.on_signals(lambda: heard.append("streams")):
-            signal.raise_signal(signal.SIGTERM)
-            await until(lambda: len(heard) == 2)
-        assert signal.getsignal(signal.SIGTERM) is own
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-    assert sorted(heard) == ["its own", "streams"]
-
-
 # --- Taking it away
 
 
@@ -1090,3 +1074,28 @@ async def test_readme_example_lists_corrects_and_downloads(serve: Serve) -> None
     assert fixed.json()["tmdb_id"] in [candidate["tmdb_id"] for candidate in one.json()["candidates"]]
     assert len(table(movies)) == 159
     assert table(letterboxd)[0]["Title"] == "Inception"
+
+
+async def test_result_without_a_record_gives_way_to_the_next(ask: Ask, tmdb: FakeTMDB) -> None:
+    """TMDB's search still finds what TMDB's records no longer have."""
+    rows = {"media": "movie", "title": "Dune", "release_date": "2021-09-15", "vote_count": 50}
+    tmdb.knows([rows | {"id": 1, "popularity": 9}, rows | {"id": 2, "popularity": 1}])
+    gone = {"1"}
+    tmdb.plays = lambda asked: status(404) if asked.match_info.get("id") in gone else None
+
+    second = await (await ask()).find(main.Film("Dune", 2021))
+    gone.add("2")
+    none = await (await ask()).find(main.Film("Dune", 2021))
+
+    assert (second.status, second.movie and second.movie.tmdb_id) == ("exact", 2)
+    assert (none.status, none.movie) == ("not_found", None)
+
+
+async def test_imdb_id_without_a_record_gives_way_to_a_search(ask: Ask, tmdb: FakeTMDB) -> None:
+    rows = {"media": "movie", "title": "Dune", "release_date": "2021-09-15", "vote_count": 50}
+    tmdb.knows([rows | {"id": 1, "imdb_id": "tt1160419"}, rows | {"id": 2}])
+    tmdb.plays = lambda asked: status(404) if asked.match_info.get("id") == "1" else None
+
+    match = await (await ask()).find(main.Film("Dune", 2021, imdb_id="tt1160419"))
+
+    assert match.movie and match.movie.tmdb_id == 2

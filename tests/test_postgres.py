@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 )
 
 import main
-from postgres.database import Database, DatabaseGone
+from postgres.database import Database, DatabaseUnavailable
 from postgres.encoding import StoredFilm
 from postgres.sharing import LOCK_LIMITER, SharedPace
 from postgres.store import READ_FILMS, READ_PROGRESS, WRITE, PostgresStore, StoredSession, open_store
@@ -686,7 +686,7 @@ async def test_undo_survives_a_write_that_failed(
         chosen(session, 1, 5)
         await session.save()
         main.undo_correction(session, session.film(1), store.matcher)
-        failures = [DatabaseGone()]
+        failures = [DatabaseUnavailable()]
 
         async def fail() -> None:
             if failures:
@@ -694,7 +694,7 @@ async def test_undo_survives_a_write_that_failed(
                 raise failures.pop()
 
         meanwhile(store, WRITE, fail, is_before=True)
-        with pytest.raises(DatabaseGone):
+        with pytest.raises(DatabaseUnavailable):
             await session.save()
         await session.save()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import Iterable
 from dataclasses import fields
 from datetime import date, timedelta
@@ -625,6 +626,42 @@ async def test_simultaneous_requests_share_one_computation(api: Api, monkeypatch
     assert {answer.text for answer in answers} == {again.text}
     assert changed.json()["matched"] == again.json()["matched"] - 1
     assert computed == [None, None]
+
+
+async def test_statistics_asked_for_after_a_change_have_it(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while older ones are being computed."""
+    begun, go_on, statistics_json = threading.Event(), threading.Event(), main.statistics_json
+
+    def slow(*given: Any) -> bytes:
+        computed = statistics_json(*given)
+        begun.set()
+        go_on.wait(10)
+        return computed
+
+    monkeypatch.setattr(main, "statistics_json", slow)
+    session = f"/api/session/{(await api.upload(*files(watched='2024-01-02,Inception,2010,')))['session_id']}"
+    await api.ended(session.rpartition("/")[2])
+    before = asyncio.create_task(api.get(f"{session}/stats"))
+    await asyncio.to_thread(begun.wait, 10)
+
+    assert (await api.delete(f"{session}/movies/1/match")).status_code == 204
+    after = asyncio.create_task(api.get(f"{session}/stats"))
+    await asyncio.sleep(0.05)
+    go_on.set()
+
+    assert (await before).json()["matched"] == 1
+    assert (await after).json()["matched"] == 0
+
+
+def test_crowds_histogram_rounds_halves_up() -> None:
+    rated = {6.5: 7, 7.5: 8, 6.4: 6, 0.2: 1, 10.0: 10}
+
+    for crowd, column in rated.items():
+        body = main.MovieBody.model_validate({"id": 1, "vote_count": 99, "vote_average": crowd})
+        movie = main.movie_of("movie", body, main.NameFactory())
+        film = main.Film("Dune", 2021, watched=True, rating=4, match=main.Match("exact", "", movie))
+        histogram = main.compute_statistics([film], {}).ratings.crowd_histogram
+        assert histogram.index(1) + 1 == column
 
 
 async def test_latest_statistics_are_cached() -> None:
