@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import json
 import os
 import re
+import shutil
 import signal
 import socket
 import sys
@@ -494,3 +496,63 @@ async def test_service_works_under_a_path_prefix(serve: Serve) -> None:
     assert uploaded.status_code == 201
     assert uploaded.headers["Location"].startswith("/films/api/session/")
     assert films.headers["Link"].startswith("</films/api/session/")
+
+
+# --- Behind the README's proxy
+
+
+@contextlib.asynccontextmanager
+async def nginx(location: str, folder: Path) -> AsyncIterator[str]:
+    """The address of an nginx that has this block in its server."""
+    port = free_port()
+    user = "user root;" if os.getuid() == 0 else ""
+    (folder / "nginx.conf").write_text(
+        f"{user} daemon off; pid {folder}/pid; error_log {folder}/errors; events {{}}\n"
+        f"http {{ access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;\n"
+        f"server {{ listen 127.0.0.1:{port};\n{location}\n}} }}\n"
+    )
+    proxy = await asyncio.create_subprocess_exec("nginx", "-c", folder / "nginx.conf")
+    try:
+        await asyncio.sleep(0.5)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        proxy.terminate()
+        await proxy.wait()
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not shutil.which("nginx"), reason="nginx is not installed (apt install nginx-light)")
+async def test_everything_reaches_its_reader_through_the_readmes_nginx(
+    tmdb: FakeTMDB, tmp_path: Path
+) -> None:
+    tmdb.latency_seconds = 0.1
+    (location,) = re.findall(r"(?s)```nginx\n(.*?)```", (ROOT / "README.md").read_text("utf-8"))
+    port = free_port()
+    service = await process(port, tmdb, "--root-path", "/diary")
+    location = location.replace("127.0.0.1:8000", f"127.0.0.1:{port}")
+    large = {"files": ("watched.csv", b"x" * 20_200_000)}
+
+    async with (
+        nginx(location, tmp_path) as address,
+        Api(base_url=f"{address}/diary", timeout=30, headers={"Host": "localhost"}) as api,
+    ):
+        for _ in range(6):
+            refused = await api.post("/api/upload", files=large)
+            foreign = await api.post("/api/upload", files={"files": SAMPLE_FILE}, headers={"Origin": EVIL})
+            assert (refused.status_code, foreign.status_code) == (413, 403)
+            assert "MAX_UPLOAD_BYTES" in refused.text
+        uploaded = await api.post("/api/upload", files={"files": SAMPLE_FILE})
+        session = f"/api/session/{uploaded.json()['session_id']}"
+        seen = []
+        async with api.stream("GET", f"{session}/events") as events:
+            async for line in events.aiter_lines():
+                seen.append(json.loads(line.removeprefix("data: "))["processed_count"] if "{" in line else 0)
+                if max(seen) > 5:
+                    break
+        page = await api.get("/")
+    service.terminate()
+    await service.communicate()
+
+    assert uploaded.headers["Location"] == f"/diary{session}"
+    assert 5 < max(seen) < 159  # while the films are looked up
+    assert page.status_code == 200
