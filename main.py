@@ -2526,7 +2526,7 @@ class ListedFilm:
 class FilmSnapshot:
     """A snapshot of a film, which may be looked up or corrected while statistics are computed."""
 
-    film: Film
+    logged: Film
     match: Match
     movie: Movie | None
     movie_id: int
@@ -2550,6 +2550,29 @@ class FilmSnapshot:
     @property
     def is_series(self) -> bool:
         return self.movie is not None and self.movie.tmdb_type == "tv"
+
+
+@dataclass(slots=True)
+class FilmViewing:
+    """One viewing of one film. `day` is None if the diary has none."""
+
+    day: date | None
+    film: FilmSnapshot
+    rewatch: bool
+    reviewed: bool
+
+
+def _viewings(film: FilmSnapshot) -> Iterator[FilmViewing]:
+    """Oldest first. Those of one day stay in the order of the diary, so that the first row is no rewatch."""
+    ordered = sorted(film.logged.viewings, key=lambda viewing: viewing.watched_date or date.min)
+    for number, viewing in enumerate(ordered):
+        yield FilmViewing(viewing.watched_date, film, viewing.rewatch or number > 0, bool(viewing.review))
+
+
+def _of_year(viewings: list[FilmViewing], year: int) -> tuple[list[FilmViewing], list[FilmSnapshot]]:
+    """The viewings in that year, and each of their films once."""
+    within = [viewing for viewing in viewings if viewing.day and viewing.day.year == year]
+    return within, list({viewing.film.movie_id: viewing.film for viewing in within}.values())
 
 
 Group = tuple[Any, list[FilmSnapshot]]
@@ -2587,16 +2610,16 @@ def _histogram(films: Iterable[tuple[int, FilmSnapshot]], ends: Sequence[int]) -
     return _bars(((names[bisect_right(ends, value) - 1], [film]) for value, film in films), names)
 
 
-def _listed(counted: FilmSnapshot, value: float | None = None) -> ListedFilm:
-    movie = counted.movie
+def _listed(film: FilmSnapshot, value: float | None = None) -> ListedFilm:
+    movie = film.movie
     return ListedFilm(
-        movie_id=counted.movie_id,
-        title=counted.name,
-        year=counted.year,
+        movie_id=film.movie_id,
+        title=film.name,
+        year=film.year,
         poster_url=movie.poster_url if movie else None,
-        rating=counted.rating,
+        rating=film.rating,
         value=value,
-        liked=counted.film.liked,
+        liked=film.logged.liked,
         tmdb_rating=movie.tmdb_rating if movie else None,
         backdrop_url=movie.backdrop_url if movie else None,
     )
@@ -2665,6 +2688,16 @@ def _with_pictures(ranking: Ranking, watched: list[FilmSnapshot], role: str) -> 
     return ranking
 
 
+def _longest_run(numbers: Iterable[int]) -> int:
+    """The length of the longest run of consecutive numbers."""
+    longest = run = 0
+    before: int | None = None
+    for number in sorted(set(numbers)):
+        run = run + 1 if number - 1 == before else 1
+        longest, before = max(longest, run), number
+    return longest
+
+
 def _hours(films: Iterable[FilmSnapshot], times: Mapping[int, int]) -> float:
     """Hours of films, each counted as often as `times` says, or once."""
     return round(sum((film.runtime or 0) * times.get(film.movie_id, 1) for film in films) / 60, 1)
@@ -2693,16 +2726,6 @@ MAX_GEM_VOTES = 1_000
 RUNTIMES = (0, 60, 90, 120, 150, 180)  # lower ends of the columns, in minutes
 AGES = (0, 1, 5, 10, 20, 30, 50)  # likewise, in years
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-
-
-@dataclass(slots=True)
-class FilmViewing:
-    """One viewing of one film. `day` is None if the diary has none."""
-
-    day: date | None
-    film: FilmSnapshot
-    rewatch: bool
-    reviewed: bool
 
 
 @dataclass(slots=True)
@@ -2747,11 +2770,11 @@ class Totals:
 def _totals(
     every: list[FilmSnapshot], watched: list[FilmSnapshot], viewings: list[FilmViewing], year: int | None
 ) -> Totals:
-    times = Counter(seen.film.movie_id for seen in viewings)
+    times = Counter(viewing.film.movie_id for viewing in viewings)
     hours, series = _hours(watched, times), [film for film in watched if film.is_series]
-    undated_reviews = {c.movie_id for c in watched if year is None and c.film.undated_reviews}
-    dated = [seen for seen in viewings if seen.day]
-    per_day = Counter(seen.day.toordinal() for seen in dated if seen.day)
+    undated_reviews = {f.movie_id for f in watched if year is None and f.logged.undated_reviews}
+    dated = [viewing for viewing in viewings if viewing.day]
+    per_day = Counter(viewing.day.toordinal() for viewing in dated if viewing.day)
     span = max(per_day) - min(per_day) + 1 if per_day else 0
     ratings = [film.rating for film in watched if film.rating is not None]
     return Totals(
@@ -2759,15 +2782,15 @@ def _totals(
         series=len(series),
         viewings=len(viewings),
         undated=len(viewings) - len(dated),
-        rewatches=sum(seen.rewatch for seen in viewings),
+        rewatches=sum(viewing.rewatch for viewing in viewings),
         hours=hours,
         days=round(hours / 24, 1),
         series_hours=_hours(series, times),
-        without_runtime=sum(counted.runtime is None for counted in watched),
+        without_runtime=sum(film.runtime is None for film in watched),
         rated=len(ratings),
-        liked=sum(counted.film.liked for counted in watched),
-        reviewed=len({seen.film.movie_id for seen in viewings if seen.reviewed} | undated_reviews),
-        watchlist=sum(counted.film.watchlist for counted in every),
+        liked=sum(film.logged.liked for film in watched),
+        reviewed=len({viewing.film.movie_id for viewing in viewings if viewing.reviewed} | undated_reviews),
+        watchlist=sum(film.logged.watchlist for film in every),
         directors=len(_group_by(watched, "directors")),
         countries=len(_group_by(watched, "countries")),
         languages=len(_group_by(watched, "languages")),
@@ -2780,18 +2803,10 @@ def _totals(
         viewings_per_month=round(len(dated) * 30.44 / max(span, 30.44), 2) if dated else None,
         first=_listed(dated[0].film) if dated else None,
         last=_listed(dated[-1].film) if dated else None,
-        milestones=[_listed(seen.film, number) for number, seen in enumerate(dated, 1) if number % 50 == 0],
+        milestones=[
+            _listed(viewing.film, number) for number, viewing in enumerate(dated, 1) if number % 50 == 0
+        ],
     )
-
-
-def _longest_run(numbers: Iterable[int]) -> int:
-    """The length of the longest run of consecutive numbers."""
-    longest = run = 0
-    before: int | None = None
-    for number in sorted(set(numbers)):
-        run = run + 1 if number - 1 == before else 1
-        longest, before = max(longest, run), number
-    return longest
 
 
 @dataclass(slots=True)
@@ -2816,7 +2831,7 @@ class ThroughTime:
 
 def _through_time(watched: list[FilmSnapshot], viewings: list[FilmViewing], year: int | None) -> ThroughTime:
     days: list[tuple[date, list[FilmSnapshot]]] = _merged(
-        (seen.day, [seen.film]) for seen in viewings if seen.day
+        (viewing.day, [viewing.film]) for viewing in viewings if viewing.day
     )
     ages = [
         (day.year - film.year, film)
@@ -2865,7 +2880,7 @@ class Ratings:
 
 
 def _ratings(watched: list[FilmSnapshot], limit: int) -> Ratings:
-    movies = [(counted.movie, counted) for counted in watched if counted.movie]
+    movies = [(film.movie, film) for film in watched if film.movie]
     voted = [(movie, film) for movie, film in movies if movie.tmdb_votes >= MIN_VOTES]
     rated = [(film.rating, m.tmdb_rating / 2, film) for m, film in voted if film.rating and m.tmdb_rating]
     crowd = [(mine - others, film) for mine, others, film in rated]
@@ -2874,7 +2889,7 @@ def _ratings(watched: list[FilmSnapshot], limit: int) -> Ratings:
     gems = [(m.tmdb_votes, f) for m, f in voted if m.tmdb_votes < MAX_GEM_VOTES and (f.rating or 0) >= 4]
     return Ratings(
         histogram=_bars(
-            ((f"{counted.rating:g}", [counted]) for counted in watched if counted.rating),
+            ((f"{film.rating:g}", [film]) for film in watched if film.rating),
             [f"{half / 2:g}" for half in range(1, 11)],
         ),
         crowd_histogram=[columns[half] for half in range(1, 11)],
@@ -2920,7 +2935,7 @@ class Topics:
 
 
 def _topics(watched: list[FilmSnapshot], collections: Mapping[int, Collection], limit: int) -> Topics:
-    genres = ((sorted(counted.movie.genres), counted) for counted in watched if counted.movie)
+    genres = ((sorted(film.movie.genres), film) for film in watched if film.movie)
     pairs = _merged((pair, [film]) for names, film in genres for pair in itertools.combinations(names, 2))
     countries = _group_by(watched, "countries")
     by_original_language = _merged(
@@ -2943,8 +2958,8 @@ def _topics(watched: list[FilmSnapshot], collections: Mapping[int, Collection], 
 
 
 def _completeness(watched: list[FilmSnapshot], known: Mapping[int, Collection]) -> list[CollectionProgress]:
-    movies = ((counted.movie, counted) for counted in watched)
-    films = {movie.tmdb_id: counted for movie, counted in movies if movie and movie.tmdb_type == "movie"}
+    movies = ((film.movie, film) for film in watched)
+    films = {movie.tmdb_id: film for movie, film in movies if movie and movie.tmdb_type == "movie"}
     found = []
     for tmdb_id, collection in list(known.items()):  # a copy: some may be added meanwhile
         ids = [films[part].movie_id for part in collection.released if part in films]
@@ -2953,7 +2968,7 @@ def _completeness(watched: list[FilmSnapshot], known: Mapping[int, Collection]) 
                 CollectionProgress(collection.name, tmdb_id, len(ids), len(collection.released), ids)
             )
     return sorted(
-        found, key=lambda seen: (seen.released - seen.watched, -seen.watched, seen.name, seen.tmdb_id)
+        found, key=lambda each: (each.released - each.watched, -each.watched, each.name, each.tmdb_id)
     )
 
 
@@ -3001,12 +3016,12 @@ class FilmLists:
 def _lists(
     watched: list[FilmSnapshot], viewings: list[FilmViewing], year: int | None, limit: int
 ) -> FilmLists:
-    times = Counter(seen.film.movie_id for seen in viewings)
+    times = Counter(viewing.film.movie_id for viewing in viewings)
     runtimes = [(minutes, film) for film in watched if (minutes := film.runtime)]
     feature_runtimes = [(minutes, film) for minutes, film in runtimes if not film.is_series]
     new = [film for film in watched if year and film.year == year]
     old = [film for film in watched if year and film.year and film.year < year]
-    diary = [_listed(seen.film, number) for number, seen in enumerate(viewings, 1)] if year else []
+    diary = [_listed(viewing.film, number) for number, viewing in enumerate(viewings, 1)] if year else []
     return FilmLists(
         favourites=_favourites(watched, times),
         diary=diary[:MAX_DIARY],
@@ -3024,7 +3039,7 @@ def _lists(
 
 def _favourites(watched: list[FilmSnapshot], times: Mapping[int, int]) -> list[ListedFilm]:
     def better(film: FilmSnapshot) -> tuple[float, bool, int, int]:
-        return -(film.rating or 0), not film.film.liked, -times.get(film.movie_id, 0), film.movie_id
+        return -(film.rating or 0), not film.logged.liked, -times.get(film.movie_id, 0), film.movie_id
 
     films = (film for film in watched if not film.is_series)
     return [_listed(film, film.rating) for film in heapq.nsmallest(MAX_WALL, films, key=better)]
@@ -3043,15 +3058,9 @@ class YearBefore:
 
 def _year_before(viewings: list[FilmViewing], year: int) -> YearBefore | None:
     before, films = _of_year(viewings, year - 1)
-    hours = _hours(films, Counter(seen.film.movie_id for seen in before))
+    hours = _hours(films, Counter(viewing.film.movie_id for viewing in before))
     ratings = [film.rating for film in films if film.rating is not None]
     return YearBefore(year - 1, len(before), len(films), hours, _mean(ratings)) if films else None
-
-
-def _of_year(viewings: list[FilmViewing], year: int) -> tuple[list[FilmViewing], list[FilmSnapshot]]:
-    """The viewings in that year, and each of their films once."""
-    within = [seen for seen in viewings if seen.day and seen.day.year == year]
-    return within, list({seen.film.movie_id: seen.film for seen in within}.values())
 
 
 @dataclass(slots=True)
@@ -3071,8 +3080,8 @@ class Watchlist:
 
 
 def _watchlist(every: list[FilmSnapshot], limit: int) -> Watchlist:
-    listed = [counted for counted in every if counted.film.watchlist and not counted.film.watched]
-    watched = [counted for counted in every if counted.film.watched]
+    listed = [film for film in every if film.logged.watchlist and not film.logged.watched]
+    watched = [film for film in every if film.logged.watched]
     on_it = {name.identity: found for name, found in _group_by(listed, "directors")}
     best = (
         (bar, on_it.get(bar.tmdb_id or bar.name, []))
@@ -3081,10 +3090,10 @@ def _watchlist(every: list[FilmSnapshot], limit: int) -> Watchlist:
     return Watchlist(
         films=len(listed),
         hours=_hours(listed, {}),
-        without_runtime=sum(counted.runtime is None for counted in listed),
-        watched_from_it=sum(counted.film.watchlist for counted in watched),
+        without_runtime=sum(film.runtime is None for film in listed),
+        watched_from_it=sum(film.logged.watchlist for film in watched),
         genres=_most_watched(_group_by(listed, "genres"), limit),
-        decades=_bars((counted.decade, [counted]) for counted in listed if counted.decade),
+        decades=_bars((film.decade, [film]) for film in listed if film.decade),
         directors=[
             replace(bar, count=len(found), movie_ids=[film.movie_id for film in found])
             for bar, found in best
@@ -3117,19 +3126,19 @@ def compute_statistics(
 ) -> Statistics:
     """See WHAT_COUNTS. Lists have up to `limit` entries."""
     every = [FilmSnapshot.of(film) for film in films]
-    viewings = [seen for counted in every for seen in _viewings(counted)]
-    years = sorted({seen.day.year for seen in viewings if seen.day}, reverse=True)
-    watched = [counted for counted in every if counted.film.watched]
+    viewings = [viewing for film in every for viewing in _viewings(film)]
+    years = sorted({viewing.day.year for viewing in viewings if viewing.day}, reverse=True)
+    watched = [film for film in every if film.logged.watched]
     year_before = _year_before(viewings, year) if year else None
     if year is not None:
         viewings, watched = _of_year(viewings, year)
-    viewings.sort(key=lambda seen: (seen.day or date.min, seen.film.movie_id))
+    viewings.sort(key=lambda viewing: (viewing.day or date.min, viewing.film.movie_id))
     return Statistics(
         year=year,
         years=years,
         films=len(watched),
-        matched=sum(counted.movie is not None for counted in watched),
-        pending=sum(counted.match.status == "pending" for counted in watched),
+        matched=sum(film.movie is not None for film in watched),
+        pending=sum(film.match.status == "pending" for film in watched),
         totals=_totals(every, watched, viewings, year),
         year_before=year_before,
         through_time=_through_time(watched, viewings, year),
@@ -3139,13 +3148,6 @@ def compute_statistics(
         lists=_lists(watched, viewings, year, limit),
         watchlist=_watchlist(every, limit),
     )
-
-
-def _viewings(counted: FilmSnapshot) -> Iterator[FilmViewing]:
-    """Oldest first. Those of one day stay in the order of the diary, so that the first row is no rewatch."""
-    ordered = sorted(counted.film.viewings, key=lambda viewing: viewing.watched_date or date.min)
-    for number, viewing in enumerate(ordered):
-        yield FilmViewing(viewing.watched_date, counted, viewing.rewatch or number > 0, bool(viewing.review))
 
 
 # === Sessions =================================================================
