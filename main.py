@@ -1096,8 +1096,6 @@ def read_tables(files: Iterable[tuple[str, bytes]], limits: Limits) -> tuple[lis
 # twice.
 
 MAX_WARNINGS = 200
-MAX_COMPARED = 5  # films with one name, or viewings on one day, that are compared
-MAX_VIEWINGS = 5_000  # of one film
 
 # The estimated memory of a session.
 FILM_BYTES = 10_000  # with TMDB's record, if no two films share a person; tests.bench measures half of it
@@ -1177,7 +1175,7 @@ class Joiner:
     ) -> Film:
         """The film of that name and year whose identities do not contradict, or else a new one."""
         namesakes = self._by_name[normalize_title(row.title), row.year]
-        compared = namesakes[:MAX_COMPARED] if row.title else []
+        compared = namesakes if row.title else []
         alike = [film for film in compared if _compatible(self._identities[id(film)], identities)]
         if alike:
             return alike[0] if len(alike) == 1 else _choose(alike, row, entry, table, line)
@@ -1188,9 +1186,6 @@ class Joiner:
     def _add_entry(self, film: Film, row: Viewing, table: Table, line: int) -> None:
         key = row.entry_uri, id(film), row.watched_date
         entry = self._by_entry.get(key) or self._same_day(film, row, table)
-        if entry is None and len(film.viewings) + len(film.undated_reviews) >= MAX_VIEWINGS:
-            table.warn(line, f"'{film.title}' has over {MAX_VIEWINGS:,} viewings; skipped")
-            return
         if entry is None:
             entry = row
             dated = row.watched_date or table.kind == "diary"
@@ -1205,7 +1200,7 @@ class Joiner:
 
     def _same_day(self, film: Film, row: Viewing, table: Table) -> Viewing | None:
         """The viewing of that day in another file. Two rows of one file are two viewings."""
-        for entry in self._by_day[id(film), row.watched_date][:MAX_COMPARED]:
+        for entry in self._by_day[id(film), row.watched_date]:
             if not (entry.entry_uri and row.entry_uri) and (table, id(entry)) not in self._sources:
                 return entry
         return None
@@ -1612,9 +1607,6 @@ class KnownFilms:
 # Numbers out of range count as missing; texts are cut.
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 MAX_TMDB_ID = 999_999_999
-MAX_ITEMS = 2_000  # of a list; the longest seen are the credits of series, with a few hundred
-MAX_LISTS = 4  # of an object; credits have two
-MAX_JOBS = 20  # of one person in one series
 
 
 def _short(text: str) -> str:
@@ -1623,14 +1615,6 @@ def _short(text: str) -> str:
 
 def _possible_id(tmdb_id: int | None) -> int | None:
     return tmdb_id if tmdb_id and 1 <= tmdb_id <= MAX_TMDB_ID else None
-
-
-def _cut(items: Any, most: int = MAX_ITEMS) -> Any:
-    return items[:most] if isinstance(items, list) else items
-
-
-def _cut_lists(lists: Any) -> Any:
-    return dict(itertools.islice(lists.items(), MAX_LISTS)) if isinstance(lists, dict) else lists
 
 
 Text = Annotated[str, AfterValidator(_short)]
@@ -1648,13 +1632,8 @@ class NamedItem(BaseModel):
     english_name: Text | None = None
     order: int | None = None
     job: str | None = None
-    # Where the credits of a series have `job`.
-    jobs: Annotated[list[SeriesJob], BeforeValidator(partial(_cut, most=MAX_JOBS))] = []
+    jobs: list[SeriesJob] = []  # where the credits of a series have `job`
     profile_path: Text | None = None
-
-
-Items = Annotated[list[NamedItem], BeforeValidator(_cut)]
-Lists = Annotated[dict[str, Items], BeforeValidator(_cut_lists)]
 
 
 class LenientModel(BaseModel):
@@ -1688,7 +1667,7 @@ class ResultBody(LenientModel):
     poster_path: Text = ""
 
 
-Results = Annotated[list[OnErrorOmit[ResultBody]], BeforeValidator(_cut)]  # rows without an id are left out
+Results = list[OnErrorOmit[ResultBody]]  # rows without an id are left out
 
 
 class SearchBody(BaseModel):
@@ -1713,12 +1692,6 @@ class TranslationBody(LenientModel):
     data: TitleBody | None = None
 
 
-Titles = Annotated[dict[str, Annotated[list[TitleBody], BeforeValidator(_cut)]], BeforeValidator(_cut_lists)]
-Translations = Annotated[
-    dict[str, Annotated[list[TranslationBody], BeforeValidator(_cut)]], BeforeValidator(_cut_lists)
-]
-
-
 class MovieBody(ResultBody):
     """`movie/{id}` or `tv/{id}`, with what is appended."""
 
@@ -1727,19 +1700,21 @@ class MovieBody(ResultBody):
     runtime: Annotated[int, Field(ge=0, le=100_000)] = 0
     episode_run_time: list[Annotated[int, Field(ge=0, le=10_000)]] = []
     number_of_episodes: Annotated[int, Field(ge=0, le=100_000)] = 0
-    genres: Items = []
-    created_by: Items = []
-    production_countries: Items = []
-    production_companies: Items = []
-    spoken_languages: Items = []
-    keywords: Lists = {}
-    credits: Lists = Field({}, validation_alias=AliasChoices("aggregate_credits", "credits"))
+    genres: list[NamedItem] = []
+    created_by: list[NamedItem] = []
+    production_countries: list[NamedItem] = []
+    production_companies: list[NamedItem] = []
+    spoken_languages: list[NamedItem] = []
+    keywords: dict[str, list[NamedItem]] = {}
+    credits: dict[str, list[NamedItem]] = Field(
+        {}, validation_alias=AliasChoices("aggregate_credits", "credits")
+    )
     vote_average: Annotated[float, Field(ge=0, le=10)] = 0
     belongs_to_collection: NamedItem | None = None
     original_language: Text = ""
     backdrop_path: Text = ""
-    alternative_titles: Titles = {}
-    translations: Translations = {}
+    alternative_titles: dict[str, list[TitleBody]] = {}
+    translations: dict[str, list[TranslationBody]] = {}
 
     @property
     def other_titles(self) -> Iterator[str]:
@@ -2217,8 +2192,7 @@ MIN_TRIES, MAX_TRIES = 12, 40  # of one request, refusals aside
 PATIENCE_SECONDS = 300  # for one request, whatever TMDB does
 CHECK_SECONDS = 1  # how long /health waits to learn whether the key is accepted, and
 CHECK_INTERVAL_SECONDS = 10  # how often it asks
-LARGE_ANSWER_BYTES = 300_000  # the largest answer seen has 281 KB
-MAX_ANSWER_BYTES = 1_000_000
+MAX_ANSWER_BYTES = 1_000_000  # the largest seen has 281 KB
 APPENDED = {"movie": "credits,keywords", "tv": "aggregate_credits,keywords,external_ids"}
 MORE_TITLES = ",alternative_titles,translations"
 PAGE_SIZE = 20  # results of a search
@@ -2393,7 +2367,7 @@ class TMDBClient:
         async with self._turnstile.passed(ticket, urgent.get()) as sent_at:
             try:
                 status, body = await self._fetch(path, params)
-                answer = await _parsed(model, body) if status == 200 else None
+                answer = _parse(model, body) if status == 200 else None
             except _Fault as fault:
                 if fault.status == 429:
                     self.pace.refused(sent_at, fault.retry_after)
@@ -2442,13 +2416,6 @@ class TMDBClient:
             if len(body) > MAX_ANSWER_BYTES:
                 raise _Fault(f"sent over {MAX_ANSWER_BYTES:,} bytes")
         return bytes(body)
-
-
-async def _parsed(model: type[Model], body: bytes) -> Model:
-    """In a thread if it is larger than what TMDB has ever sent."""
-    if len(body) > LARGE_ANSWER_BYTES:
-        return await asyncio.to_thread(_parse, model, body)
-    return _parse(model, body)
 
 
 def _parse(model: type[Model], body: bytes) -> Model:
