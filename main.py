@@ -900,7 +900,7 @@ class Table:
             yield line, film, entry
 
     def _row(self, line: int, cells: list[str]) -> tuple[Film, Viewing]:
-        given: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for column, i, parse, max_length in self._cells:
             text = cells[i].strip() if i < len(cells) else ""
             if len(text) > max_length:
@@ -908,33 +908,33 @@ class Table:
                     line, f"{column} has {len(text):,} characters, over the limit of {max_length:,}; ignored"
                 )
             elif parse is None:
-                given[column] = _clean(text)
+                values[column] = _clean(text)
             elif text.casefold() not in NOT_GIVEN:
                 try:
-                    given[column] = parse(text)
+                    values[column] = parse(text)
                 except ValueError as expected:
                     self.warn(line, f"{column} '{text[:40]}' must be {expected}")
-        uri = given.get("uri", "")
+        uri = values.get("uri", "")
         number, is_film = parse_short_uri(uri) or (None, not _is_long_entry(uri))
         film = Film(
-            title=unicodedata.normalize("NFC", given.get("title", "")),
-            year=given.get("year"),
+            title=unicodedata.normalize("NFC", values.get("title", "")),
+            year=values.get("year"),
             film_uri=uri if is_film else "",
             letterboxd_number=number if is_film else None,
-            watched=given.get("watched", self.kind not in ("likes", "watchlist")),
-            liked=given.get("liked", self.kind == "likes"),
-            watchlist=given.get("watchlist", self.kind == "watchlist"),
-            added_date=given.get("date"),
-            tmdb_ref=given.get("tmdbURL") or given.get("tmdbID"),
-            imdb_id=given.get("imdbID", ""),
-            given_status=given.get("match", "exact"),
+            watched=values.get("watched", self.kind not in ("likes", "watchlist")),
+            liked=values.get("liked", self.kind == "likes"),
+            watchlist=values.get("watchlist", self.kind == "watchlist"),
+            added_date=values.get("date"),
+            tmdb_ref=values.get("tmdbURL") or values.get("tmdbID"),
+            imdb_id=values.get("imdbID", ""),
+            given_status=values.get("match", "exact"),
         )
         entry = Viewing(
-            watched_date=given.get("watched date"),
-            rating=given.get("rating") or given.get("rating10"),
-            rewatch=given.get("rewatch", False),
-            tags=given.get("tags", ()),
-            review=given.get("review", ""),
+            watched_date=values.get("watched date"),
+            rating=values.get("rating") or values.get("rating10"),
+            rewatch=values.get("rewatch", False),
+            tags=values.get("tags", ()),
+            review=values.get("review", ""),
             entry_uri="" if is_film else uri,
         )
         return film, entry
@@ -1238,13 +1238,13 @@ def _choose(alike: list[Film], row: Film, entry: Viewing, table: Table, line: in
 def _identities(film: Film, entry_uri: str = "") -> dict[str, Hashable]:
     """What identifies the film, by naming scheme. A long diary URI contains the film's slug."""
     long = None if film.letterboxd_number else LONG_URI.fullmatch(film.film_uri or entry_uri)
-    found: dict[str, Hashable] = {
+    identities: dict[str, Hashable] = {
         "number": film.letterboxd_number,
         "slug": long and long[2],
         "tmdb": film.tmdb_ref,
         "imdb": film.imdb_id,
     }
-    return {scheme: identity for scheme, identity in found.items() if identity}
+    return {scheme: identity for scheme, identity in identities.items() if identity}
 
 
 def _compatible(own: dict[str, Hashable], other: dict[str, Hashable]) -> bool:
@@ -1779,14 +1779,14 @@ class NameFactory:
             weakref.WeakValueDictionary
         )
 
-    def __call__(self, kind: type[NameType], given: Iterable[NamedItem]) -> tuple[NameType, ...]:
+    def __call__(self, kind: type[NameType], items: Iterable[NamedItem]) -> tuple[NameType, ...]:
         """Each name once, in order."""
-        names = (self._name(kind, body) for body in given)
+        names = (self._name(kind, body) for body in items)
         return tuple({name.identity: name for name in names if name}.values())[:MAX_NAMES]
 
-    def texts(self, given: Iterable[NamedItem]) -> tuple[str, ...]:
+    def texts(self, items: Iterable[NamedItem]) -> tuple[str, ...]:
         """Names that need no id, such as genres: each once, in order."""
-        texts = (item.english_name or item.name for item in given)
+        texts = (item.english_name or item.name for item in items)
         return tuple(dict.fromkeys(sys.intern(text) for text in texts if text))[:MAX_NAMES]
 
     def _name(self, kind: type[NameType], body: NamedItem) -> NameType:
@@ -2197,7 +2197,7 @@ APPENDED = {"movie": "credits,keywords", "tv": "aggregate_credits,keywords,exter
 MORE_TITLES = ",alternative_titles,translations"
 PAGE_SIZE = 20  # results of a search
 KEY_REJECTED = "TMDB rejects the key; check TMDB_API_KEY, restart and upload again."
-STRAY = {400, 401, 403, 405}  # statuses that the CDN also sends by mistake
+STRAY_STATUSES = {400, 401, 403, 405}  # statuses that the CDN also sends by mistake
 
 
 class _Fault(Exception):
@@ -2346,7 +2346,10 @@ class TMDBClient:
         """Raises TMDBUnavailable if asking again is pointless. Refusals do not count as tries."""
         fault = faults[-1]
         tries = sum(earlier.status != 429 for earlier in faults)
-        if fault.status in STRAY - {401} and sum(earlier.status == fault.status for earlier in faults) == 3:
+        if (
+            fault.status in STRAY_STATUSES - {401}
+            and sum(earlier.status == fault.status for earlier in faults) == 3
+        ):
             raise TMDBUnavailable(f"TMDB refused the request three times with status {fault.status}.")
         if tries >= self._max_tries() and self.pace.answers_others(tries):
             raise TMDBUnavailable(f"TMDB gave no answer in {tries} tries; the last time, it {fault}.")
@@ -2389,7 +2392,7 @@ class TMDBClient:
             raise TMDBNotFound(
                 "TMDB has no record with that id and type; copy both from the URL of its page there."
             )
-        if status in STRAY:
+        if status in STRAY_STATUSES:
             raise _Fault(f"answered with status {status}", status)
         raise TMDBUnavailable(f"TMDB refused the request with status {status}.")
 
@@ -2433,8 +2436,8 @@ SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 def _retry_after_seconds(response: aiohttp.ClientResponse) -> float | None:
     """A date or junk counts as absent; the pace then decides."""
-    given = response.headers.get("Retry-After", "")
-    return float(given) if re.fullmatch(r"[0-9]{1,6}", given) else None
+    seconds = response.headers.get("Retry-After", "")
+    return float(seconds) if re.fullmatch(r"[0-9]{1,6}", seconds) else None
 
 
 # === Charts ===================================================================
@@ -2612,7 +2615,7 @@ def _group_by(films: Iterable[FilmSnapshot], attribute: str) -> list[Group]:
             key = name.identity if isinstance(name, TMDBName) else name
             groups[key].append(film)
             names[key] = name
-    return [(names[key], found) for key, found in groups.items()]
+    return [(names[key], members) for key, members in groups.items()]
 
 
 def _most_watched(groups: list[Group], limit: int) -> list[Bar]:
@@ -2927,15 +2930,15 @@ def _topics(watched: list[FilmSnapshot], collections: Mapping[int, Collection], 
 def _completeness(watched: list[FilmSnapshot], known: Mapping[int, Collection]) -> list[CollectionProgress]:
     movies = ((film.movie, film) for film in watched)
     films = {movie.tmdb_id: film for movie, film in movies if movie and movie.tmdb_type == "movie"}
-    found = []
+    progress = []
     for tmdb_id, collection in list(known.items()):  # a copy: some may be added meanwhile
         ids = [films[part].movie_id for part in collection.released if part in films]
         if len(ids) > 1:
-            found.append(
+            progress.append(
                 CollectionProgress(collection.name, tmdb_id, len(ids), len(collection.released), ids)
             )
     return sorted(
-        found, key=lambda each: (each.released - each.watched, -each.watched, each.name, each.tmdb_id)
+        progress, key=lambda each: (each.released - each.watched, -each.watched, each.name, each.tmdb_id)
     )
 
 
@@ -3049,7 +3052,7 @@ class Watchlist:
 def _watchlist(every: list[FilmSnapshot], limit: int) -> Watchlist:
     listed = [film for film in every if film.logged.watchlist and not film.logged.watched]
     watched = [film for film in every if film.logged.watched]
-    on_it = {name.identity: found for name, found in _group_by(listed, "directors")}
+    on_it = {name.identity: films for name, films in _group_by(listed, "directors")}
     best = (
         (bar, on_it.get(bar.tmdb_id or bar.name, []))
         for bar in _highest_rated(_group_by(watched, "directors"))
@@ -3062,9 +3065,9 @@ def _watchlist(every: list[FilmSnapshot], limit: int) -> Watchlist:
         genres=_most_watched(_group_by(listed, "genres"), limit),
         decades=_bars((film.decade, [film]) for film in listed if film.decade),
         directors=[
-            replace(bar, count=len(found), movie_ids=[film.movie_id for film in found])
-            for bar, found in best
-            if found
+            replace(bar, count=len(films), movie_ids=[film.movie_id for film in films])
+            for bar, films in best
+            if films
         ][:limit],
     )
 
@@ -3367,7 +3370,7 @@ class SessionStore:
         raise SessionNotFound
 
     async def progress(self, session_id: str) -> Session:
-        """For whoever needs nothing of its films. Where sessions are stored, it may come without them."""
+        """As `get`, for its progress alone. Where sessions are stored, it may come without its films."""
         return await self.get(session_id)
 
     async def delete(self, session_id: str) -> None:
@@ -3504,7 +3507,7 @@ class Matcher:
 
     async def rank(self, film: Film, gone: frozenset[TMDBRef] = frozenset()) -> list[ScoredCandidate]:
         """The candidates that are not `gone`, best first. Searches until the match is settled."""
-        found: dict[TMDBRef, ScoredCandidate] = {}
+        by_ref: dict[TMDBRef, ScoredCandidate] = {}
         ranked: list[ScoredCandidate] = []
         complete = False  # every film with the title has been seen, so searches within a year add nothing
         for query in search_queries(film):
@@ -3518,8 +3521,8 @@ class Matcher:
                 scored = score_candidate(film, candidate)
                 is_related = scored.title_score > UNRELATED_TITLE or not query.is_one_word
                 if is_related and candidate.ref not in gone:
-                    found[candidate.ref] = scored
-            ranked = sorted(found.values(), key=partial(best_first, film))
+                    by_ref[candidate.ref] = scored
+            ranked = sorted(by_ref.values(), key=partial(best_first, film))
             if ranked and is_settled(film, ranked[0]) and (query.year or complete or ranked[0].has_number):
                 break
         return ranked

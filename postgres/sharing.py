@@ -34,7 +34,7 @@ RECORD_DELETED = Match(
 )
 REASON_REPLACED = "It was found earlier; the reason is no longer kept."
 NOT_FOUND_DAYS = 1  # what TMDB does not have today it may have tomorrow
-PIECE = 100  # records decoded in one go, which takes about five milliseconds
+DECODED_AT_ONCE = 100  # records decoded in one go, which takes about five milliseconds
 
 READ_RECORDS = text("SELECT key, body, usable_until FROM records WHERE key = ANY(:keys)")
 READ_CORRECTIONS = text("SELECT key, match FROM corrections WHERE key = ANY(:keys)")
@@ -152,7 +152,7 @@ class SharedCache(main.Cache):
 
     # --- Reading
 
-    def later(self, film: Row[Any]) -> Callable[[], Match]:
+    def lazy_match(self, film: Row[Any]) -> Callable[[], Match]:
         """The match of a film's row, with the records it refers to, for whenever it is looked at."""
         if film.status == "pending":
             return lambda: PENDING
@@ -200,14 +200,14 @@ class SharedCache(main.Cache):
     async def _decoded(self, stored: Mapping[str, str]) -> dict[str, Any]:
         bodies = {}
         for number, (key, body) in enumerate(stored.items()):
-            if number % PIECE == PIECE - 1:
+            if number % DECODED_AT_ONCE == DECODED_AT_ONCE - 1:
                 await asyncio.sleep(0)
             bodies[key] = json.loads(body)
         matched = (body["movie"] for body in bodies.values() if "status" in body and "movie" in body)
         movies = await self.read(matched) if bodies else {}
         found = {}
         for number, (key, body) in enumerate(bodies.items()):
-            if number % PIECE == PIECE - 1:
+            if number % DECODED_AT_ONCE == DECODED_AT_ONCE - 1:
                 await asyncio.sleep(0)
             # Another reader may have decoded it meanwhile.
             answer = self._answers.get(key) or self._record_of(key, body, movies)

@@ -31,7 +31,7 @@ from main import PENDING, Export, Film, Match, Matcher, Session, SessionNotFound
 from postgres.database import RETRY_SECONDS, Batch, Database, DatabaseUnavailable, retry_until_back
 from postgres.encoding import Body, StoredFilm, dumps, film_body, film_of, match_body
 from postgres.sharing import (
-    PIECE,
+    DECODED_AT_ONCE,
     RECORD_DAYS,
     TRIM_CORRECTIONS,
     SharedCache,
@@ -294,7 +294,7 @@ class StoredSession(Session):
                 "is_choice": is_choice,
             }
 
-    def take(self, row: Row[Any]) -> None:
+    def apply_row(self, row: Row[Any]) -> None:
         """What the tables say about the session; its own state, if it is not looked up here."""
         if row.revision < self.synced:  # another reader was faster
             return
@@ -313,7 +313,7 @@ class StoredSession(Session):
             self.ended_at, self._ended_utc = self.store.moment_of(row.ended_at), row.ended_at
             self.ended_event.set()
 
-    def settle(self, given: Body, written: Row[Any] | None) -> None:
+    def confirm_write(self, given: Body, written: Row[Any] | None) -> None:
         """The tables have these changes now; if others changed it as well, they are to be read."""
         if written is not None:
             self.base += given["changes"]
@@ -322,7 +322,7 @@ class StoredSession(Session):
                 self.synced = written.revision
         self.written.set()
 
-    def take_film(self, row: Row[Any]) -> None:
+    def apply_film_row(self, row: Row[Any]) -> None:
         """Of two outcomes, the one that is not written yet is newer; a choice by hand beats both."""
         film, cache = self.film(row.movie_id), self.store.cache
         is_choice = self.changed.get(film.movie_id)
@@ -331,7 +331,7 @@ class StoredSession(Session):
         self.changed.pop(film.movie_id, None)
         self.counts[film.match.status] -= 1
         self.counts[status_of(row)] += 1
-        later = cache.later(row)
+        later = cache.lazy_match(row)
         if isinstance(film, StoredFilm):
             film.match = later
         else:
@@ -433,7 +433,7 @@ class PostgresStore(main.SessionStore):
         row = await self._row(self._progress, session_id)
         session = self._new(row, [])
         session.counts.update(json.loads(row.counts))
-        session.take(row)
+        session.apply_row(row)
         return session
 
     async def delete(self, session_id: str) -> None:
@@ -501,7 +501,7 @@ class PostgresStore(main.SessionStore):
         tags: dict[tuple[str, ...], tuple[str, ...]] = {}
         async for stored in self._film_rows(session_id, since=-1):
             films.append(film := film_of(json.loads(stored.logged), stored.movie_id, tags))
-            later.append((film, self.cache.later(stored)))
+            later.append((film, self.cache.lazy_match(stored)))
             if before := self.cache.replaced(stored):
                 replaced[film.movie_id] = before
             counts[status_of(stored)] += 1
@@ -524,14 +524,14 @@ class PostgresStore(main.SessionStore):
 
     async def _read_changes(self, session: StoredSession, row: Row[Any], since: int) -> None:
         async for stored in self._film_rows(row.id, since):
-            session.take_film(stored)
+            session.apply_film_row(stored)
         await self._take(session, row)
 
     async def _film_rows(self, session_id: str, since: int) -> AsyncIterator[Row[Any]]:
         """Those that changed, with a turn for others now and then."""
         for number, stored in enumerate(await self.database.run(READ_FILMS, id=session_id, since=since), 1):
             yield stored
-            if number % PIECE == 0:
+            if number % DECODED_AT_ONCE == 0:
                 await asyncio.sleep(0)
 
     async def _take(self, session: StoredSession, row: Row[Any]) -> None:
@@ -540,7 +540,7 @@ class PostgresStore(main.SessionStore):
         for tmdb_id, key in keys.items():
             if key in records:
                 session.collections[tmdb_id] = records[key]
-        session.take(row)
+        session.apply_row(row)
 
     # --- Writing
 
@@ -634,7 +634,7 @@ class PostgresStore(main.SessionStore):
         _remove(corrections, self.corrections.unwritten)
         found = {row.id: row for row in written}
         for session in changed:
-            session.settle(rows[session.session_id], found.get(session.session_id))
+            session.confirm_write(rows[session.session_id], found.get(session.session_id))
         for session in changed:
             with contextlib.suppress(DatabaseUnavailable):  # it is read when it is next asked for
                 await self._after_write(session, rows[session.session_id], found.get(session.session_id))

@@ -19,7 +19,7 @@ def names(record: type) -> list[str]:
 
 
 def every_error(kind: type[main.ServiceError] = main.ServiceError) -> dict[str, int]:
-    found = {}
+    found: dict[str, int] = {}
     for each in kind.__subclasses__():
         if each.__module__ == "main":
             found |= {each.__name__: each.status} | every_error(each)
