@@ -1846,28 +1846,18 @@ def movie_of(tmdb_type: MediaType, body: MovieBody, names: NameFactory) -> Movie
 # When the next request to TMDB may go, and which one. Requests wait for their turn here; only the pause
 # before another try is in TMDB.
 #
-# Scattered refusals may only mean that requests were too close together, so they are first spaced evenly.
-#
-# TMDB refuses requests (status 429) for two reasons that look alike: we ask too fast, or others behind the
-# same address do. Slowing down only helps against the first. So each cut of the rate is a trial: if refusals
-# stop just below what was let through, they were ours, and the rate recovers slowly near that limit. If two
-# cuts in a row change nothing, they were not, so the rate recovers and that share counts as normal for a
-# while.
+# TMDB refuses requests (status 429) if we ask too fast, but also at random. So a few refusals change nothing.
+# If 8 of the last 40 requests were refused, the rate drops by 30 %, then grows by 2.5 % of the full rate per
+# second. One in ten refused at random rarely causes a cut; asking a quarter too fast does.
 
 RATE_KEPT = 0.985  # of the permitted rate, so that jitter cannot put one request too many into any second
-SLACK_SECONDS = 0.01  # oversleeping by this much does not cost a slot, except for
-EVEN_SECONDS = 60  # after many refusals, since some limits refuse the second of two that are close together
-SAMPLE = 20  # latest requests, among which the refused ones are counted
-MANY = 3  # of them are too many, beyond the normal share
-NORMAL_SECONDS = 15  # how long a share counts as normal
-# After a cut, the rate is CUT_FACTOR times the limit, then grows to EXCESS requests per second over it, then
-# to the full rate. The seconds since the cut at which each of these phases ends:
-CUT_FACTOR, EXCESS = 0.95, 1.5
-BELOW_SECONDS, ABOVE_SECONDS, FULL_SECONDS = 1.8, 3.8, 5.0
-# Failures in a row. Even if half of all requests fail, so many in a row happen by chance once in a million.
-OUTAGE = 20
-MAX_SLOWDOWN = 10  # times below the permitted rate
+SLACK_SECONDS = 0.01  # oversleeping by this much does not cost a slot
+SAMPLE, REFUSED_OF_SAMPLE = 40, 8
+CUT_FACTOR = 0.7
+RECOVERY_SECONDS = 40  # from a cut until the rate is full again, at the latest
 MAX_RETRY_AFTER_SECONDS = 60
+# Failures in a row. Even if half of all requests fail, so many in a row happen by chance once in a million.
+OUTAGE_FAILURES = 20
 PROBE_SECONDS = 30  # the longest time between two requests during an outage
 
 
@@ -1879,85 +1869,76 @@ class Pace:
 
     def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._full_rate = per_second * RATE_KEPT
-        self._slot_at = clock()
-        self._sent_at: deque[float] = deque()  # requests of the last 10 s
-        self._refused_at: deque[float] = deque()  # when the refused ones among them had been sent
-        self._limit = math.inf  # requests per second that were let through before the last cut
-        self._cut_at = self._paused_until = self._even_until = -math.inf
-        self._trial_at = clock()  # earlier requests say nothing about the current rate
-        self._trial: deque[bool] = deque(maxlen=SAMPLE)  # whether each was refused
-        self._vain_cuts, self._share_before = 0, 0.0
-        self._normal, self._normal_until = 0.0, -math.inf  # the share that is refused whatever the rate
+        self._full_rate = self._rate_after_cut = per_second * RATE_KEPT
+        self._slot_at, self._cut_at, self._paused_until = clock(), -math.inf, -math.inf
+        self._sample: deque[bool] = deque(maxlen=SAMPLE)  # whether each request since the cut was refused
         self.failing = 0.0  # share of the last fifty requests or so without a usable answer, refusals aside
         self._bad_in_a_row, self._problem = 0, ""
-        self._probe_at, self._probe_seconds = -math.inf, 0.0  # 0 unless there is an outage
-        self._answers_elsewhere = False
-        self._is_new = False
+        self._probe_at, self._probe_seconds = -math.inf, 0.0
+        self.is_out = self._is_new_outage = self._answers_elsewhere = False
 
     def next_at(self, urgent: bool) -> float:
         """When the next request may go. An urgent one is itself a probe during an outage."""
         return max(self._slot_at, self._paused_until, -math.inf if urgent else self._probe_at)
 
-    def waiting_for(self) -> str | None:
-        """A sentence for people while everybody waits for TMDB, otherwise None."""
-        wait = max(self._paused_until, self._probe_at) - self._clock()
-        if wait < 1 and not self._probe_seconds:
-            return None
-        return f"TMDB {self._problem}; trying again in {max(math.ceil(wait), 1)} s"
+    def wait_seconds(self, urgent: bool) -> float:
+        """Zero or less if a request may go now."""
+        return self.next_at(urgent) - self._clock()
 
     def rate(self, at: float) -> float:
         """In requests per second."""
-        since = at - self._cut_at
-        if since >= FULL_SECONDS:
-            return self._full_rate
-        near = min(max(since - BELOW_SECONDS, 0) / (ABOVE_SECONDS - BELOW_SECONDS), 1)
-        far = max(since - ABOVE_SECONDS, 0) / (FULL_SECONDS - ABOVE_SECONDS)
-        rate = self._limit * CUT_FACTOR * (1 - near) + (self._limit + EXCESS) * near
-        return min(rate * math.pow(self._full_rate / rate, far), self._full_rate)
+        regained = self._full_rate * max(at - self._cut_at, 0) / RECOVERY_SECONDS
+        return min(self._rate_after_cut + regained, self._full_rate)
 
-    # --- Outcomes
+    def waiting_for(self) -> str | None:
+        """A sentence for people while everybody waits for TMDB, otherwise None."""
+        wait = max(self._paused_until, self._probe_at) - self._clock()
+        if wait < 1 and not self.is_out:
+            return None
+        return f"TMDB {self._problem}; trying again in {max(math.ceil(wait), 1)} s"
 
     def sent(self) -> float:
         now = self._clock()
-        slack = SLACK_SECONDS if now >= self._even_until else 0
-        self._slot_at = max(self._slot_at, now - slack) + 1 / self.rate(now)
-        if self._probe_seconds:
+        self._slot_at = max(self._slot_at, now - SLACK_SECONDS) + 1 / self.rate(now)
+        if self.is_out:
             self._probe_at = now + self._probe_seconds
             self._probe_seconds = min(self._probe_seconds * 2, PROBE_SECONDS)
-        self._sent_at.append(now)
-        for times in (self._sent_at, self._refused_at):
-            while times and times[0] < now - 10:
-                times.popleft()
         return now
+
+    # --- Outcomes
 
     def answered(self, sent_at: float) -> None:
         """Any answer but a 429 or a 5xx, even one that must be asked for again. Ends an outage."""
         self.failing *= 0.98
         self._end_outage(answers_elsewhere=False)
-        self._weigh(sent_at, refused=False)
+        self._count(sent_at, is_refused=False)
 
     def failed(self, sent_at: float, problem: str) -> None:
         """No usable answer: a 500, a time-out, a reset. `problem` completes "TMDB …"."""
         self.failing += 0.02 * (1 - self.failing)
-        self._weigh(sent_at, refused=False)
+        self._count(sent_at, is_refused=False)
         self._count_problem(problem)
 
     def refused(self, sent_at: float, retry_after_seconds: float | None = None) -> None:
         """A 429. With `Retry-After`, everybody waits, at most MAX_RETRY_AFTER_SECONDS."""
-        self._refused_at.append(sent_at)
         self._answers_elsewhere = False
         if retry_after_seconds is not None:
             wait = min(max(retry_after_seconds, 0.5), MAX_RETRY_AFTER_SECONDS)
             self._paused_until = max(self._paused_until, self._clock() + wait)
-        self._weigh(sent_at, refused=True)
+        self._count(sent_at, is_refused=True)
         self._count_problem("refused requests (status 429)")
 
-    # --- Outages
+    def _count(self, sent_at: float, is_refused: bool) -> None:
+        """Cuts the rate after many refusals, once per burst: those sent before a cut do not count again."""
+        if sent_at <= self._cut_at:
+            return
+        self._sample.append(is_refused)
+        if sum(self._sample) >= REFUSED_OF_SAMPLE:
+            now = self._clock()
+            self._rate_after_cut, self._cut_at = self.rate(now) * CUT_FACTOR, now
+            self._sample.clear()
 
-    @property
-    def is_out(self) -> bool:
-        return self._probe_seconds > 0
+    # --- Outages
 
     def answers_others(self, tries: int) -> bool:
         """Whether TMDB answered others during the last `tries` requests, or was found to."""
@@ -1965,7 +1946,7 @@ class Pace:
 
     def take_new_outage(self) -> bool:
         """Whether an outage has begun. True only once per outage, for whoever looks into it."""
-        is_new, self._is_new = self.is_out and self._is_new, False
+        is_new, self._is_new_outage = self._is_new_outage, False
         return is_new
 
     def found_answering(self) -> None:
@@ -1973,129 +1954,56 @@ class Pace:
         self._end_outage(answers_elsewhere=True)
 
     def _end_outage(self, answers_elsewhere: bool) -> None:
-        self._bad_in_a_row, self._probe_seconds, self._probe_at = 0, 0.0, -math.inf
-        self._answers_elsewhere = answers_elsewhere
+        self._bad_in_a_row, self._probe_at, self._answers_elsewhere = 0, -math.inf, answers_elsewhere
+        self.is_out = self._is_new_outage = False
 
     def _count_problem(self, problem: str) -> None:
         self._problem = problem
         self._bad_in_a_row += 1
-        if self._bad_in_a_row >= OUTAGE and not self.is_out and not self._answers_elsewhere:
-            log.warning("TMDB %s %d times in a row; all sessions wait for it", problem, OUTAGE)
+        if self._bad_in_a_row >= OUTAGE_FAILURES and not self.is_out and not self._answers_elsewhere:
+            log.warning("TMDB %s %d times in a row; all sessions wait for it", problem, OUTAGE_FAILURES)
             self._probe_at, self._probe_seconds = self._clock() + 0.5, 1.0
-            self._is_new = True
-
-    # --- Refusals
-
-    def _weigh(self, sent_at: float, refused: bool) -> None:
-        """Counts one outcome, and reacts to a refusal: goes on, spaces requests evenly, or cuts the rate."""
-        if sent_at < self._trial_at:
-            return
-        self._trial.append(refused)
-        if not refused:
-            return
-        count, latest = sum(self._trial), list(self._trial)[-MANY:]
-        normal = self._normal if self._clock() < self._normal_until else 0
-        is_telling = sent_at - self._trial_at >= 1 and len(self._trial) >= SAMPLE / 2
-        is_many = count >= MANY + 1.5 * SAMPLE * normal and (is_telling or all(latest))
-        is_recovering = sent_at - self._cut_at < FULL_SECONDS
-        if not is_recovering:
-            if is_many and not all(latest) and self._clock() >= self._even_until:
-                self._even_out()
-            elif is_many:
-                self._cut(sent_at)
-        elif count == 1 and not normal and self.rate(sent_at) > 0.99 * self._limit:
-            self._cut(sent_at, at_least=0.98 * self._limit)  # a stray one should not change much
-        elif count > 1 and is_telling and (is_many or not normal):
-            self._judge_cut(sent_at)
-
-    def _even_out(self) -> None:
-        """If refusals are scattered, requests may only have been too close together: tries without slack."""
-        self._trial_at = self._clock()
-        self._even_until = self._trial_at + EVEN_SECONDS
-        self._trial.clear()
-
-    def _judge_cut(self, sent_at: float) -> None:
-        """The last cut did not help: the limit is lower still, or refusals do not depend on our rate."""
-        share = sum(self._trial) / len(self._trial)
-        is_unchanged = self._share_before / 2 <= share <= self._share_before * 2
-        if self._vain_cuts and is_unchanged and self.rate(sent_at) <= self._limit + EXCESS:
-            self._normal, self._normal_until = share, self._clock() + NORMAL_SECONDS
-            self._cut_at = self._clock() - BELOW_SECONDS
-            self._vain_cuts = 0
-            self._trial.clear()
-        else:
-            self._cut(sent_at, self._vain_cuts + 1)
-
-    def _cut(self, sent_at: float, vain_cuts: int = 0, at_least: float = 0) -> None:
-        """Slows down to below what was let through, once TMDB has room again, but not below `at_least`."""
-        now = self._clock()
-        lately = [at for at in self._sent_at if sent_at - 1 < at <= sent_at]
-        let_through = len(lately) - sum(sent_at - 1 < at <= sent_at for at in self._refused_at)
-        self._limit = min(max(let_through, at_least, self._full_rate / MAX_SLOWDOWN), self.rate(sent_at))
-        self._share_before = sum(self._trial) / len(self._trial)
-        self._trial.clear()
-        latest = [at for at in self._sent_at if at > now - 1]
-        surplus = len(latest) - math.floor(self._limit)
-        self._trial_at = latest[surplus] + 1 if 0 <= surplus < len(latest) else now
-        self._paused_until = max(self._paused_until, self._trial_at)
-        self._even_until = now + EVEN_SECONDS
-        is_guess = sent_at - self._sent_at[0] < 1  # in less than a second, so try for more at once
-        self._cut_at = now - (ABOVE_SECONDS if is_guess else 0)
-        self._vain_cuts = vain_cuts
+            self.is_out = self._is_new_outage = True
 
 
 class Turnstile:
-    """Lets requests through one by one: people first, then by ticket. Each needs a slot and a connection.
+    """Lets requests through one by one: people first, then by place. Each needs a slot and a connection.
 
-    A request draws a ticket once, with `next(turnstile.tickets)`, and keeps it when it is sent again.
+    A request takes its place once, with `next(turnstile.order)`, and keeps it when it is sent again.
     """
 
-    def __init__(
-        self,
-        pace: Pace,
-        connections: int,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        self.tickets = itertools.count()
-        self._pace, self._clock, self._sleep = pace, clock, sleep
+    def __init__(self, pace: Pace, connections: int, sleep: Callable[[float], Awaitable[None]]) -> None:
+        self.order = itertools.count()
+        self._pace, self._sleep = pace, sleep
         self._connections = asyncio.Semaphore(connections)
-        self._order = itertools.count()  # tells waiters with the same ticket apart
         self._queue: list[tuple[bool, int, int, asyncio.Future[float]]] = []
-        self._usher: asyncio.Task[None] | None = None
+        self._dispatcher: asyncio.Task[None] | None = None
 
     @contextlib.asynccontextmanager
-    async def passed(self, ticket: int, urgent: bool = False) -> AsyncIterator[float]:
+    async def slot(self, place: int, urgent: bool = False) -> AsyncIterator[float]:
         """Holds one of the connections, and yields the time at which the request is sent."""
         turn: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._queue, (not urgent, ticket, next(self._order), turn))
-        if self._usher is None:
-            self._usher = asyncio.create_task(self._let_through())
+        heapq.heappush(self._queue, (not urgent, place, id(turn), turn))  # futures cannot be compared
+        if self._dispatcher is None:
+            self._dispatcher = asyncio.create_task(self._dispatch())
         try:
             yield await turn
         finally:
             if not turn.cancelled():
                 self._connections.release()
 
-    async def _let_through(self) -> None:
+    async def _dispatch(self) -> None:
         """Runs while anybody waits. Decides who is next when the slot comes, not before."""
         while self._anyone_waits():
             await self._connections.acquire()
-            try:
-                while (
-                    self._anyone_waits()
-                    and (wait := self._pace.next_at(urgent=not self._queue[0][0]) - self._clock()) > 0
-                ):
-                    # At most 0.5 s at a time: a person or the end of an outage may bring the slot forward.
-                    await self._sleep(min(wait, 0.5))
-            except asyncio.CancelledError:
-                self._connections.release()
-                raise
+            while self._anyone_waits() and (wait := self._pace.wait_seconds(not self._queue[0][0])) > 0:
+                # At most 0.5 s at a time: a person or the end of an outage may bring the slot forward.
+                await self._sleep(min(wait, 0.5))
             if self._anyone_waits():
                 heapq.heappop(self._queue)[-1].set_result(self._pace.sent())
             else:
                 self._connections.release()
-        self._usher = None
+        self._dispatcher = None
 
     def _anyone_waits(self) -> bool:
         while self._queue and self._queue[0][-1].done():  # it was cancelled
@@ -2103,9 +2011,9 @@ class Turnstile:
         return bool(self._queue)
 
     async def close(self) -> None:
-        if self._usher:
-            self._usher.cancel()
-            await asyncio.gather(self._usher, return_exceptions=True)
+        if self._dispatcher:
+            self._dispatcher.cancel()
+            await asyncio.gather(self._dispatcher, return_exceptions=True)
 
 
 # === TMDB =====================================================================
@@ -2226,7 +2134,7 @@ class TMDBClient:
         self._settings = settings
         self._sleep = sleep
         self._clock = clock
-        self.keep_pace(Pace(settings.tmdb_requests_per_second, clock), clock)
+        self.keep_pace(Pace(settings.tmdb_requests_per_second, clock))
         self._key_checked_at = -math.inf
         self.names = NameFactory()
         self._headers, self._params = {"Accept-Encoding": "gzip"}, {}
@@ -2237,10 +2145,10 @@ class TMDBClient:
             else:
                 self._params["api_key"] = key
 
-    def keep_pace(self, pace: Pace, clock: Callable[[], float]) -> None:
-        """Sends requests when this pace says so, by its own clock."""
+    def keep_pace(self, pace: Pace) -> None:
+        """Sends requests when this pace says so."""
         self.pace = pace
-        self._turnstile = Turnstile(pace, self._settings.tmdb_connections, clock, self._sleep)
+        self._turnstile = Turnstile(pace, self._settings.tmdb_connections, self._sleep)
 
     async def __aenter__(self) -> Self:
         self._http = aiohttp.ClientSession(
@@ -2312,17 +2220,17 @@ class TMDBClient:
 
         async def ask() -> None:
             urgent.set(True)
-            await self._try("authentication", AuthenticationBody, {}, next(self._turnstile.tickets))
+            await self._try("authentication", AuthenticationBody, {}, next(self._turnstile.order))
 
         await self.cache.sharing.run("key", ask)
 
     async def _get(self, path: str, model: type[Model], params: dict[str, str]) -> Model:
         """One answer, asked for again if that may help. Raises TMDBError."""
-        ticket, started = next(self._turnstile.tickets), self._clock()
+        place, started = next(self._turnstile.order), self._clock()
         faults: list[_Fault] = []
         while True:
             try:
-                return await self._try(path, model, params, ticket)
+                return await self._try(path, model, params, place)
             except _Fault as fault:
                 faults.append(fault.with_traceback(None))  # a traceback would keep this frame alive
             log.debug("[%s] TMDB %s (%s), asking again", log_id.get(), faults[-1], path.partition("/")[0])
@@ -2363,11 +2271,11 @@ class TMDBClient:
         failing = min(max(self.pace.failing, 1e-6), 0.99)
         return min(max(math.ceil(math.log(1e-6) / math.log(failing)), MIN_TRIES), MAX_TRIES)
 
-    async def _try(self, path: str, model: type[Model], params: dict[str, str], ticket: int) -> Model:
+    async def _try(self, path: str, model: type[Model], params: dict[str, str], place: int) -> Model:
         """One request, whose outcome the pace learns."""
         if self.key_state == "missing":
             raise TMDBKeyRejected("No TMDB_API_KEY is set, so TMDB cannot be asked.")
-        async with self._turnstile.passed(ticket, urgent.get()) as sent_at:
+        async with self._turnstile.slot(place, urgent.get()) as sent_at:
             try:
                 status, body = await self._fetch(path, params)
                 answer = _parse(model, body) if status == 200 else None

@@ -273,7 +273,6 @@ class SharedCorrections(main.Corrections):
 AHEAD_SECONDS = 0.125  # for so long, a process takes slots at once
 MOST_AHEAD_SECONDS = 0.5  # and one slot if the next is that near
 LATE_SECONDS = 0.2  # after which a slot is not used any more
-MAX_SENT = 400  # latest requests that the row tells of
 STATE = vars(main.Pace(1)).keys() - {"_clock", "_full_rate"}
 
 
@@ -387,8 +386,6 @@ class SharedPace(main.Pace):
             setattr(self, name, deque(given[name], own.maxlen) if isinstance(own, deque) else given[name])
 
     def _dumped(self) -> str:
-        while len(self._sent_at) > MAX_SENT:
-            self._sent_at.popleft()
         state = {name: getattr(self, name) for name in sorted(STATE)}
         return json.dumps(state, default=list)
 

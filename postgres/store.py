@@ -792,7 +792,7 @@ async def open_store(
     corrections = SharedCorrections(database, cache, tmdb)
     pace = SharedPace(settings.tmdb_requests_per_second, database)
     tmdb.cache, matcher.corrections = cache, corrections
-    tmdb.keep_pace(pace, pace.now)
+    tmdb.keep_pace(pace)
     try:
         async with PostgresStore(
             *(settings.session_ttl_seconds, settings.max_sessions, settings.max_memory_bytes, clock),

@@ -298,6 +298,22 @@ async def test_refusal_slows_every_process(serve: Serve, tmdb: FakeTMDB, databas
     await database.close()
 
 
+async def test_cut_rate_is_that_of_every_process(serve: Serve, database_url: str) -> None:
+    await serve()
+    database = Database(database_url)
+    one, other = (SharedPace(40, database) for _ in range(2))
+    await slot(one)
+
+    for _ in range(main.REFUSED_OF_SAMPLE):
+        one.refused(one.now())
+    one._slots.clear()
+    await slot(one)
+    await slot(other)
+
+    assert other.rate(other.now()) < 0.9 * 40
+    await database.close()
+
+
 async def slot(pace: SharedPace) -> None:
     pace.next_at(urgent=False)
     await until(lambda: pace._slots)
