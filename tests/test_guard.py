@@ -153,7 +153,9 @@ async def test_every_response_has_security_headers(path: str, api: Api) -> None:
     assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
 
 
-async def test_refusals_and_500s_have_security_headers(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_refusals_and_500s_have_security_headers(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     api = await serve(max_upload_bytes=100)
     monkeypatch.setattr(main, "HealthView", None)
 
@@ -170,9 +172,11 @@ async def test_refusals_and_500s_have_security_headers(serve: Serve, monkeypatch
     for answer in answers:
         assert {name: answer.headers[name] for name in main.SECURITY_HEADERS} == main.SECURITY_HEADERS
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-    assert re.fullmatch(
-        r"An internal error occurred; the service's log has it as [0-9a-f]{8}\.", answers[4].json()["detail"]
+    told = re.fullmatch(
+        r"An internal error occurred; the service's log has it as (\w{8})\.", answers[4].json()["detail"]
     )
+    assert told
+    assert f"[{told[1]}] a bug, TypeError, made an answer fail" in caplog.text
 
 
 # --- How much, and how long
