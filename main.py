@@ -103,7 +103,7 @@ from operator import attrgetter, itemgetter
 from pathlib import Path
 from statistics import median
 from types import FrameType
-from typing import Annotated, Any, Literal, NamedTuple, NoReturn, Self, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, NoReturn, Self, TypeVar, cast, get_args
 
 import aiohttp
 import anyio.to_thread
@@ -5199,7 +5199,14 @@ def create_app(
     return app
 
 
-app = create_app(Settings.load())
+app: FastAPI
+if not TYPE_CHECKING:  # mypy would believe that this module has every name
+
+    def __getattr__(name: str) -> FastAPI:
+        """Makes `app` when a server asks for it, so that importing this file has no effect."""
+        if name != "app":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return globals().setdefault(name, create_app(Settings.load()))
 
 
 # === Terminal =================================================================
@@ -5357,7 +5364,7 @@ def serve(settings: Settings, open_page: bool) -> None:
         )
     if open_page:
         threading.Thread(target=_open_page, args=(address, settings.port), daemon=True).start()
-    uvicorn.run(app, host=settings.host, port=settings.port)
+    uvicorn.run(create_app(settings), host=settings.host, port=settings.port)
 
 
 def _open_page(address: str, port: int) -> None:
@@ -5395,7 +5402,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
         parser.error("--out needs an export to analyse")
     if options.open and options.exports:
         parser.error("--open is for serving, without an export")
-    settings: Settings = app.state.settings
+    settings = Settings.load()
     if not options.exports:
         serve(settings, options.open)
         return

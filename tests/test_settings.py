@@ -167,6 +167,19 @@ def test_env_file_that_cannot_be_read_is_refused(content: bytes, tmp_path: Path)
         main._read_env(file)
 
 
+def test_app_is_made_once_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(main, "app", raising=False)
+    monkeypatch.setenv("MAX_FILMS", "17")
+
+    app = main.app
+
+    assert app.state.settings.max_films == 17
+    assert main.app is app
+    with pytest.raises(AttributeError, match="no attribute 'ap'"):
+        getattr(main, "ap")  # noqa: B009
+    del main.app
+
+
 def test_example_of_a_key_is_refused() -> None:
     with pytest.raises(SystemExit, match="TMDB_API_KEY: is still the example"):
         main.Settings.load({"TMDB_API_KEY": "your-key"})
@@ -191,11 +204,12 @@ def test_invalid_base_url_is_not_shown() -> None:
 
 def test_invalid_value_at_startup_has_no_traceback() -> None:
     environment = os.environ | {"TMDB_CONNECTIONS": "many", "TMDB_API_KEY": SECRET}
-    command = [sys.executable, "-c", "import main"]
+    command = [sys.executable, "-c", "import main; print('imported', flush=True); from main import app"]
 
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
     assert ran.returncode == 1
+    assert ran.stdout == "imported\n"  # which has no effect yet
     assert ran.stderr.startswith("TMDB_CONNECTIONS is 'many'")
     assert "Traceback" not in ran.stderr
     assert SECRET not in ran.stderr
