@@ -49,6 +49,11 @@ sessions, and a session owns its enrichment task. Apart from these, nothing is k
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the program at any time without a traceback
+
 import argparse
 import asyncio
 import codecs
@@ -68,7 +73,6 @@ import os
 import random
 import re
 import secrets
-import signal
 import socket
 import stat
 import string
@@ -5412,8 +5416,6 @@ def command(arguments: Sequence[str] | None = None) -> None:
         stream.reconfigure(errors="replace")  # not every terminal shows every title
     try:
         done = asyncio.run(analyse(options.exports, options.out, settings))
-    except KeyboardInterrupt:
-        raise SystemExit("\nStopped.") from None
     except ServiceError as error:
         raise SystemExit(_clean(str(error))) from None
     except OSError as error:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -102,6 +103,22 @@ async def test_export_without_a_key_is_summarised_and_says_so() -> None:
     assert out.startswith("133 films watched, 0 hours")
     assert main.NO_KEY in err
     assert "… and 139 more; --out writes them all to matches.csv" in out
+
+
+@pytest.mark.long
+async def test_ctrl_c_while_modules_are_loaded_shows_no_traceback() -> None:
+    running = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-X", "importtime", "main.py", SAMPLE), cwd=ROOT, stderr=asyncio.subprocess.PIPE
+    )
+    assert running.stderr
+    while b" aiohttp" not in await running.stderr.readline():
+        pass
+
+    running.send_signal(signal.SIGINT)
+    _, err = await running.communicate()
+
+    assert running.returncode == -signal.SIGINT
+    assert b"Traceback" not in err
 
 
 @pytest.mark.long
