@@ -141,6 +141,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.logging import ColourizedFormatter
 
 log = logging.getLogger("letterboxd")
 
@@ -4938,6 +4939,7 @@ def _request_problem(error: Any) -> str:
 # The app and its life: the lifespan opens what lives as long as the process, and closes it in reverse order.
 
 
+LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 POLL = re.compile(r"GET .*/api/session/[\w-]+")
 
 
@@ -5134,8 +5136,6 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     clock: Callable[[], float] = app.state.clock
     claims = [] if settings.database_url.get_secret_value() else refuse_second_process(server)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-    log.setLevel(settings.log_level)
     # CPython's default threshold (700) scans every film in memory now and then, which made statistics of
     # 7,000 films 50 % slower. These thresholds scan less often and keep each pass over young or middle-aged
     # objects within 1 to 5 ms.
@@ -5203,6 +5203,16 @@ def create_app(
     return app
 
 
+def set_up_logging(level: str) -> None:
+    """Gives uvicorn's lines, which have no time, our format, unless `--log-config` gave them another."""
+    logging.basicConfig(format=LOG_FORMAT)
+    log.setLevel(level)
+    for name in ("uvicorn", "uvicorn.access"):
+        for handler in logging.getLogger(name).handlers:
+            if isinstance(handler.formatter, ColourizedFormatter):
+                handler.setFormatter(logging.Formatter(LOG_FORMAT))
+
+
 app: FastAPI
 if not TYPE_CHECKING:  # mypy would believe that this module has every name
 
@@ -5210,7 +5220,9 @@ if not TYPE_CHECKING:  # mypy would believe that this module has every name
         """Makes `app` when a server asks for it, so that importing this file has no effect."""
         if name != "app":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return globals().setdefault(name, create_app(Settings.load()))
+        settings = Settings.load()
+        set_up_logging(settings.log_level)
+        return globals().setdefault(name, create_app(settings))
 
 
 # === Terminal =================================================================
@@ -5368,7 +5380,9 @@ def serve(settings: Settings, open_page: bool) -> None:
         )
     if open_page:
         threading.Thread(target=_open_page, args=(address, settings.port), daemon=True).start()
-    uvicorn.run(create_app(settings), host=settings.host, port=settings.port)
+    server = uvicorn.Server(uvicorn.Config(create_app(settings), host=settings.host, port=settings.port))
+    set_up_logging(settings.log_level)
+    server.run()
 
 
 def _open_page(address: str, port: int) -> None:

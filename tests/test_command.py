@@ -211,6 +211,25 @@ async def test_files_of_the_readmes_container_are_enough(tmp_path: Path) -> None
     assert statuses == [200, 200, 200]
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("started", [("-m", "uvicorn", "main:app")])
+async def test_every_line_of_the_log_has_the_time_and_the_level(started: tuple[str, ...]) -> None:
+    port = free_port()
+    running = await asyncio.create_subprocess_exec(
+        *(sys.executable, *started, "--port", str(port)),
+        cwd=ROOT, env=os.environ | {"TMDB_API_KEY": ""}, stdout=asyncio.subprocess.PIPE, stderr=-2,
+    )  # fmt: skip
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        await answering(client, "/health")
+    running.terminate()
+
+    lines = (await running.communicate())[0].decode().splitlines()
+
+    assert all(re.match(r"[\d-]{10} [\d:,]{12} (INFO|WARNING) ", line) for line in lines), lines
+    for words in ("Started server", "no TMDB_API_KEY is set", '"GET /health HTTP/1.1" 200', "Finished"):
+        assert any(words in line for line in lines)
+
+
 def test_help_says_what_there_is(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main.command(["--help"])
