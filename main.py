@@ -254,16 +254,9 @@ class Settings(BaseModel):
         default=(),
         description="Comma-separated host names to accept besides localhost.",
     )
-    host: str = Field(
-        default="127.0.0.1", description="Address for `python main.py`. With uvicorn, use --host."
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)] = Field(
+        default="INFO", description="DEBUG, INFO, WARNING or ERROR."
     )
-    port: int = Field(
-        default=8000, ge=0, le=65_535, description="Port for `python main.py`. With uvicorn, use --port."
-    )
-    log_level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR"],
-        BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
-    ] = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     @model_validator(mode="before")
     @classmethod
@@ -5371,27 +5364,19 @@ async def analyse(paths: list[Path], out: Path | None, settings: Settings) -> bo
     return not session.failed_count
 
 
-def serve(settings: Settings, open_page: bool) -> None:
-    address = "localhost" if settings.host in ("127.0.0.1", "0.0.0.0", "::") else settings.host
-    with contextlib.suppress(OSError), socket.create_connection((address, settings.port), 1):
-        raise SystemExit(
-            f"Port {settings.port} is taken. Choose another: set PORT and run python main.py, "
-            f"or run uvicorn main:app --port {settings.port + 1}."
-        )
-    if open_page:
-        threading.Thread(target=_open_page, args=(address, settings.port), daemon=True).start()
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), host=settings.host, port=settings.port))
+def serve(settings: Settings, host: str, port: int, open_page: bool) -> None:
+    is_ipv6 = ":" in host
+    try:
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if is_ipv6 else socket.AF_INET)
+    except OSError as error:
+        raise SystemExit(f"Port {port} cannot be used: {error}. Choose another with --port.") from None
+    server = uvicorn.Server(uvicorn.Config(create_app(settings)))
     set_up_logging(settings.log_level)
-    server.run()
-
-
-def _open_page(address: str, port: int) -> None:
-    """In the browser, once the service answers."""
-    for _ in range(100):
-        with contextlib.suppress(OSError), socket.create_connection((address, port), 1):
-            webbrowser.open(f"http://{f'[{address}]' if ':' in address else address}:{port}")
-            return
-        time.sleep(0.1)
+    name = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::") else f"[{host}]" if is_ipv6 else host
+    log.info("serving http://%s:%d until Ctrl-C", name, port)
+    if open_page:  # the browser waits until the page is served
+        threading.Thread(target=webbrowser.open, args=(f"http://{name}:{port}",), daemon=True).start()
+    server.run([listening])
 
 
 def _folder(text: str) -> Path:
@@ -5414,15 +5399,20 @@ def command(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--out", type=_folder, metavar="DIR", help="also write CSVs and stats.json into this folder"
     )
-    parser.add_argument("--open", action="store_true", help="open the page in a browser when serving")
+    serving = parser.add_argument_group("without an export")
+    serving.add_argument("--open", action="store_true", help="open the page in a browser")
+    serving.add_argument("--host", metavar="ADDRESS", help="listen on this address (default: 127.0.0.1)")
+    serving.add_argument("--port", type=int, metavar="NUMBER", help="and on this port (default: 8000)")
     options = parser.parse_args(arguments)
     if options.out and not options.exports:
         parser.error("--out needs an export to analyse")
-    if options.open and options.exports:
-        parser.error("--open is for serving, without an export")
+    if options.exports and (options.open or options.host or options.port):
+        parser.error("--open, --host and --port are for serving, without an export")
+    if options.port is not None and not 0 < options.port < 65_536:
+        parser.error("--port must be between 1 and 65535")
     settings = Settings.load()
     if not options.exports:
-        serve(settings, options.open)
+        serve(settings, options.host or "127.0.0.1", options.port or 8000, options.open)
         return
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name) or io.TextIOWrapper(io.BytesIO())  # it may be closed

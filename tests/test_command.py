@@ -141,7 +141,11 @@ async def test_closed_stderr_does_not_matter() -> None:
         ([str(SAMPLE), "--out", "README.md"], "README.md cannot be written: File exists."),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
         (["--out", "results"], "--out needs an export to analyse"),
-        ([str(SAMPLE), "--open"], "--open is for serving, without an export"),
+        ([str(SAMPLE), "--open"], "--open, --host and --port are for serving, without an export"),
+        ([str(SAMPLE), "--port", "8001"], "--open, --host and --port are for serving, without an export"),
+        (["--port", "http"], "argument --port: invalid int value: 'http'"),
+        (["--port", "70000"], "--port must be between 1 and 65535"),
+        (["--host", "192.0.2.1"], "Port 8000 cannot be used: [Errno 99] Cannot assign requested address"),
     ],
 )
 def test_what_is_wrong_is_a_sentence(
@@ -196,10 +200,12 @@ async def test_files_of_the_readmes_container_are_enough(tmp_path: Path) -> None
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             copy(ROOT / name, tmp_path / target / ("" if copy is shutil.copytree else name))
     port = free_port()
-    environ = os.environ | {"PORT": str(port), "HOST": "0.0.0.0", "TMDB_API_KEY": ""}
+    _, *command = json.loads(readme_block("dockerfile", "FROM python").partition("CMD ")[2])
+    environ = os.environ | {"TMDB_API_KEY": "", "HOST": "x86_64-conda-linux-gnu", "PORT": "tcp://10.0.0.1:80"}
     running = await asyncio.create_subprocess_exec(
-        sys.executable, "main.py", cwd=tmp_path, env=environ, stderr=asyncio.subprocess.DEVNULL
-    )
+        *(sys.executable, *command, "--port", str(port)),
+        cwd=tmp_path, env=environ, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
             await answering(client, "/health")
@@ -212,7 +218,7 @@ async def test_files_of_the_readmes_container_are_enough(tmp_path: Path) -> None
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("started", [("-m", "uvicorn", "main:app")])
+@pytest.mark.parametrize("started", [("-m", "uvicorn", "main:app"), ("main.py",)])
 async def test_every_line_of_the_log_has_the_time_and_the_level(started: tuple[str, ...]) -> None:
     port = free_port()
     running = await asyncio.create_subprocess_exec(
@@ -235,34 +241,32 @@ def test_help_says_what_there_is(capfd: pytest.CaptureFixture[str]) -> None:
         main.command(["--help"])
 
     out = capfd.readouterr().out
-    for word in ("EXPORT", "--out DIR", "--open", "TMDB_API_KEY"):
+    for word in ("EXPORT", "--out DIR", "--open", "--host ADDRESS", "--port NUMBER", "TMDB_API_KEY"):
         assert word in out
 
 
-def test_taken_port_is_a_sentence_with_both_ways_to_start() -> None:
+def test_taken_port_is_a_sentence() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
 
         with pytest.raises(SystemExit) as stopped:
-            main.serve(main.Settings(port=port), open_page=False)
+            main.serve(main.Settings(), "127.0.0.1", port, open_page=False)
 
-    assert str(stopped.value) == (
-        f"Port {port} is taken. Choose another: set PORT and run python main.py, "
-        f"or run uvicorn main:app --port {port + 1}."
-    )
+    assert str(stopped.value).startswith(f"Port {port} cannot be used: [Errno 98] Address already in use")
+    assert str(stopped.value).endswith(". Choose another with --port.")
 
 
 @pytest.mark.long
 async def test_open_shows_the_page_once_it_is_served(tmp_path: Path) -> None:
     port, shown = free_port(), tmp_path / "shown"
     browser = tmp_path / "browser"
-    browser.write_text(f'#!/bin/sh\necho "$1" > {shown}\n')
+    browser.write_text(f'#!/bin/sh\ncurl -s "$1/health" && echo "$1" > {shown}\n')
     browser.chmod(0o755)
     running = await asyncio.create_subprocess_exec(
-        sys.executable, ROOT / "main.py", "--open", cwd=ROOT,
-        env=os.environ | {"PORT": str(port), "BROWSER": str(browser), "TMDB_API_KEY": ""},
+        *(sys.executable, ROOT / "main.py", "--open", "--port", str(port)), cwd=ROOT,
+        env=os.environ | {"BROWSER": str(browser), "TMDB_API_KEY": ""},
         stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
 

@@ -30,7 +30,7 @@ def test_defaults_follow_tmdbs_limits() -> None:
 
 
 def test_blank_values_count_as_not_set() -> None:
-    settings = main.Settings.load({"TMDB_CONNECTIONS": " ", "TMDB_API_KEY": "", "PORT": None})
+    settings = main.Settings.load({"TMDB_CONNECTIONS": " ", "TMDB_API_KEY": "", "LOG_LEVEL": None})
 
     assert settings == main.Settings()
 
@@ -135,7 +135,6 @@ def test_every_call_of_the_api_is_in_the_readme() -> None:
         ("TMDB_CONNECTIONS", "many", "integer"),
         ("TMDB_REQUESTS_PER_SECOND", "0", "greater than 0"),
         ("TMDB_REQUESTS_PER_SECOND", "nan", "10000"),
-        ("PORT", "70000", "65535"),
         ("LOG_LEVEL", "LOUD", "'INFO'"),
     ],
 )
@@ -153,12 +152,12 @@ def test_invalid_value_is_reported_with_its_variable(name: str, value: str, said
 def test_env_file_of_powershell_is_read(encoding: str, tmp_path: Path) -> None:
     file = tmp_path / ".env"
     bom = b"\xff\xfe" if encoding == "utf-16-le" else b""
-    file.write_bytes(bom + f"TMDB_API_KEY={SECRET}\r\nPORT=8001\r\n".encode(encoding))
+    file.write_bytes(bom + f"TMDB_API_KEY={SECRET}\r\nMAX_FILMS=8001\r\n".encode(encoding))
 
-    assert main._read_env(file) == {"TMDB_API_KEY": SECRET, "PORT": "8001"}
+    assert main._read_env(file) == {"TMDB_API_KEY": SECRET, "MAX_FILMS": "8001"}
 
 
-@pytest.mark.parametrize("content", [b"PORT=8001\n" + "HOST=x\n".encode("utf-16-le"), b"HOST=\xff\n"])
+@pytest.mark.parametrize("content", [b"A=8001\n" + "B=x\n".encode("utf-16-le"), b"B=\xff\n"])
 def test_env_file_that_cannot_be_read_is_refused(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_bytes(content)
