@@ -108,6 +108,7 @@ from pathlib import Path
 from statistics import median
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, NoReturn, Self, TypeVar, cast, get_args
+from urllib.parse import urlsplit
 
 import aiohttp
 import anyio.to_thread
@@ -159,9 +160,12 @@ def _split(value: object) -> object:
 
 
 def _check_url(value: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
-        raise ValueError("must be a URL such as https://api.themoviedb.org/3")
-    return value.rstrip("/")
+    with contextlib.suppress(ValueError):  # a port over 65535, a bracket that is not closed, two dots
+        url = urlsplit(value)
+        is_real = url.port != 0 and (url.hostname or "").encode("idna")
+        if is_real and re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
+            return value.rstrip("/")
+    raise ValueError("must be a URL such as https://api.themoviedb.org/3")
 
 
 def _check_origins(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -277,9 +281,13 @@ class Settings(BaseModel):
 
 def _read_env(path: Path) -> dict[str, str | None]:
     """UTF-8, or UTF-16 as PowerShell writes it. Raises SystemExit for anything else."""
-    data = path.read_bytes() if path.is_file() else b""
     try:
+        data = path.read_bytes()
         text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise SystemExit(f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:

@@ -179,6 +179,13 @@ def test_app_is_made_once_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) 
     del main.app
 
 
+def test_env_file_that_may_not_be_read_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()  # root may read every file
+
+    with pytest.raises(SystemExit, match=r"\.env cannot be read: Is a directory\."):
+        main._read_env(tmp_path / ".env")
+
+
 def test_example_of_a_key_is_refused() -> None:
     with pytest.raises(SystemExit, match="TMDB_API_KEY: is still the example"):
         main.Settings.load({"TMDB_API_KEY": "your-key"})
@@ -193,9 +200,23 @@ def test_key_is_never_shown() -> None:
     assert SECRET not in f"{settings!r} {settings} {stopped.value}"
 
 
-def test_invalid_base_url_is_not_shown() -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(f"https://api.themoviedb.org/3?api_key={SECRET}", f"http://{SECRET}:x", "ftp://localhost"),
+        *(
+            "http://[::1",
+            "http://[zz]",
+            "http://:80",
+            "http://a..b",
+            "http://localhost:0",
+            "http://a:99999/3",
+        ),
+    ],
+)
+def test_invalid_base_url_is_refused_and_not_shown(url: str) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main.Settings.load({"TMDB_BASE_URL": f"https://api.themoviedb.org/3?api_key={SECRET}"})
+        main.Settings.load({"TMDB_BASE_URL": url})
 
     assert str(stopped.value).startswith("TMDB_BASE_URL: must be a URL")
     assert SECRET not in str(stopped.value)
