@@ -5124,10 +5124,10 @@ def open_store(
     sys.modules.setdefault("main", sys.modules[__name__])  # by this name, the package imports this module
     try:
         import postgres  # noqa: PLC0415 - only who wants it needs it
-    except ImportError as error:
-        refuse_to_start(
-            f"{error.name} is missing: pip install -r postgres/requirements.txt for DATABASE_URL."
-        )
+    except ModuleNotFoundError as error:
+        if error.name not in ("alembic", "asyncpg", "sqlalchemy"):
+            raise
+        refuse_to_start(f"{error.name} is missing: pip install -r postgres/requirements.txt.")
     return postgres.open_store(settings, matcher, clock)
 
 

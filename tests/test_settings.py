@@ -186,6 +186,28 @@ def test_env_file_that_may_not_be_read_is_a_sentence(tmp_path: Path) -> None:
         main._read_env(tmp_path / ".env")
 
 
+@pytest.mark.parametrize(
+    ("line", "raised", "said"),
+    [
+        ("import asyncpg", SystemExit, "asyncpg is missing: pip install -r postgres/requirements.txt"),
+        ("import main.nothing", ModuleNotFoundError, "No module named 'main.nothing'"),
+        ("from main import nothing", ImportError, "cannot import name 'nothing' from 'main'"),
+    ],
+)
+def test_only_a_missing_requirement_is_said_to_be_missing(
+    line: str, raised: type[BaseException], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "postgres.py").write_text(line)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    monkeypatch.delitem(sys.modules, "postgres", raising=False)
+    monkeypatch.setattr(main, "refuse_to_start", sys.exit)
+    settings = main.Settings.load({"DATABASE_URL": "postgresql+asyncpg://localhost/letterboxd"})
+
+    with pytest.raises(raised, match=said):
+        main.open_store(settings, main.Matcher(main.TMDBClient(settings)), lambda: 0.0)
+
+
 def test_example_of_a_key_is_refused() -> None:
     with pytest.raises(SystemExit, match="TMDB_API_KEY: is still the example"):
         main.Settings.load({"TMDB_API_KEY": "your-key"})
