@@ -21,7 +21,7 @@
 An upload returns a session id at once. The films are looked up in the background, as fast as TMDB allows.
 Everything is kept in memory; a session is deleted an hour (SESSION_TTL_SECONDS) after its lookups finish.
 With DATABASE_URL, postgres/ keeps sessions in PostgreSQL, for 30 days and for several processes.
-page/, beside this file, is the web page. The sections, in reading order:
+page/, beside this file, is the web page; this file works without it. The sections, in reading order:
 
     Settings     what can be set, with default, unit and help
     Errors       what can go wrong, and the HTTP status of each
@@ -118,7 +118,7 @@ from fastapi import APIRouter, Depends, FastAPI, File, Query, Request, Response,
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import (
     AfterValidator,
@@ -4564,8 +4564,20 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": STATUS_MEANINGS[status], "content": content} for status in statuses}
 
 
-PAGE = StaticFiles(directory=Path(__file__).with_name("page"))
+PAGE_FOLDER = Path(__file__).with_name("page")
+PAGE = StaticFiles(directory=PAGE_FOLDER, check_dir=False)
 SWAGGER_UI = StaticFiles(packages=[("fastapi_swagger", "resources")])
+DOCS = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>API of Letterboxd export, looked up in TMDB</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="docs/swagger-ui.css">
+<div id="docs"></div>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+"""
 PAGINATION_HEADERS = {
     "X-Total-Count": {
         "description": "How many films match, on all pages.",
@@ -4894,12 +4906,20 @@ async def health(service: ServiceDep) -> HealthView:
 
 @routes.get("/", include_in_schema=False)
 async def page(request: Request) -> Response:
+    if not PAGE_FOLDER.is_dir():
+        return RedirectResponse("docs")
     return await PAGE.get_response("index.html", request.scope)
 
 
 @routes.get("/docs", include_in_schema=False)
-async def docs(request: Request) -> Response:
-    return await PAGE.get_response("docs.html", request.scope)
+async def docs() -> Response:
+    return HTMLResponse(DOCS)
+
+
+@routes.get("/docs/start.js", include_in_schema=False)
+async def docs_start() -> Response:
+    script = 'SwaggerUIBundle({url: "openapi.json", dom_id: "#docs", deepLinking: true})'
+    return Response(script, media_type="text/javascript")
 
 
 async def handle_error(_: Request, error: Exception) -> JSONResponse:
@@ -5197,7 +5217,8 @@ def create_app(
     app.state.settings, app.state.clock, app.state.sleep = settings, clock, sleep
     app.include_router(routes)
     app.include_router(of_session)
-    app.mount("/page", PAGE)
+    if PAGE_FOLDER.is_dir():
+        app.mount("/page", PAGE)
     app.mount("/docs", SWAGGER_UI)
     # add_middleware would put Guard inside the handler of unexpected errors, so 500s would lack its headers.
     app.state.guard = app.middleware_stack = Guard(app.build_middleware_stack(), settings)

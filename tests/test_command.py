@@ -23,13 +23,13 @@ from tests.fake_tmdb import V3_KEY, FakeTMDB, free_port
 FAST = {"TMDB_REQUESTS_PER_SECOND": "10000"}
 
 
-async def run(*arguments: str | Path, tmdb: FakeTMDB | None = None, **environ: str) -> tuple[int, str, str]:
+async def run(
+    *arguments: str | Path, tmdb: FakeTMDB | None = None, script: Path = ROOT / "main.py", **environ: str
+) -> tuple[int, str, str]:
     """Exit status, stdout and stderr of python main.py."""
     given = {"TMDB_API_KEY": V3_KEY if tmdb else "", "TMDB_BASE_URL": tmdb.url if tmdb else "", **FAST}
     running = await asyncio.create_subprocess_exec(
-        sys.executable,
-        ROOT / "main.py",
-        *arguments,
+        *(sys.executable, script, *arguments),
         cwd=ROOT,
         env=os.environ | given | environ,
         stdout=asyncio.subprocess.PIPE,
@@ -192,6 +192,26 @@ async def test_readmes_shell_loop_waits_for_the_end(api: Api) -> None:
     assert json.loads(out)["totals"]["films"] == 133
 
 
+async def statuses(folder: Path, *arguments: str) -> list[int]:
+    """What / and /docs answer, and all that these load, with the service started in that folder."""
+    port = free_port()
+    environ = os.environ | {"TMDB_API_KEY": "", "HOST": "x86_64-conda-linux-gnu", "PORT": "tcp://10.0.0.1:80"}
+    running = await asyncio.create_subprocess_exec(
+        *(sys.executable, *arguments, "--port", str(port)),
+        cwd=folder, env=environ, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            await answering(client, "/health")
+            answers = [await client.get(path) for path in ("/", "/docs")]
+            parts = re.findall(r'(?:href|src)="(\w+/[^"]+)"', answers[0].text + answers[1].text)
+            answers += [await client.get(f"/{part}") for part in parts]
+    finally:
+        running.terminate()
+        await running.wait()
+    return [answer.status_code for answer in answers]
+
+
 @pytest.mark.long
 async def test_files_of_the_readmes_container_are_enough(tmp_path: Path) -> None:
     for line in re.findall(r"(?m)^COPY (.+)$", readme_block("dockerfile", "FROM python")):
@@ -199,22 +219,23 @@ async def test_files_of_the_readmes_container_are_enough(tmp_path: Path) -> None
         for name in names:
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             copy(ROOT / name, tmp_path / target / ("" if copy is shutil.copytree else name))
-    port = free_port()
     _, *command = json.loads(readme_block("dockerfile", "FROM python").partition("CMD ")[2])
-    environ = os.environ | {"TMDB_API_KEY": "", "HOST": "x86_64-conda-linux-gnu", "PORT": "tcp://10.0.0.1:80"}
-    running = await asyncio.create_subprocess_exec(
-        *(sys.executable, *command, "--port", str(port)),
-        cwd=tmp_path, env=environ, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-            await answering(client, "/health")
-            statuses = [(await client.get(path)).status_code for path in ("/", "/page/main.js", "/docs")]
-    finally:
-        running.terminate()
-        await running.wait()
 
-    assert statuses == [200, 200, 200]
+    answered = await statuses(tmp_path, *command)
+
+    assert answered == [200] * len(answered)
+
+
+@pytest.mark.long
+async def test_main_works_alone(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "main.py", tmp_path)
+
+    answered = await statuses(tmp_path, "main.py")
+    status, out, _ = await run(SAMPLE, script=tmp_path / "main.py")
+
+    assert answered[:2] == [307, 200]
+    assert answered[2:] == [200] * 3
+    assert (status, out[:20]) == (1, "133 films watched, 0")
 
 
 @pytest.mark.long
