@@ -5256,17 +5256,30 @@ BAR_WIDTH = 40
 RATINGS_WIDTH = 30
 
 
-def read_paths(paths: Iterable[Path]) -> list[tuple[str, bytes]]:
-    """`(name, bytes)` of the files, and of all CSVs in the folders. Raises UnusableUpload."""
-    files = []
-    try:
-        for path in paths:
-            for file in sorted(filter(Path.is_file, path.rglob("*.csv"))) if path.is_dir() else [path]:
-                name = file.relative_to(path.parent).as_posix()
-                files.append((name, file.read_bytes()))
-    except OSError as error:
-        raise UnusableUpload(f"{error.filename} cannot be read: {error.strerror}.") from None
-    return files
+def read_paths(paths: Iterable[Path], max_bytes: int) -> Iterator[tuple[str, bytes]]:
+    """`(name, bytes)` of the files, and of all CSVs in the folders. Raises UnusableUpload, UploadTooLarge."""
+    left = max_bytes
+    for path in paths:
+        try:
+            for file in csvs_below(path) if path.is_dir() else [path]:
+                with file.open("rb") as opened:
+                    data = opened.read(left + 1)  # it may be endless
+                left -= len(data)
+                if left < 0:
+                    raise UploadTooLarge(f"The upload is over {max_bytes:,} bytes (MAX_UPLOAD_BYTES).")
+                yield file.relative_to(path.parent).as_posix(), data
+        except OSError as error:
+            raise UnusableUpload(f"{error.filename or path} cannot be read: {error.strerror}.") from None
+
+
+def csvs_below(folder: Path) -> Iterator[Path]:
+    folders = [folder]  # Path.rglob skips what it may not read, and a thousand nested folders end it
+    while folders:
+        for entry in sorted(os.scandir(folders.pop()), key=attrgetter("name")):
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(Path(entry))
+            elif entry.name.endswith(".csv") and entry.is_file():
+                yield Path(entry)
 
 
 async def show_progress(session: Session) -> None:
@@ -5368,7 +5381,7 @@ async def analyse(paths: list[Path], out: Path | None, settings: Settings) -> bo
 
     Raises ServiceError and OSError.
     """
-    export = parse_export(read_paths(paths), settings.max_films)
+    export = parse_export(read_paths(paths, settings.max_upload_bytes), settings.max_films)
     if out:
         await asyncio.to_thread(out.mkdir, parents=True, exist_ok=True)
     for warning in export.warnings[:MAX_LISTED]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
 import httpx
@@ -159,6 +161,69 @@ def test_what_is_wrong_is_a_sentence(
     printed = capfd.readouterr()
     assert said in (printed.err if stopped.value.code == 2 else str(stopped.value))
     assert printed.out == ""  # it is said before any film is looked up
+
+
+@pytest.mark.parametrize("source", ["/dev/zero", "large.csv", "folder"])
+def test_endless_or_large_source_is_refused_after_the_limit(source: str, tmp_path: Path) -> None:
+    large, small = tmp_path / "large.csv", tmp_path / "folder" / "small.csv"
+    with large.open("wb") as file:
+        file.truncate(3_000_000_000)
+    small.parent.mkdir()
+    small.write_bytes(b"x" * 600)
+    small.with_name("other.csv").write_bytes(b"x" * 600)
+
+    with pytest.raises(main.UploadTooLarge, match=r"over 1,000 bytes \(MAX_UPLOAD_BYTES\)"):
+        list(main.read_paths([tmp_path / source], 1_000))
+
+
+def test_folder_may_be_deep_and_have_links_to_itself(tmp_path: Path) -> None:
+    deepest = tmp_path.joinpath(*["d"] * 200)
+    deepest.mkdir(parents=True)
+    (deepest / "ratings.csv").write_bytes(b"x")
+    (deepest / "top").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "never-written.csv")
+    usual = sys.getrecursionlimit()
+
+    sys.setrecursionlimit(len(inspect.stack(0)) + 100)
+    try:
+        ((name, data),) = main.read_paths([tmp_path], 1_000)
+    finally:
+        sys.setrecursionlimit(usual)
+
+    assert name == f"{tmp_path.name}/{'d/' * 200}ratings.csv"
+    assert data == b"x"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize("hidden", ["export", "export/likes", "export/ratings.csv"])
+def test_what_may_not_be_read_is_named(hidden: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own is only for root
+        likes = Path(folder) / "export" / "likes"
+        likes.mkdir(parents=True)
+        (likes.parent / "ratings.csv").write_bytes(files(ratings="2024-01-02,Dune,2021,,4")[0][1])
+        (Path(folder) / hidden).chmod(0)
+        shutil.chown(folder, "nobody")
+        os.seteuid(Path(folder).stat().st_uid)
+        try:
+            with pytest.raises(main.UnusableUpload) as refused:
+                list(main.read_paths([likes.parent], 1_000))
+        finally:
+            os.seteuid(0)
+
+    assert str(refused.value) == f"{folder}/{hidden} cannot be read: Permission denied."
+
+
+@pytest.mark.long
+async def test_ctrl_c_ends_the_reading_of_a_slow_source(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "slow.csv")
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, ROOT / "main.py", tmp_path / "slow.csv", stderr=asyncio.subprocess.PIPE
+    )
+    with (tmp_path / "slow.csv").open("wb"):  # opens once the other side has
+        running.send_signal(signal.SIGINT)
+        _, err = await asyncio.wait_for(running.communicate(), 5)
+
+    assert (running.returncode, err) == (-signal.SIGINT, b"")
 
 
 def readme_block(language: str, containing: str) -> str:
