@@ -5319,19 +5319,23 @@ def summary(session: Session) -> str:
         "decades": sorted(statistics.through_time.decades, key=lambda bar: -bar.count)[:5],
         "countries": what.countries.most_watched,
     }
+    unwatched = statistics.watchlist.films
     lines = [
         f"{_count(totals.films, 'film')} watched, {totals.hours:,.0f} hours ({totals.days:g} days); "
         f"{_count(totals.viewings, 'viewing')} in the diary, including "
         f"{_count(totals.rewatches, 'rewatch', 'rewatches')}",
         *(f"    {name}: {_counted(bars)}" for name, bars in tops.items() if bars),
         *_rating_lines(statistics.ratings, totals),
-        f"{totals.liked} liked, {totals.reviewed} reviewed, {statistics.watchlist.films} on the watchlist",
+        f"{totals.liked} liked, {totals.reviewed} reviewed, {totals.watchlist} on the watchlist"
+        + (f", {unwatched} of them unwatched" if unwatched != totals.watchlist else ""),
         f"matches: {matches}",
     ]
     uncertain = [film for film in films if film.match.status not in ("exact", "corrected")]
-    lines += [
-        f"    {_named(film)}, {film.match.status}: {film.match.reason}" for film in uncertain[:MAX_LISTED]
-    ]
+    uncertain.sort(key=lambda film: (not film.watched, film.rating is None))
+    named: dict[str, list[str]] = defaultdict(list)
+    for film in uncertain[:MAX_LISTED]:
+        named[f"{film.match.status}: {film.match.reason}"].append(_named(film))
+    lines += [f"    {', '.join(names)}, {outcome}" for outcome, names in named.items()]
     if len(uncertain) > MAX_LISTED:
         lines.append(f"    … and {len(uncertain) - MAX_LISTED} more; --out writes them all to matches.csv")
     return "\n".join(lines)

@@ -19,7 +19,7 @@ import pytest
 
 import main
 from tests.bench import answering
-from tests.conftest import ROOT, SAMPLE, Api, files
+from tests.conftest import ROOT, SAMPLE, Api, export, files
 from tests.fake_tmdb import V3_KEY, FakeTMDB, free_port
 
 FAST = {"TMDB_REQUESTS_PER_SECOND": "10000"}
@@ -104,7 +104,32 @@ async def test_export_without_a_key_is_summarised_and_says_so() -> None:
     assert status == 1
     assert out.startswith("133 films watched, 0 hours")
     assert main.NO_KEY in err
+    assert out.count(main.NO_KEY) == 1
     assert "… and 139 more; --out writes them all to matches.csv" in out
+
+
+def summary_of(**rows: str) -> list[str]:
+    return main.summary(main.Session(export(**rows))).splitlines()
+
+
+def test_summary_counts_the_watchlist_as_the_statistics_do() -> None:
+    lines = summary_of(
+        watched="2024-01-02,Dune,2021,", watchlist="2024-01-02,Dune,2021,\n2024-01-02,Up,2009,"
+    )
+    unwatched = summary_of(watchlist="2024-01-02,Up,2009,")
+
+    assert "0 liked, 0 reviewed, 2 on the watchlist, 1 of them unwatched" in lines
+    assert "0 liked, 0 reviewed, 1 on the watchlist" in unwatched
+
+
+def test_summary_lists_watched_and_rated_films_first_and_a_reason_once() -> None:
+    lines = summary_of(
+        watchlist="2024-01-02,Up,2009,",
+        watched="2024-01-03,Dune,2021,\n2024-01-02,Alien,1979,",
+        ratings="2024-01-02,Alien,1979,,4",
+    )
+
+    assert lines[-1] == f"    Alien (1979), Dune (2021), Up (2009), pending: {main.PENDING.reason}"
 
 
 @pytest.mark.long
