@@ -107,7 +107,19 @@ from operator import attrgetter, itemgetter
 from pathlib import Path
 from statistics import median
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, NoReturn, Self, TypeVar, cast, get_args
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    NoReturn,
+    Self,
+    TextIO,
+    TypeVar,
+    cast,
+    get_args,
+)
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -5251,7 +5263,7 @@ if not TYPE_CHECKING:  # mypy would believe that this module has every name
 # The command line. `python main.py` serves; with an export, it looks the films up and prints what is in it,
 # without a server. Results go to stdout, progress and warnings to stderr.
 
-MAX_LISTED = 20  # warnings, or films without a certain match
+MAX_LISTED = 20  # films without a certain match
 BAR_WIDTH = 40
 RATINGS_WIDTH = 30
 
@@ -5282,18 +5294,28 @@ def csvs_below(folder: Path) -> Iterator[Path]:
                 yield Path(entry)
 
 
+def say(text: str, stream: TextIO) -> None:
+    """Nothing depends on whether somebody reads it. Raises OSError if the results have no room."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python tries again when it exits
+        if stream is sys.stdout and not isinstance(error, BrokenPipeError):
+            raise
+
+
 async def show_progress(session: Session) -> None:
     """Until the session ends: a bar in a terminal, otherwise a line whenever another tenth is done."""
-    tenth = -1
+    in_terminal, tenth = sys.stderr.isatty(), -1.0
     async for _ in session.changes():
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r{progress_line(session)}\x1b[K")
-        elif (reached := int(session.progress_percent // 10)) > tenth:
-            tenth = reached
-            sys.stderr.write(f"{progress_line(session)}\n")
-        sys.stderr.flush()
-    if sys.stderr.isatty():
-        sys.stderr.write("\n")
+        if in_terminal:
+            say(f"\r{progress_line(session)}\x1b[K", sys.stderr)
+        elif session.progress_percent // 10 > tenth:
+            tenth = session.progress_percent // 10
+            say(f"{progress_line(session)}\n", sys.stderr)
+    if in_terminal:
+        say("\n", sys.stderr)
 
 
 def progress_line(session: Session) -> str:
@@ -5377,36 +5399,42 @@ def write_results(session: Session, folder: Path) -> None:
         **dict(import_files(films, "watchlist")),
     }
     for name, data in files.items():
-        (folder / name).write_bytes(data)
+        unfinished = folder / f"{name}.part"
+        try:
+            unfinished.write_bytes(data)
+            unfinished.replace(folder / name)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            raise OSError(error.errno, error.strerror, str(folder / name)) from None
 
 
-async def analyse(paths: list[Path], out: Path | None, settings: Settings) -> bool:
+async def look_up(export: Export, settings: Settings) -> Session:
+    """Shows the progress meanwhile."""
+    session = Session(export)
+    async with TMDBClient(settings) as tmdb:
+        start_enrichment(session, Matcher(tmdb, KnownFilms.read(KNOWN_FILMS)))
+        await show_progress(session)
+    return session
+
+
+def analyse(paths: list[Path], out: Path | None, settings: Settings) -> bool:
     """Prints what is in an export. Returns whether every film could be looked up.
 
     Raises ServiceError and OSError.
     """
     export = parse_export(read_paths(paths, settings.max_upload_bytes), settings.max_films)
     if out:
-        await asyncio.to_thread(out.mkdir, parents=True, exist_ok=True)
-    for warning in export.warnings[:MAX_LISTED]:
-        sys.stderr.write(f"{_clean(warning)}\n")
-    if len(export.warnings) > MAX_LISTED:
-        sys.stderr.write(f"… and {len(export.warnings) - MAX_LISTED} more warnings\n")
-    async with TMDBClient(settings) as tmdb:
-        session = Session(export)
-        start_enrichment(session, Matcher(tmdb, KnownFilms.read(KNOWN_FILMS)))
-        try:
-            await show_progress(session)
-        finally:
-            await session.stop()
+        out.mkdir(parents=True, exist_ok=True)
+    for warning in export.warnings:
+        say(f"{_clean(warning)}\n", sys.stderr)
+    session = asyncio.run(look_up(export, settings))
     if session.error_message:
-        sys.stderr.write(f"{session.error_message}\n")
-    sys.stdout.write(f"{summary(session)}\n")
+        say(f"{session.error_message}\n", sys.stderr)
+    said = f"{summary(session)}\n"
     if out:
         write_results(session, out)
-        sys.stdout.write(
-            f"Written to {out}: the films, the matches, Letterboxd's import format, statistics.\n"
-        )
+        said += f"Written to {out}: the films, the matches, Letterboxd's import format, statistics.\n"
+    say(said, sys.stdout)
     return not session.failed_count
 
 
@@ -5425,12 +5453,6 @@ def serve(settings: Settings, host: str, port: int, open_page: bool) -> None:
     server.run([listening])
 
 
-def _folder(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("names no folder")
-    return Path(text)
-
-
 def command(arguments: Sequence[str] | None = None) -> None:
     """The command line; exits with 1 if something failed, with 2 if it was called wrongly."""
     parser = argparse.ArgumentParser(
@@ -5443,7 +5465,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
         "exports", nargs="*", type=Path, metavar="EXPORT", help="ZIPs, CSVs or folders of CSVs"
     )
     parser.add_argument(
-        "--out", type=_folder, metavar="DIR", help="also write CSVs and stats.json into this folder"
+        "--out", type=Path, metavar="DIR", help="also write CSVs and stats.json into this folder"
     )
     serving = parser.add_argument_group("without an export")
     serving.add_argument("--open", action="store_true", help="open the page in a browser")
@@ -5465,11 +5487,11 @@ def command(arguments: Sequence[str] | None = None) -> None:
         setattr(sys, name, stream)
         stream.reconfigure(errors="replace")  # not every terminal shows every title
     try:
-        done = asyncio.run(analyse(options.exports, options.out, settings))
+        done = analyse(options.exports, options.out, settings)
     except ServiceError as error:
         raise SystemExit(_clean(str(error))) from None
     except OSError as error:
-        raise SystemExit(f"{error.filename or 'The output'} cannot be written: {error.strerror}.") from None
+        raise SystemExit(f"{error.filename or 'The summary'} cannot be written: {error.strerror}.") from None
     sys.exit(0 if done else 1)
 
 

@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -22,6 +23,7 @@ from tests.bench import answering
 from tests.conftest import ROOT, SAMPLE, Api, export, files
 from tests.fake_tmdb import V3_KEY, FakeTMDB, free_port
 
+RESULTS = {"movies.csv", "matches.csv", "letterboxd.csv", "letterboxd-watchlist.csv", "stats.json"}
 FAST = {"TMDB_REQUESTS_PER_SECOND": "10000"}
 
 
@@ -54,9 +56,7 @@ async def test_export_is_analysed_in_one_command(tmdb: FakeTMDB, tmp_path: Path)
     results = {path.name: path.read_bytes() for path in (tmp_path / "new" / "results").iterdir()}
     assert json.loads(results["stats.json"])["totals"]["films"] == 133
     assert results["movies.csv"].decode("utf-8-sig").count("\r\n") == 160
-    assert set(results) == {
-        "movies.csv", "matches.csv", "letterboxd.csv", "letterboxd-watchlist.csv", "stats.json",
-    }  # fmt: skip
+    assert set(results) == RESULTS
 
 
 @pytest.mark.long
@@ -158,13 +158,53 @@ async def test_closed_stderr_does_not_matter() -> None:
     assert out.startswith(b"133 films watched")
 
 
+@pytest.mark.long
+async def test_readers_that_leave_do_not_stop_the_work(tmdb: FakeTMDB, tmp_path: Path) -> None:
+    command = f"'{sys.executable}' '{ROOT}/main.py' '{SAMPLE}' --out '{tmp_path}' 2>&1 | head -1"
+    environ = os.environ | {"TMDB_API_KEY": V3_KEY, "TMDB_BASE_URL": tmdb.url} | FAST
+    started = await asyncio.create_subprocess_exec(
+        *("bash", "-o", "pipefail", "-c", command), env=environ, stdout=asyncio.subprocess.PIPE
+    )
+
+    out, _ = await started.communicate()
+
+    assert (started.returncode, out.count(b"\n")) == (0, 1)
+    assert set(os.listdir(tmp_path)) == RESULTS  # noqa: PTH208 - pathlib's blocks just as long
+
+
+@pytest.mark.long
+async def test_no_room_for_the_summary_is_a_sentence() -> None:
+    shell = f"'{sys.executable}' main.py '{SAMPLE}' >/dev/full"
+    started = await asyncio.create_subprocess_shell(shell, cwd=ROOT, stderr=asyncio.subprocess.PIPE)
+
+    _, err = await started.communicate()
+
+    assert started.returncode == 1
+    assert err.splitlines()[-1] == b"The summary cannot be written: No space left on device."
+
+
+def test_no_room_for_a_result_is_a_sentence_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "movies.csv").write_bytes(b"of before")
+    session = main.Session(export(watched="\n".join(f"2024-01-02,Film {n},2001," for n in range(100))))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large") as raised:
+            main.write_results(session, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert raised.value.filename == str(tmp_path / "movies.csv")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"movies.csv": b"of before"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["nothing.zip"], "nothing.zip cannot be read: No such file or directory."),
         (["README.md"], "No films in this upload: README.md: the header"),
         (["README.md", "--out", "README.md"], "No films in this upload"),
-        (["README.md", "--out", ""], "argument --out: names no folder"),
         ([str(SAMPLE), "--out", "README.md"], "README.md cannot be written: File exists."),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
         (["--out", "results"], "--out needs an export to analyse"),
