@@ -21,7 +21,7 @@
 An upload returns a session id at once. The films are looked up in the background, as fast as TMDB allows.
 Everything is kept in memory; a session is deleted an hour (SESSION_TTL_SECONDS) after its lookups finish.
 With DATABASE_URL, postgres/ keeps sessions in PostgreSQL, for 30 days and for several processes.
-page/, beside this file, is the web page. The sections, in reading order:
+page/, beside this file, is the web page; this file works without it. The sections, in reading order:
 
     Settings     what can be set, with default, unit and help
     Errors       what can go wrong, and the HTTP status of each
@@ -49,6 +49,11 @@ sessions, and a session owns its enrichment task. Apart from these, nothing is k
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the program at any time without a traceback
+
 import argparse
 import asyncio
 import codecs
@@ -67,7 +72,6 @@ import os
 import random
 import re
 import secrets
-import signal
 import socket
 import string
 import sys
@@ -99,7 +103,20 @@ from ipaddress import ip_address
 from operator import attrgetter, itemgetter
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any, Literal, NamedTuple, NoReturn, Self, TypeVar, cast, get_args
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    NoReturn,
+    Self,
+    TextIO,
+    TypeVar,
+    cast,
+    get_args,
+)
+from urllib.parse import urlsplit
 
 import aiohttp
 import anyio.to_thread
@@ -109,7 +126,7 @@ from fastapi import APIRouter, Depends, FastAPI, File, Query, Request, Response,
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import (
     AfterValidator,
@@ -133,6 +150,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.logging import ColourizedFormatter
 
 log = logging.getLogger("letterboxd")
 
@@ -150,9 +168,12 @@ def _split(value: object) -> object:
 
 
 def _check_url(value: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
-        raise ValueError("must be a URL such as https://api.themoviedb.org/3")
-    return value.rstrip("/")
+    with contextlib.suppress(ValueError):  # a port over 65535, a bracket that is not closed, two dots
+        url = urlsplit(value)
+        is_real = url.port != 0 and (url.hostname or "").encode("idna")
+        if is_real and re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
+            return value.rstrip("/")
+    raise ValueError("must be a URL such as https://api.themoviedb.org/3")
 
 
 def _check_origins(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -245,16 +266,9 @@ class Settings(BaseModel):
         default=(),
         description="Comma-separated host names to accept besides localhost.",
     )
-    host: str = Field(
-        default="127.0.0.1", description="Address for `python main.py`. With uvicorn, use --host."
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)] = Field(
+        default="INFO", description="DEBUG, INFO, WARNING or ERROR."
     )
-    port: int = Field(
-        default=8000, ge=0, le=65_535, description="Port for `python main.py`. With uvicorn, use --port."
-    )
-    log_level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR"],
-        BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
-    ] = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     @model_validator(mode="before")
     @classmethod
@@ -275,9 +289,13 @@ class Settings(BaseModel):
 
 def _read_env(path: Path) -> dict[str, str | None]:
     """UTF-8, or UTF-16 as PowerShell writes it. Raises SystemExit for anything else."""
-    data = path.read_bytes() if path.is_file() else b""
     try:
+        data = path.read_bytes()
         text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise SystemExit(f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
@@ -4232,8 +4250,20 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": STATUS_MEANINGS[status], "content": content} for status in statuses}
 
 
-PAGE = StaticFiles(directory=Path(__file__).with_name("page"))
+PAGE_FOLDER = Path(__file__).with_name("page")
+PAGE = StaticFiles(directory=PAGE_FOLDER, check_dir=False)
 SWAGGER_UI = StaticFiles(packages=[("fastapi_swagger", "resources")])
+DOCS = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>API of Letterboxd export, looked up in TMDB</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="docs/swagger-ui.css">
+<div id="docs"></div>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+"""
 PAGINATION_HEADERS = {
     "X-Total-Count": {
         "description": "How many films match, on all pages.",
@@ -4537,12 +4567,20 @@ async def health(service: ServiceDep) -> HealthView:
 
 @routes.get("/", include_in_schema=False)
 async def page(request: Request) -> Response:
+    if not PAGE_FOLDER.is_dir():
+        return RedirectResponse("docs")
     return await PAGE.get_response("index.html", request.scope)
 
 
 @routes.get("/docs", include_in_schema=False)
-async def docs(request: Request) -> Response:
-    return await PAGE.get_response("docs.html", request.scope)
+async def docs() -> Response:
+    return HTMLResponse(DOCS)
+
+
+@routes.get("/docs/start.js", include_in_schema=False)
+async def docs_start() -> Response:
+    script = 'SwaggerUIBundle({url: "openapi.json", dom_id: "#docs", deepLinking: true})'
+    return Response(script, media_type="text/javascript")
 
 
 async def handle_error(_: Request, error: Exception) -> JSONResponse:
@@ -4590,6 +4628,7 @@ def _request_problem(error: Any) -> str:
 # The app and its life: the lifespan opens what lives as long as the process, and closes it in reverse order.
 
 
+LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 POLL = re.compile(r"GET .*/api/session/[\w-]+")
 
 
@@ -4635,10 +4674,10 @@ def open_store(
     sys.modules.setdefault("main", sys.modules[__name__])  # by this name, the package imports this module
     try:
         import postgres  # noqa: PLC0415 - only who wants it needs it
-    except ImportError as error:
-        refuse_to_start(
-            f"{error.name} is missing: pip install -r postgres/requirements.txt for DATABASE_URL."
-        )
+    except ModuleNotFoundError as error:
+        if error.name not in ("alembic", "asyncpg", "sqlalchemy"):
+            raise
+        refuse_to_start(f"{error.name} is missing: pip install -r postgres/requirements.txt.")
     return postgres.open_store(settings, matcher, clock)
 
 
@@ -4648,8 +4687,6 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     clock: Callable[[], float] = app.state.clock
     if not settings.database_url.get_secret_value():
         refuse_several_workers()
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-    log.setLevel(settings.log_level)
     gc.set_threshold(10_000)  # Python's 700 scans all films so often that statistics take half as long again
     access, short_ids = logging.getLogger("uvicorn.access"), ShortIds()
     access.addFilter(short_ids)
@@ -4697,50 +4734,93 @@ def create_app(
     app.state.settings, app.state.clock, app.state.sleep = settings, clock, sleep
     app.include_router(routes)
     app.include_router(of_session)
-    app.mount("/page", PAGE)
+    if PAGE_FOLDER.is_dir():
+        app.mount("/page", PAGE)
     app.mount("/docs", SWAGGER_UI)
     # add_middleware would put Guard inside the handler of unexpected errors, so 500s would lack its headers.
     app.middleware_stack = Guard(app.build_middleware_stack(), settings)
     return app
 
 
-app = create_app(Settings.load())
+def set_up_logging(level: str) -> None:
+    """Gives uvicorn's lines, which have no time, our format, unless `--log-config` gave them another."""
+    logging.basicConfig(format=LOG_FORMAT)
+    log.setLevel(level)
+    for name in ("uvicorn", "uvicorn.access"):
+        for handler in logging.getLogger(name).handlers:
+            if isinstance(handler.formatter, ColourizedFormatter):
+                handler.setFormatter(logging.Formatter(LOG_FORMAT))
+
+
+app: FastAPI
+if not TYPE_CHECKING:  # mypy would believe that this module has every name
+
+    def __getattr__(name: str) -> FastAPI:
+        """Makes `app` when a server asks for it, so that importing this file has no effect."""
+        if name != "app":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        settings = Settings.load()
+        set_up_logging(settings.log_level)
+        return globals().setdefault(name, create_app(settings))
 
 
 # === Terminal =================================================================
 # The command line. `python main.py` serves; with an export, it looks the films up and prints what is in it,
 # without a server. Results go to stdout, progress and warnings to stderr.
 
-MAX_LISTED = 20  # warnings, or films without a certain match
+MAX_LISTED = 20  # films without a certain match
 BAR_WIDTH = 40
 RATINGS_WIDTH = 30
 
 
-def read_paths(paths: Iterable[Path]) -> list[tuple[str, bytes]]:
-    """`(name, bytes)` of the files, and of all CSVs in the folders. Raises UnusableUpload."""
-    files = []
+def read_paths(paths: Iterable[Path], max_bytes: int) -> Iterator[tuple[str, bytes]]:
+    """`(name, bytes)` of the files, and of all CSVs in the folders. Raises UnusableUpload, UploadTooLarge."""
+    left = max_bytes
+    for path in paths:
+        try:
+            for file in csvs_below(path) if path.is_dir() else [path]:
+                with file.open("rb") as opened:
+                    data = opened.read(left + 1)  # it may be endless
+                left -= len(data)
+                if left < 0:
+                    raise UploadTooLarge(f"The upload is over {max_bytes:,} bytes (MAX_UPLOAD_BYTES).")
+                yield file.relative_to(path.parent).as_posix(), data
+        except OSError as error:
+            raise UnusableUpload(f"{error.filename or path} cannot be read: {error.strerror}.") from None
+
+
+def csvs_below(folder: Path) -> Iterator[Path]:
+    folders = [folder]  # Path.rglob skips what it may not read, and a thousand nested folders end it
+    while folders:
+        for entry in sorted(os.scandir(folders.pop()), key=attrgetter("name")):
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(Path(entry))
+            elif entry.name.endswith(".csv") and entry.is_file():
+                yield Path(entry)
+
+
+def say(text: str, stream: TextIO) -> None:
+    """Nothing depends on whether somebody reads it. Raises OSError if the results have no room."""
     try:
-        for path in paths:
-            for file in sorted(filter(Path.is_file, path.rglob("*.csv"))) if path.is_dir() else [path]:
-                name = file.relative_to(path.parent).as_posix()
-                files.append((name, file.read_bytes()))
+        stream.write(text)
+        stream.flush()
     except OSError as error:
-        raise UnusableUpload(f"{error.filename} cannot be read: {error.strerror}.") from None
-    return files
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python tries again when it exits
+        if stream is sys.stdout and not isinstance(error, BrokenPipeError):
+            raise
 
 
 async def show_progress(session: Session) -> None:
     """Until the session ends: a bar in a terminal, otherwise a line whenever another tenth is done."""
-    tenth = -1
+    in_terminal, tenth = sys.stderr.isatty(), -1.0
     async for _ in session.changes():
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r{progress_line(session)}\x1b[K")
-        elif (reached := int(session.progress_percent // 10)) > tenth:
-            tenth = reached
-            sys.stderr.write(f"{progress_line(session)}\n")
-        sys.stderr.flush()
-    if sys.stderr.isatty():
-        sys.stderr.write("\n")
+        if in_terminal:
+            say(f"\r{progress_line(session)}\x1b[K", sys.stderr)
+        elif session.progress_percent // 10 > tenth:
+            tenth = session.progress_percent // 10
+            say(f"{progress_line(session)}\n", sys.stderr)
+    if in_terminal:
+        say("\n", sys.stderr)
 
 
 def progress_line(session: Session) -> str:
@@ -4766,19 +4846,23 @@ def summary(session: Session) -> str:
         "decades": sorted(statistics.through_time.decades, key=lambda bar: -bar.count)[:5],
         "countries": what.countries.most_watched,
     }
+    unwatched = statistics.watchlist.films
     lines = [
         f"{_count(totals.films, 'film')} watched, {totals.hours:,.0f} hours ({totals.days:g} days); "
         f"{_count(totals.viewings, 'viewing')} in the diary, including "
         f"{_count(totals.rewatches, 'rewatch', 'rewatches')}",
         *(f"    {name}: {_counted(bars)}" for name, bars in tops.items() if bars),
         *_rating_lines(statistics.ratings, totals),
-        f"{totals.liked} liked, {totals.reviewed} reviewed, {statistics.watchlist.films} on the watchlist",
+        f"{totals.liked} liked, {totals.reviewed} reviewed, {totals.watchlist} on the watchlist"
+        + (f", {unwatched} of them unwatched" if unwatched != totals.watchlist else ""),
         f"matches: {matches}",
     ]
     uncertain = [film for film in films if film.match.status not in ("exact", "corrected")]
-    lines += [
-        f"    {_named(film)}, {film.match.status}: {film.match.reason}" for film in uncertain[:MAX_LISTED]
-    ]
+    uncertain.sort(key=lambda film: (not film.watched, film.rating is None))
+    named: dict[str, list[str]] = defaultdict(list)
+    for film in uncertain[:MAX_LISTED]:
+        named[f"{film.match.status}: {film.match.reason}"].append(_named(film))
+    lines += [f"    {', '.join(names)}, {outcome}" for outcome, names in named.items()]
     if len(uncertain) > MAX_LISTED:
         lines.append(f"    … and {len(uncertain) - MAX_LISTED} more; --out writes them all to matches.csv")
     return "\n".join(lines)
@@ -4820,64 +4904,58 @@ def write_results(session: Session, folder: Path) -> None:
         **dict(import_files(films, "watchlist")),
     }
     for name, data in files.items():
-        (folder / name).write_bytes(data)
+        unfinished = folder / f"{name}.part"
+        try:
+            unfinished.write_bytes(data)
+            unfinished.replace(folder / name)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            raise OSError(error.errno, error.strerror, str(folder / name)) from None
 
 
-async def analyse(paths: list[Path], out: Path | None, settings: Settings) -> bool:
+async def look_up(export: Export, settings: Settings) -> Session:
+    """Shows the progress meanwhile."""
+    session = Session(export)
+    async with TMDBClient(settings) as tmdb:
+        start_enrichment(session, Matcher(tmdb, KnownFilms.read(KNOWN_FILMS)))
+        await show_progress(session)
+    return session
+
+
+def analyse(paths: list[Path], out: Path | None, settings: Settings) -> bool:
     """Prints what is in an export. Returns whether every film could be looked up.
 
     Raises ServiceError and OSError.
     """
-    export = parse_export(read_paths(paths), settings.max_films)
+    export = parse_export(read_paths(paths, settings.max_upload_bytes), settings.max_films)
     if out:
-        await asyncio.to_thread(out.mkdir, parents=True, exist_ok=True)
-    for warning in export.warnings[:MAX_LISTED]:
-        sys.stderr.write(f"{_clean(warning)}\n")
-    if len(export.warnings) > MAX_LISTED:
-        sys.stderr.write(f"… and {len(export.warnings) - MAX_LISTED} more warnings\n")
-    async with TMDBClient(settings) as tmdb:
-        session = Session(export)
-        start_enrichment(session, Matcher(tmdb, KnownFilms.read(KNOWN_FILMS)))
-        try:
-            await show_progress(session)
-        finally:
-            await session.stop()
+        out.mkdir(parents=True, exist_ok=True)
+    for warning in export.warnings:
+        say(f"{_clean(warning)}\n", sys.stderr)
+    session = asyncio.run(look_up(export, settings))
     if session.error_message:
-        sys.stderr.write(f"{session.error_message}\n")
-    sys.stdout.write(f"{summary(session)}\n")
+        say(f"{session.error_message}\n", sys.stderr)
+    said = f"{summary(session)}\n"
     if out:
         write_results(session, out)
-        sys.stdout.write(
-            f"Written to {out}: the films, the matches, Letterboxd's import format, statistics.\n"
-        )
+        said += f"Written to {out}: the films, the matches, Letterboxd's import format, statistics.\n"
+    say(said, sys.stdout)
     return not session.failed_count
 
 
-def serve(settings: Settings, open_page: bool) -> None:
-    address = "localhost" if settings.host in ("127.0.0.1", "0.0.0.0", "::") else settings.host
-    with contextlib.suppress(OSError), socket.create_connection((address, settings.port), 1):
-        raise SystemExit(
-            f"Port {settings.port} is taken. Choose another: set PORT and run python main.py, "
-            f"or run uvicorn main:app --port {settings.port + 1}."
-        )
-    if open_page:
-        threading.Thread(target=_open_page, args=(address, settings.port), daemon=True).start()
-    uvicorn.run(app, host=settings.host, port=settings.port)
-
-
-def _open_page(address: str, port: int) -> None:
-    """In the browser, once the service answers."""
-    for _ in range(100):
-        with contextlib.suppress(OSError), socket.create_connection((address, port), 1):
-            webbrowser.open(f"http://{f'[{address}]' if ':' in address else address}:{port}")
-            return
-        time.sleep(0.1)
-
-
-def _folder(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("names no folder")
-    return Path(text)
+def serve(settings: Settings, host: str, port: int, open_page: bool) -> None:
+    is_ipv6 = ":" in host
+    try:
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if is_ipv6 else socket.AF_INET)
+    except OSError as error:
+        raise SystemExit(f"Port {port} cannot be used: {error}. Choose another with --port.") from None
+    server = uvicorn.Server(uvicorn.Config(create_app(settings)))
+    set_up_logging(settings.log_level)
+    name = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::") else f"[{host}]" if is_ipv6 else host
+    log.info("serving http://%s:%d until Ctrl-C", name, port)
+    if open_page:  # the browser waits until the page is served
+        threading.Thread(target=webbrowser.open, args=(f"http://{name}:{port}",), daemon=True).start()
+    server.run([listening])
 
 
 def command(arguments: Sequence[str] | None = None) -> None:
@@ -4892,30 +4970,33 @@ def command(arguments: Sequence[str] | None = None) -> None:
         "exports", nargs="*", type=Path, metavar="EXPORT", help="ZIPs, CSVs or folders of CSVs"
     )
     parser.add_argument(
-        "--out", type=_folder, metavar="DIR", help="also write CSVs and stats.json into this folder"
+        "--out", type=Path, metavar="DIR", help="also write CSVs and stats.json into this folder"
     )
-    parser.add_argument("--open", action="store_true", help="open the page in a browser when serving")
+    serving = parser.add_argument_group("without an export")
+    serving.add_argument("--open", action="store_true", help="open the page in a browser")
+    serving.add_argument("--host", metavar="ADDRESS", help="listen on this address (default: 127.0.0.1)")
+    serving.add_argument("--port", type=int, metavar="NUMBER", help="and on this port (default: 8000)")
     options = parser.parse_args(arguments)
     if options.out and not options.exports:
         parser.error("--out needs an export to analyse")
-    if options.open and options.exports:
-        parser.error("--open is for serving, without an export")
-    settings: Settings = app.state.settings
+    if options.exports and (options.open or options.host or options.port):
+        parser.error("--open, --host and --port are for serving, without an export")
+    if options.port is not None and not 0 < options.port < 65_536:
+        parser.error("--port must be between 1 and 65535")
+    settings = Settings.load()
     if not options.exports:
-        serve(settings, options.open)
+        serve(settings, options.host or "127.0.0.1", options.port or 8000, options.open)
         return
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name) or io.TextIOWrapper(io.BytesIO())  # it may be closed
         setattr(sys, name, stream)
         stream.reconfigure(errors="replace")  # not every terminal shows every title
     try:
-        done = asyncio.run(analyse(options.exports, options.out, settings))
-    except KeyboardInterrupt:
-        raise SystemExit("\nStopped.") from None
+        done = analyse(options.exports, options.out, settings)
     except ServiceError as error:
         raise SystemExit(_clean(str(error))) from None
     except OSError as error:
-        raise SystemExit(f"{error.filename or 'The output'} cannot be written: {error.strerror}.") from None
+        raise SystemExit(f"{error.filename or 'The summary'} cannot be written: {error.strerror}.") from None
     sys.exit(0 if done else 1)
 
 

@@ -37,7 +37,7 @@ async def show(service: main.Service, url: str, tmdb: FakeTMDB) -> None:
 async def demo(port: int) -> None:
     async with FakeTMDB() as tmdb:
         tmdb.latency_seconds = 0.1
-        given = {"tmdb_api_key": V3_KEY, "tmdb_base_url": tmdb.url, "log_level": "WARNING", "port": port}
+        given = {"tmdb_api_key": V3_KEY, "tmdb_base_url": tmdb.url, "log_level": "WARNING"}
         app = main.create_app(main.Settings.model_validate(given))
         server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
         serving = asyncio.create_task(server.serve())

@@ -30,7 +30,7 @@ def test_defaults_follow_tmdbs_limits() -> None:
 
 
 def test_blank_values_count_as_not_set() -> None:
-    settings = main.Settings.load({"TMDB_CONNECTIONS": " ", "TMDB_API_KEY": "", "PORT": None})
+    settings = main.Settings.load({"TMDB_CONNECTIONS": " ", "TMDB_API_KEY": "", "LOG_LEVEL": None})
 
     assert settings == main.Settings()
 
@@ -135,7 +135,6 @@ def test_every_call_of_the_api_is_in_the_readme() -> None:
         ("TMDB_CONNECTIONS", "many", "integer"),
         ("TMDB_REQUESTS_PER_SECOND", "0", "greater than 0"),
         ("TMDB_REQUESTS_PER_SECOND", "nan", "10000"),
-        ("PORT", "70000", "65535"),
         ("LOG_LEVEL", "LOUD", "'INFO'"),
     ],
 )
@@ -153,18 +152,60 @@ def test_invalid_value_is_reported_with_its_variable(name: str, value: str, said
 def test_env_file_of_powershell_is_read(encoding: str, tmp_path: Path) -> None:
     file = tmp_path / ".env"
     bom = b"\xff\xfe" if encoding == "utf-16-le" else b""
-    file.write_bytes(bom + f"TMDB_API_KEY={SECRET}\r\nPORT=8001\r\n".encode(encoding))
+    file.write_bytes(bom + f"TMDB_API_KEY={SECRET}\r\nMAX_FILMS=8001\r\n".encode(encoding))
 
-    assert main._read_env(file) == {"TMDB_API_KEY": SECRET, "PORT": "8001"}
+    assert main._read_env(file) == {"TMDB_API_KEY": SECRET, "MAX_FILMS": "8001"}
 
 
-@pytest.mark.parametrize("content", [b"PORT=8001\n" + "HOST=x\n".encode("utf-16-le"), b"HOST=\xff\n"])
+@pytest.mark.parametrize("content", [b"A=8001\n" + "B=x\n".encode("utf-16-le"), b"B=\xff\n"])
 def test_env_file_that_cannot_be_read_is_refused(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_bytes(content)
 
     with pytest.raises(SystemExit, match=r"\.env is neither UTF-8 nor UTF-16 text; save it as UTF-8\."):
         main._read_env(file)
+
+
+def test_app_is_made_once_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(main, "app", raising=False)
+    monkeypatch.setenv("MAX_FILMS", "17")
+
+    app = main.app
+
+    assert app.state.settings.max_films == 17
+    assert main.app is app
+    with pytest.raises(AttributeError, match="no attribute 'ap'"):
+        getattr(main, "ap")  # noqa: B009
+    del main.app
+
+
+def test_env_file_that_may_not_be_read_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()  # root may read every file
+
+    with pytest.raises(SystemExit, match=r"\.env cannot be read: Is a directory\."):
+        main._read_env(tmp_path / ".env")
+
+
+@pytest.mark.parametrize(
+    ("line", "raised", "said"),
+    [
+        ("import asyncpg", SystemExit, "asyncpg is missing: pip install -r postgres/requirements.txt"),
+        ("import main.nothing", ModuleNotFoundError, "No module named 'main.nothing'"),
+        ("from main import nothing", ImportError, "cannot import name 'nothing' from 'main'"),
+    ],
+)
+def test_only_a_missing_requirement_is_said_to_be_missing(
+    line: str, raised: type[BaseException], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "postgres.py").write_text(line)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    monkeypatch.delitem(sys.modules, "postgres", raising=False)
+    monkeypatch.setattr(main, "refuse_to_start", sys.exit)
+    settings = main.Settings.load({"DATABASE_URL": "postgresql+asyncpg://localhost/letterboxd"})
+
+    with pytest.raises(raised, match=said):
+        main.open_store(settings, main.Matcher(main.TMDBClient(settings)), lambda: 0.0)
 
 
 def test_example_of_a_key_is_refused() -> None:
@@ -181,9 +222,23 @@ def test_key_is_never_shown() -> None:
     assert SECRET not in f"{settings!r} {settings} {stopped.value}"
 
 
-def test_invalid_base_url_is_not_shown() -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(f"https://api.themoviedb.org/3?api_key={SECRET}", f"http://{SECRET}:x", "ftp://localhost"),
+        *(
+            "http://[::1",
+            "http://[zz]",
+            "http://:80",
+            "http://a..b",
+            "http://localhost:0",
+            "http://a:99999/3",
+        ),
+    ],
+)
+def test_invalid_base_url_is_refused_and_not_shown(url: str) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main.Settings.load({"TMDB_BASE_URL": f"https://api.themoviedb.org/3?api_key={SECRET}"})
+        main.Settings.load({"TMDB_BASE_URL": url})
 
     assert str(stopped.value).startswith("TMDB_BASE_URL: must be a URL")
     assert SECRET not in str(stopped.value)
@@ -191,11 +246,12 @@ def test_invalid_base_url_is_not_shown() -> None:
 
 def test_invalid_value_at_startup_has_no_traceback() -> None:
     environment = os.environ | {"TMDB_CONNECTIONS": "many", "TMDB_API_KEY": SECRET}
-    command = [sys.executable, "-c", "import main"]
+    command = [sys.executable, "-c", "import main; print('imported', flush=True); from main import app"]
 
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
     assert ran.returncode == 1
+    assert ran.stdout == "imported\n"  # which has no effect yet
     assert ran.stderr.startswith("TMDB_CONNECTIONS is 'many'")
     assert "Traceback" not in ran.stderr
     assert SECRET not in ran.stderr
