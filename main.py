@@ -4949,7 +4949,7 @@ def serve(settings: Settings, host: str, port: int, open_page: bool) -> None:
         listening = socket.create_server((host, port), family=socket.AF_INET6 if is_ipv6 else socket.AF_INET)
     except OSError as error:
         raise SystemExit(f"Port {port} cannot be used: {error}. Choose another with --port.") from None
-    server = uvicorn.Server(uvicorn.Config(create_app(settings)))
+    server = uvicorn.Server(uvicorn.Config(create_app(settings), timeout_graceful_shutdown=2))
     set_up_logging(settings.log_level)
     name = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::") else f"[{host}]" if is_ipv6 else host
     log.info("serving http://%s:%d until Ctrl-C", name, port)
