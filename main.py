@@ -32,7 +32,8 @@ page/, beside this file, is the web page; this file works without it. The sectio
     Matching     film + candidates -> match: scores, judgement, search queries, the list of known films
     Records      TMDB's JSON -> movies and candidates
     Pace         when the next request to TMDB may go, and which one: rate, refusals, Retry-After, outages
-    TMDB         the cache of answers, the client
+    Memory       what is remembered of TMDB's answers, in the process and in a file
+    TMDB         the client
     Charts       films -> bars, rankings and lists
     Statistics   films -> numbers; pure functions
     Sessions     Session: progress, when to give up; SessionStore: a dict whose entries expire
@@ -62,6 +63,7 @@ import csv
 import difflib
 import gc
 import gzip
+import hashlib
 import heapq
 import io
 import itertools
@@ -73,6 +75,7 @@ import random
 import re
 import secrets
 import socket
+import sqlite3
 import string
 import sys
 import threading
@@ -110,13 +113,14 @@ from typing import (
     Literal,
     NamedTuple,
     NoReturn,
+    Protocol,
     Self,
     TextIO,
     TypeVar,
     cast,
     get_args,
 )
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 import anyio.to_thread
@@ -1639,6 +1643,18 @@ def _possible_id(tmdb_id: int | None) -> int | None:
 Text = Annotated[str, AfterValidator(_short)]
 
 
+MAX_CAST = 15
+MAX_NAMES = 500  # in any other role, and of keywords and other titles
+JOBS = {
+    "writers": {"Writer", "Screenplay", "Story", "Novel", "Author", "Teleplay", "Original Story", "Book"},
+    "composers": {"Original Music Composer", "Music"},
+    "cinematographers": {"Director of Photography", "Cinematography"},
+    "editors": {"Editor"},
+    "producers": {"Producer"},
+}
+USED_JOBS = {"Director"}.union(*JOBS.values())
+
+
 class SeriesJob(BaseModel):
     job: str | None = None
 
@@ -1653,6 +1669,15 @@ class NamedItem(BaseModel):
     job: str | None = None
     jobs: list[SeriesJob] = []  # where the credits of a series have `job`
     profile_path: Text | None = None
+
+
+def _first_of_cast(cast: list[NamedItem]) -> list[NamedItem]:
+    billed = sorted(cast, key=lambda person: person.order or 0)
+    return list({person.id or person.name: person for person in billed}.values())[:MAX_CAST]
+
+
+def _used_crew(crew: list[NamedItem]) -> list[NamedItem]:
+    return [p for p in crew if p.job in USED_JOBS or any(credit.job in USED_JOBS for credit in p.jobs)]
 
 
 class LenientModel(BaseModel):
@@ -1711,11 +1736,20 @@ class TranslationBody(LenientModel):
     data: TitleBody | None = None
 
 
+class CreditsBody(LenientModel):
+    cast: Annotated[list[NamedItem], AfterValidator(_first_of_cast)] = []
+    crew: Annotated[list[NamedItem], AfterValidator(_used_crew)] = []
+
+
+class ExternalIdsBody(LenientModel):
+    imdb_id: str = ""
+
+
 class MovieBody(ResultBody):
     """`movie/{id}` or `tv/{id}`, with what is appended."""
 
     imdb_id: str = ""
-    external_ids: dict[str, Any] = {}
+    external_ids: ExternalIdsBody = ExternalIdsBody()
     runtime: Annotated[int, Field(ge=0, le=100_000)] = 0
     episode_run_time: list[Annotated[int, Field(ge=0, le=10_000)]] = []
     number_of_episodes: Annotated[int, Field(ge=0, le=100_000)] = 0
@@ -1725,9 +1759,7 @@ class MovieBody(ResultBody):
     production_companies: list[NamedItem] = []
     spoken_languages: list[NamedItem] = []
     keywords: dict[str, list[NamedItem]] = {}
-    credits: dict[str, list[NamedItem]] = Field(
-        {}, validation_alias=AliasChoices("aggregate_credits", "credits")
-    )
+    credits: CreditsBody = Field(CreditsBody(), validation_alias=AliasChoices("aggregate_credits", "credits"))
     vote_average: Annotated[float, Field(ge=0, le=10)] = 0
     belongs_to_collection: NamedItem | None = None
     original_language: Text = ""
@@ -1742,15 +1774,6 @@ class MovieBody(ResultBody):
         return (body.title for body in itertools.chain(alternative, translated) if body and body.title)
 
 
-MAX_CAST = 15
-MAX_NAMES = 500  # in any other role, and of keywords and other titles
-JOBS = {
-    "writers": {"Writer", "Screenplay", "Story", "Novel", "Author", "Teleplay", "Original Story", "Book"},
-    "composers": {"Original Music Composer", "Music"},
-    "cinematographers": {"Director of Photography", "Cinematography"},
-    "editors": {"Editor"},
-    "producers": {"Producer"},
-}
 IMAGE_BASE_URL = "https://image.tmdb.org/t/p/"
 IMAGE_PATH = re.compile(r"/[\w-]+\.(jpg|png|svg|webp)")
 
@@ -1833,8 +1856,7 @@ def movie_of(tmdb_type: MediaType, body: MovieBody, names: NameFactory) -> Movie
     episodes = body.episode_run_time
     series_runtime = round(sum(episodes) / len(episodes) * body.number_of_episodes) if episodes else 0
     runtime = body.runtime if tmdb_type == "movie" else series_runtime
-    actors, crew = body.credits.get("cast", []), body.credits.get("crew", [])
-    imdb_id = body.imdb_id or str(body.external_ids.get("imdb_id") or "")
+    crew, imdb_id = body.credits.crew, body.imdb_id or body.external_ids.imdb_id
     return Movie(
         tmdb_id=body.id,
         tmdb_type=tmdb_type,
@@ -1845,7 +1867,7 @@ def movie_of(tmdb_type: MediaType, body: MovieBody, names: NameFactory) -> Movie
         runtime=runtime if runtime > 0 else None,
         genres=names.texts(body.genres),
         directors=names(Person, body.created_by) or working_as({"Director"}),
-        cast=names(Person, sorted(actors, key=lambda person: person.order or 0))[:MAX_CAST],
+        cast=names(Person, body.credits.cast),
         **{role: working_as(jobs) for role, jobs in JOBS.items()},
         studios=names(Company, body.production_companies),
         countries=names.texts(body.production_countries),
@@ -2035,14 +2057,16 @@ class Turnstile:
             await asyncio.gather(self._dispatcher, return_exceptions=True)
 
 
-# === TMDB =====================================================================
-# Everything that is asked of TMDB. The endpoint methods build requests, Cache keeps and shares their results,
-# `_get` asks again if that may help, `_try` passes the turnstile, and `_fetch` sends one request.
+# === Memory ===================================================================
+# What is remembered of TMDB's answers: in the process, as decoded objects; beyond it, if wanted, as bodies
+# cut down to what is used, which are decoded by the code that decodes what TMDB sends.
 
 # Whether a person waits for the answer. Background work then goes second.
 urgent: ContextVar[bool] = ContextVar("urgent", default=False)
 
-Model = TypeVar("Model", bound=BaseModel)
+# Whether TMDB is to be asked, whatever it answered earlier.
+asks_anew: ContextVar[bool] = ContextVar("asks_anew", default=False)
+
 Answer = TypeVar("Answer", Match, Movie, Collection)
 
 MAX_CACHED = 2_000  # results that outlive the sessions that asked for them
@@ -2115,6 +2139,123 @@ class Cache:
         return answer
 
 
+class Answers(Protocol):
+    """Where TMDB's answers outlive the process, by what was asked: path and parameters, without TMDB's key.
+
+    A body is a validated model as JSON, and its version that of the model: one that an earlier version of
+    this program stored, without some field, is not returned. TMDB's terms allow six months at most.
+    """
+
+    async def get(self, key: str, version: str) -> str | None: ...
+
+    def put(self, key: str, version: str, body: str, days: int) -> None: ...
+
+
+class NoAnswers:
+    """Keeps nothing."""
+
+    async def get(self, key: str, version: str) -> str | None:
+        return None
+
+    def put(self, key: str, version: str, body: str, days: int) -> None:
+        pass
+
+
+PUT_AT_ONCE = 100  # answers in one transaction
+
+
+class AnswerFile:
+    """Keeps answers in an SQLite file. If it cannot, it says so once and keeps nothing more.
+
+    Use it as an async context manager. `now` is in seconds since 1970.
+    """
+
+    def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
+        self._path, self._now = path, now
+        self._database: sqlite3.Connection | None = None
+        self._lock = threading.Lock()
+        self._unwritten: list[tuple[str, str, str, float]] = []
+
+    async def __aenter__(self) -> Self:
+        await self._in_thread(self._open)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._in_thread(self._close)
+
+    async def get(self, key: str, version: str) -> str | None:
+        return await self._in_thread(self._read, key, version) if self._database else None
+
+    def put(self, key: str, version: str, body: str, days: int) -> None:
+        self._unwritten.append((key, version, body, self._now() + days * 86_400))
+        if len(self._unwritten) >= PUT_AT_ONCE:
+            asyncio.get_running_loop().run_in_executor(None, self._guarded, self._write)
+
+    async def _in_thread(self, call: Callable[..., T], *arguments: Any) -> T | None:
+        return await asyncio.to_thread(self._guarded, call, *arguments)
+
+    def _guarded(self, call: Callable[..., T], *arguments: Any) -> T | None:
+        """A disk may be full or read-only, the file damaged or not ours: that only costs time."""
+        try:
+            with self._lock:
+                return call(*arguments)
+        except (OSError, sqlite3.Error) as error:
+            log.warning("%s cannot be used, so TMDB's answers are not kept: %s", self._path, error)
+            self._database = None
+            return None
+
+    def _open(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(
+            os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        )  # whose films these are is nobody's business
+        database = sqlite3.connect(self._path, check_same_thread=False)
+        database.executescript(
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; CREATE TABLE IF NOT EXISTS "
+            "answers (key TEXT PRIMARY KEY, version TEXT, body TEXT, usable_until REAL) WITHOUT ROWID"
+        )
+        with database:
+            database.execute("DELETE FROM answers WHERE usable_until < ?", (self._now(),))
+        self._database = database
+
+    def _read(self, key: str, version: str) -> str | None:
+        query = "SELECT body FROM answers WHERE (key, version) = (?, ?) AND usable_until > ?"
+        row = self._database and self._database.execute(query, (key, version, self._now())).fetchone()
+        return cast(str, row[0]) if row else None
+
+    def _close(self) -> None:
+        self._write()
+        if self._database:
+            self._database.close()
+        self._database = None
+
+    def _write(self) -> None:
+        written, self._unwritten = self._unwritten, []
+        if self._database:
+            with self._database:
+                self._database.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", written)
+
+
+@cache
+def model_version(model: type[BaseModel]) -> str:
+    """Another one whenever a field of the model changes."""
+    schema = json.dumps(model.model_json_schema(), sort_keys=True)
+    return hashlib.blake2b(schema.encode(), digest_size=4).hexdigest()
+
+
+def days_to_keep(answer: BaseModel, today: date) -> int:
+    """A new film's record still changes, and what TMDB does not have today it may have tomorrow."""
+    if isinstance(answer, MovieBody):
+        return 150 if answer.release_date and answer.release_date < f"{today - timedelta(365)}" else 14
+    return 30 if any(value for _, value in answer) else 1
+
+
+# === TMDB =====================================================================
+# Everything that is asked of TMDB. The endpoint methods build requests and share their results, `_get` looks
+# among the kept answers, `_ask` asks again if that may help, `_try` passes the turnstile, and `_fetch` sends
+# one request.
+
+Model = TypeVar("Model", bound=BaseModel)
 MIN_TRIES, MAX_TRIES = 12, 40  # of one request, refusals aside
 PATIENCE_SECONDS = 300  # for one request, whatever TMDB does
 CHECK_SECONDS = 1  # how long /health waits to learn whether the key is accepted, and
@@ -2146,10 +2287,12 @@ class TMDBClient:
         settings: Settings,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        answers: Answers | None = None,
     ) -> None:
         self.key_state: Literal["missing", "unchecked", "accepted", "rejected"] = "missing"
         self.workers = settings.tmdb_connections
         self.cache = Cache()
+        self._answers = answers or NoAnswers()
         self._settings = settings
         self._sleep = sleep
         self._clock = clock
@@ -2244,6 +2387,17 @@ class TMDBClient:
         await self.cache.sharing.run("key", ask)
 
     async def _get(self, path: str, model: type[Model], params: dict[str, str]) -> Model:
+        """One answer, kept or asked for. Raises TMDBError."""
+        key, version = f"{path}?{urlencode(sorted(params.items()))}", model_version(model)
+        if not asks_anew.get() and (kept := await self._answers.get(key, version)):
+            with contextlib.suppress(ValidationError):
+                return model.model_validate_json(kept)
+        answer = await self._ask(path, model, params)
+        days = days_to_keep(answer, datetime.now(UTC).date())
+        self._answers.put(key, version, answer.model_dump_json(exclude_defaults=True), days)
+        return answer
+
+    async def _ask(self, path: str, model: type[Model], params: dict[str, str]) -> Model:
         """One answer, asked for again if that may help. Raises TMDBError."""
         place, started = next(self._turnstile.order), self._clock()
         faults: list[_Fault] = []
@@ -3369,6 +3523,7 @@ class Matcher:
         self.tmdb = tmdb
         self.known_films = known_films or KnownFilms()
         self.corrections = Corrections()
+        self._forgotten: set[Hashable] = set()  # keys of films for which TMDB is to be asked anew
 
     async def find(self, film: Film) -> Match:
         """Raises TMDBError if TMDB gives no usable answer. TMDBKeyRejected: no film can be looked up."""
@@ -3378,8 +3533,15 @@ class Matcher:
     def forget(self, film: Film) -> None:
         """Makes the next `find` ask TMDB again."""
         self.tmdb.cache.forget(cache_key(film))
+        self._forgotten.add(cache_key(film))
 
     async def _find(self, film: Film) -> Match:
+        asks_anew.set(cache_key(film) in self._forgotten)
+        match = await self._find_movie(film)
+        self._forgotten.discard(cache_key(film))
+        return match
+
+    async def _find_movie(self, film: Film) -> Match:
         if film.tmdb_ref:
             with contextlib.suppress(TMDBNotFound):
                 movie = await self.tmdb.movie(*film.tmdb_ref)
@@ -4439,6 +4601,7 @@ async def correct_match(session: SessionDep, film: FilmDep, choice: Choice, serv
     The correction also applies to later uploads of the same film.
     """
     urgent.set(True)
+    asks_anew.set(True)
     try:
         async with asyncio.timeout(CORRECTION_SECONDS):
             movie = await service.matcher.tmdb.movie(*choice.ref)
