@@ -7,6 +7,7 @@
 #     "python-dotenv==1.2.4",
 #     "python-multipart==0.0.34",
 #     "fastapi-swagger==0.4.64",
+#     "platformdirs==4.14.9",
 #     "pydantic==2.14.3",
 #     "starlette==1.10.0",
 #     "anyio==4.16.0",
@@ -132,6 +133,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from platformdirs import user_cache_path
 from pydantic import (
     AfterValidator,
     AliasChoices,
@@ -231,6 +233,11 @@ class Settings(BaseModel):
     )
     tmdb_timeout_seconds: float = Field(
         default=10, gt=0, le=300, description="Time allowed for one request before it is retried."
+    )
+    tmdb_cache: str = Field(
+        default="",
+        description="File that keeps TMDB's answers for the next run, or `off`. By default, the command line "
+        "uses one in your cache folder, and the service keeps them in memory.",
     )
     database_url: Annotated[SecretStr, AfterValidator(_check_database_url)] = Field(
         default=SecretStr(""),
@@ -564,6 +571,12 @@ class Film:
     def uri(self) -> str:
         """Its own, or that of an entry if it is known from the diary alone."""
         return self.film_uri or next((entry.entry_uri for entry in self.entries if entry.entry_uri), "")
+
+
+def identity_key(film: Film) -> Hashable:
+    """A key that is the same for one film in every upload."""
+    ids = film.letterboxd_number or film.film_uri or (film.tmdb_ref, film.imdb_id)
+    return film.title, film.year, ids
 
 
 BASE62 = {digit: i for i, digit in enumerate(string.digits + string.ascii_lowercase + string.ascii_uppercase)}
@@ -2064,6 +2077,9 @@ class Turnstile:
 # Whether a person waits for the answer. Background work then goes second.
 urgent: ContextVar[bool] = ContextVar("urgent", default=False)
 
+# What TMDB has been asked for the film that is being looked up.
+asked: ContextVar[list[str] | None] = ContextVar("asked", default=None)
+
 # Whether TMDB is to be asked, whatever it answered earlier.
 asks_anew: ContextVar[bool] = ContextVar("asks_anew", default=False)
 
@@ -2139,7 +2155,7 @@ class Cache:
         return answer
 
 
-class Answers(Protocol):
+class KeptAnswers(Protocol):
     """Where TMDB's answers outlive the process, by what was asked: path and parameters, without TMDB's key.
 
     A body is a validated model as JSON, and its version that of the model: one that an earlier version of
@@ -2151,7 +2167,7 @@ class Answers(Protocol):
     def put(self, key: str, version: str, body: str, days: int) -> None: ...
 
 
-class NoAnswers:
+class NothingKept:
     """Keeps nothing."""
 
     async def get(self, key: str, version: str) -> str | None:
@@ -2264,6 +2280,7 @@ MAX_ANSWER_BYTES = 1_000_000  # the largest seen has 281 KB
 APPENDED = {"movie": "credits,keywords", "tv": "aggregate_credits,keywords,external_ids"}
 MORE_TITLES = ",alternative_titles,translations"
 PAGE_SIZE = 20  # results of a search
+TMDB = re.compile(r"https://api\.(themoviedb|tmdb)\.org/3")  # one service; another's answers are not the same
 KEY_REJECTED = "TMDB rejects the key; check TMDB_API_KEY, restart and upload again."
 STRAY_STATUSES = {400, 401, 403, 405}  # statuses that the CDN also sends by mistake
 
@@ -2287,12 +2304,13 @@ class TMDBClient:
         settings: Settings,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        answers: Answers | None = None,
+        answers: KeptAnswers | None = None,
     ) -> None:
         self.key_state: Literal["missing", "unchecked", "accepted", "rejected"] = "missing"
         self.workers = settings.tmdb_connections
         self.cache = Cache()
-        self._answers = answers or NoAnswers()
+        self._answers = answers or NothingKept()
+        self._source = "" if TMDB.fullmatch(settings.tmdb_base_url) else f"{settings.tmdb_base_url}/"
         self._settings = settings
         self._sleep = sleep
         self._clock = clock
@@ -2388,7 +2406,7 @@ class TMDBClient:
 
     async def _get(self, path: str, model: type[Model], params: dict[str, str]) -> Model:
         """One answer, kept or asked for. Raises TMDBError."""
-        key, version = f"{path}?{urlencode(sorted(params.items()))}", model_version(model)
+        key, version = f"{self._source}{path}?{urlencode(sorted(params.items()))}", model_version(model)
         if not asks_anew.get() and (kept := await self._answers.get(key, version)):
             with contextlib.suppress(ValidationError):
                 return model.model_validate_json(kept)
@@ -2400,6 +2418,8 @@ class TMDBClient:
     async def _ask(self, path: str, model: type[Model], params: dict[str, str]) -> Model:
         """One answer, asked for again if that may help. Raises TMDBError."""
         place, started = next(self._turnstile.order), self._clock()
+        if (paths := asked.get()) is not None:
+            paths.append(path)
         faults: list[_Fault] = []
         while True:
             try:
@@ -3245,6 +3265,7 @@ class Session:
     task: asyncio.Task[None] | None = None
     pace: Pace | None = None  # of whoever looks the films up
     ended_at: float | None = None
+    kept_films: int = 0  # found without a call to TMDB
     _sharing: Sharing = field(default_factory=Sharing)
     _computed: dict[Hashable, tuple[int, bytes]] = field(default_factory=dict)  # with their revision
 
@@ -3274,6 +3295,28 @@ class Session:
         self._progressed_at = self._begun_at
         self.ended_event.clear()
         self.revision += 1
+
+    def take_over(self, export: Export) -> tuple[int, int, int]:
+        """Takes the films of a newer export, which keep their matches.
+
+        Returns how many are new, changed and gone.
+        """
+        before = {film.letterboxd_number or identity_key(film): film for film in self.export.films}
+        new, changed = 0, 0
+        replaced: dict[int, Match] = {}
+        for film in export.films:
+            old = before.pop(film.letterboxd_number or identity_key(film), None)
+            if old is None:
+                new += 1
+                continue
+            film.match = old.match
+            changed += replace(old, movie_id=film.movie_id) != film
+            if old.movie_id in self.replaced:
+                replaced[film.movie_id] = self.replaced[old.movie_id]
+        self.export, self.replaced = export, replaced
+        self.counts = Counter(film.match.status for film in export.films)
+        self.revision += 1
+        return new, changed, len(before)
 
     def record(self, film: Film, match: Match) -> None:
         """Sets the outcome of one film, and the progress with it."""
@@ -3483,12 +3526,6 @@ COLLECTIONS_SECONDS = 60  # for reading all collections of a session, a few doze
 NO_KEY = "No TMDB_API_KEY is set, so no film was looked up."
 
 
-def identity_key(film: Film) -> Hashable:
-    """A key that is the same for one film in every upload."""
-    ids = film.letterboxd_number or film.film_uri or (film.tmdb_ref, film.imdb_id)
-    return film.title, film.year, ids
-
-
 def cache_key(film: Film) -> Hashable:
     """A key that is the same for films that are looked up in the same way."""
     return identity_key(film), film.tmdb_ref, film.imdb_id, film.given_status
@@ -3681,6 +3718,8 @@ async def _run_all(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
 async def _work(session: Session, films: Iterator[Film], matcher: Matcher) -> None:
     """One of a session's workers, which share an iterator. Leaves corrected films alone."""
     for film in films:
+        paths: list[str] = []
+        asked.set(paths)
         try:
             match = await matcher.find(film)
         except (TMDBUnavailable, TMDBNotFound) as error:
@@ -3693,6 +3732,7 @@ async def _work(session: Session, films: Iterator[Film], matcher: Matcher) -> No
         if film.match is not PENDING:
             continue
         session.record(film, match)
+        session.kept_films += not paths
         if session.processed_count % math.ceil(session.total_movies / 10) == 0:
             log.info("[%s] %d of %d films", session.short_id, session.processed_count, session.total_movies)
 
@@ -3718,20 +3758,24 @@ def start_enrichment(session: Session, matcher: Matcher) -> None:
     session.task = asyncio.create_task(enrich_session_async(session, matcher))
 
 
-def retry_films(session: Session, matcher: Matcher) -> None:
-    """Looks up again all films without a movie, except those that a member cleared by hand."""
+def check_ended(session: Session) -> None:
     if session.ended_at is None:
         raise SessionBusy(
-            "The films are still being looked up; retry when the session is completed or failed."
+            "The films are still being looked up; try again when the session is completed or failed."
         )
+
+
+def retry_films(session: Session, matcher: Matcher) -> None:
+    """Looks up again all films without a movie, except those that a member cleared by hand."""
+    check_ended(session)
     for film in session.export.films:
         if film.match.movie is None and not film.match.by_hand:
             matcher.forget(film)
             session.record(film, PENDING)
-    _look_up_again(session, matcher)
+    look_up_again(session, matcher)
 
 
-def _look_up_again(session: Session, matcher: Matcher) -> None:
+def look_up_again(session: Session, matcher: Matcher) -> None:
     session.begin()  # now, so that the response already says `enriching`
     start_enrichment(session, matcher)
 
@@ -3759,7 +3803,7 @@ def undo_correction(session: Session, film: Film, matcher: Matcher) -> None:
         matcher.corrections.forget(film)
     session.record(film, before)
     if before is PENDING and session.ended_at is not None:
-        _look_up_again(session, matcher)
+        look_up_again(session, matcher)
 
 
 async def add_candidates(film: Film, matcher: Matcher) -> None:
@@ -3803,6 +3847,14 @@ class UploadView(SessionBase):
         description="What could not be read, with file, line and reason.",
         examples=[["ratings.csv, line 12: rating '6' must be between 0.5 and 5 in steps of 0.5"]],
     )
+
+
+class UpdateView(UploadView):
+    """A session that has taken over a newer export."""
+
+    new_count: int = Field(description="Films that it did not have.", examples=[12])
+    changed_count: int = Field(description="Films that are logged in another way now.", examples=[3])
+    gone_count: int = Field(description="Films that the newer export does not have.", examples=[1])
 
 
 class SessionView(SessionBase):
@@ -4225,6 +4277,7 @@ def zipped(files: Iterable[tuple[str, bytes]]) -> bytes:
 # rebinding), so the Host must be an IP address, this machine's name or one of ALLOWED_HOSTS.
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+UPLOADS = re.compile(r"/api/(upload|session/[^/]+/export)")
 MAX_SMALL_BODY_BYTES = 100_000  # where no files are uploaded
 MAX_DRAINED_BYTES = 100_000_000  # of a body that is too large
 MIN_COMPRESSED_BYTES = 4_000  # smaller answers are sent as they are
@@ -4308,7 +4361,7 @@ class Guard:
 
     async def _within_limits(self, scope: Scope, receive: Receive, send: Send) -> None:
         most, too_large = MAX_SMALL_BODY_BYTES, f"The body is over {MAX_SMALL_BODY_BYTES:,} bytes."
-        if path_of(scope) == "/api/upload":
+        if UPLOADS.fullmatch(path_of(scope)):
             most = self._settings.max_upload_bytes
             too_large = f"The upload is over {most:,} bytes (MAX_UPLOAD_BYTES)."
         received = 0
@@ -4481,6 +4534,12 @@ def _attachment(name: str) -> dict[str, str]:
     return {"Content-Disposition": f'attachment; filename="{name}"'}
 
 
+Files = Annotated[
+    list[Annotated[UploadFile, WithJsonSchema({"type": "string", "format": "binary"})]],
+    File(description="The ZIP, or CSVs from it. Repeat the field for more files."),
+]
+
+
 @routes.post(
     "/api/upload",
     summary="Upload an export",
@@ -4488,15 +4547,7 @@ def _attachment(name: str) -> dict[str, str]:
     tags=["sessions"],
     responses=CHANGE_ERRORS | error_responses(422, 503) | {400: ERROR_MODEL},
 )
-async def upload(
-    files: Annotated[
-        list[Annotated[UploadFile, WithJsonSchema({"type": "string", "format": "binary"})]],
-        File(description="The ZIP, or CSVs from it. Repeat the field for more files."),
-    ],
-    service: ServiceDep,
-    request: Request,
-    response: Response,
-) -> UploadView:
+async def upload(files: Files, service: ServiceDep, request: Request, response: Response) -> UploadView:
     """The ZIP exactly as Letterboxd exports it, or any of its CSVs, one or many.
 
     Answers at once. The films can be read immediately and are looked up in TMDB in the background. Poll
@@ -4509,6 +4560,26 @@ async def upload(
     start_enrichment(session, service.matcher)
     response.headers["Location"] = request.url_for("read_session", session_id=session.session_id).path
     return UploadView.model_validate(session)
+
+
+@of_session.post(
+    "/export",
+    summary="Upload a newer export into a session",
+    responses=CHANGE_ERRORS | error_responses(409) | {400: ERROR_MODEL},
+)
+async def update_session(session: SessionDep, files: Files, service: ServiceDep) -> UpdateView:
+    """Films that are in both exports keep their matches, also those by hand; only new ones are looked up.
+
+    Movie ids may change, since a newer export has another order.
+    """
+    check_ended(session)
+    export = await service.in_thread(read_upload, files, service.settings.max_films)
+    check_ended(session)
+    new, changed, gone = session.take_over(export)
+    look_up_again(session, service.matcher)
+    await session.save()
+    read = UploadView.model_validate(session).model_dump()
+    return UpdateView(**read, new_count=new, changed_count=changed, gone_count=gone)
 
 
 @of_session.get("", summary="The progress of a session")
@@ -4844,6 +4915,16 @@ def open_store(
     return postgres.open_store(settings, matcher, clock)
 
 
+def open_answers(
+    settings: Settings, default: Path | None = None
+) -> contextlib.AbstractAsyncContextManager[KeptAnswers]:
+    """In the file that TMDB_CACHE names, or else in the default one."""
+    path = Path(settings.tmdb_cache) if settings.tmdb_cache else default
+    if path is None or settings.tmdb_cache == "off":
+        return contextlib.nullcontext(NothingKept())
+    return AnswerFile(path)
+
+
 @contextlib.asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
@@ -4855,7 +4936,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     access.addFilter(short_ids)
     known_films = await asyncio.to_thread(KnownFilms.read, KNOWN_FILMS)
     async with (
-        TMDBClient(settings, clock, app.state.sleep) as tmdb,
+        open_answers(settings) as answers,
+        TMDBClient(settings, clock, app.state.sleep, answers) as tmdb,
         open_store(settings, matcher := Matcher(tmdb, known_films), clock) as store,
     ):
         if tmdb.key_state == "missing":
@@ -4931,6 +5013,7 @@ if not TYPE_CHECKING:  # mypy would believe that this module has every name
 # The command line. `python main.py` serves; with an export, it looks the films up and prints what is in it,
 # without a server. Results go to stdout, progress and warnings to stderr.
 
+CACHE = user_cache_path("letterboxd-tmdb", appauthor=False) / "answers.sqlite"
 MAX_LISTED = 20  # films without a certain match
 BAR_WIDTH = 40
 RATINGS_WIDTH = 30
@@ -5079,7 +5162,10 @@ def write_results(session: Session, folder: Path) -> None:
 async def look_up(export: Export, settings: Settings) -> Session:
     """Shows the progress meanwhile."""
     session = Session(export)
-    async with TMDBClient(settings) as tmdb:
+    async with (
+        open_answers(settings, CACHE) as answers,
+        TMDBClient(settings, answers=answers) as tmdb,
+    ):
         start_enrichment(session, Matcher(tmdb, KnownFilms.read(KNOWN_FILMS)))
         await show_progress(session)
     return session
@@ -5098,6 +5184,11 @@ def analyse(paths: list[Path], out: Path | None, settings: Settings) -> bool:
     session = asyncio.run(look_up(export, settings))
     if session.error_message:
         say(f"{session.error_message}\n", sys.stderr)
+    if session.kept_films:
+        say(
+            f"{_count(session.kept_films, 'film')} needed no call: TMDB's answers were kept\n",
+            sys.stderr,
+        )
     said = f"{summary(session)}\n"
     if out:
         write_results(session, out)
@@ -5135,6 +5226,9 @@ def command(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="also write CSVs and stats.json into this folder"
     )
+    parser.add_argument(
+        "--no-cache", action="store_true", help=f"ask TMDB anew; its answers are kept in {CACHE}"
+    )
     serving = parser.add_argument_group("without an export")
     serving.add_argument("--open", action="store_true", help="open the page in a browser")
     serving.add_argument("--host", metavar="ADDRESS", help="listen on this address (default: 127.0.0.1)")
@@ -5147,6 +5241,8 @@ def command(arguments: Sequence[str] | None = None) -> None:
     if options.port is not None and not 0 < options.port < 65_536:
         parser.error("--port must be between 1 and 65535")
     settings = Settings.load()
+    if options.no_cache:
+        settings = settings.model_copy(update={"tmdb_cache": "off"})
     if not options.exports:
         serve(settings, options.host or "127.0.0.1", options.port or 8000, options.open)
         return
