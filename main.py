@@ -111,6 +111,7 @@ from typing import (
     TYPE_CHECKING,
     Annotated,
     Any,
+    Generic,
     Literal,
     NamedTuple,
     NoReturn,
@@ -141,14 +142,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
     OnErrorOmit,
     SecretStr,
     TypeAdapter,
     ValidationError,
-    ValidationInfo,
-    ValidatorFunctionWrapHandler,
     WithJsonSchema,
-    field_validator,
     model_validator,
 )
 from starlette.datastructures import Headers, MutableHeaders
@@ -1680,34 +1679,35 @@ class NamedItem(BaseModel):
     english_name: Text | None = None
     order: int | None = None
     job: str | None = None
-    jobs: list[SeriesJob] = []  # where the credits of a series have `job`
+    jobs: tuple[SeriesJob, ...] = ()  # where the credits of a series have `job`
     profile_path: Text | None = None
 
 
-def _first_of_cast(cast: list[NamedItem]) -> list[NamedItem]:
+Items = tuple[NamedItem, ...]
+
+
+def _first_of_cast(cast: Items) -> Items:
     billed = sorted(cast, key=lambda person: person.order or 0)
-    return list({person.id or person.name: person for person in billed}.values())[:MAX_CAST]
+    return tuple({person.id or person.name: person for person in billed}.values())[:MAX_CAST]
 
 
-def _used_crew(crew: list[NamedItem]) -> list[NamedItem]:
-    return [p for p in crew if p.job in USED_JOBS or any(credit.job in USED_JOBS for credit in p.jobs)]
+def _used_crew(crew: Items) -> Items:
+    return tuple(p for p in crew if USED_JOBS & {p.job, *(credit.job for credit in p.jobs)})
 
 
 class LenientModel(BaseModel):
-    """A field that is missing or has a wrong type takes its default. Only a wrong id is an error."""
+    """A field with a wrong type counts as missing. Only a wrong id is an error."""
 
-    @field_validator("*", mode="wrap")
+    @model_validator(mode="wrap")
     @classmethod
-    def _default_if_wrong(
-        cls, value: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
-    ) -> Any:
+    def _without_wrong_fields(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         try:
-            return handler(value)
-        except ValidationError:
-            default = cls.model_fields[str(info.field_name)]
-            if default.is_required():
+            return handler(data)
+        except ValidationError as error:
+            wrong = {problem["loc"][0] for problem in error.errors() if problem["loc"]}
+            if not isinstance(data, dict) or not wrong & data.keys():
                 raise
-            return default.get_default()
+            return handler({name: value for name, value in data.items() if name not in wrong})
 
 
 class AuthenticationBody(BaseModel):
@@ -1750,8 +1750,8 @@ class TranslationBody(LenientModel):
 
 
 class CreditsBody(LenientModel):
-    cast: Annotated[list[NamedItem], AfterValidator(_first_of_cast)] = []
-    crew: Annotated[list[NamedItem], AfterValidator(_used_crew)] = []
+    cast: Annotated[Items, AfterValidator(_first_of_cast)] = ()
+    crew: Annotated[Items, AfterValidator(_used_crew)] = ()
 
 
 class ExternalIdsBody(LenientModel):
@@ -1766,12 +1766,12 @@ class MovieBody(ResultBody):
     runtime: Annotated[int, Field(ge=0, le=100_000)] = 0
     episode_run_time: list[Annotated[int, Field(ge=0, le=10_000)]] = []
     number_of_episodes: Annotated[int, Field(ge=0, le=100_000)] = 0
-    genres: list[NamedItem] = []
-    created_by: list[NamedItem] = []
-    production_countries: list[NamedItem] = []
-    production_companies: list[NamedItem] = []
-    spoken_languages: list[NamedItem] = []
-    keywords: dict[str, list[NamedItem]] = {}
+    genres: Items = ()
+    created_by: Items = ()
+    production_countries: Items = ()
+    production_companies: Items = ()
+    spoken_languages: Items = ()
+    keywords: dict[str, Items] = {}
     credits: CreditsBody = Field(CreditsBody(), validation_alias=AliasChoices("aggregate_credits", "credits"))
     vote_average: Annotated[float, Field(ge=0, le=10)] = 0
     belongs_to_collection: NamedItem | None = None
@@ -2127,6 +2127,28 @@ class Sharing:
             return await ask()
 
 
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class Batch(Generic[Key, Value]):
+    """Asks one question for many keys at a time; whoever comes meanwhile shares the next."""
+
+    def __init__(self, ask: Callable[[list[Key]], Awaitable[Mapping[Key, Value]]]) -> None:
+        self._ask = ask
+        self._sharing = Sharing()
+        self._gathered: dict[Key, None] = {}
+
+    async def get(self, *keys: Key) -> Mapping[Key, Value]:
+        """The answers for these keys, and for others."""
+        self._gathered.update(dict.fromkeys(keys))
+        return await self._sharing.run(None, self._ask_for_all)
+
+    async def _ask_for_all(self) -> Mapping[Key, Value]:
+        gathered, self._gathered = self._gathered, {}
+        return await self._ask(list(gathered))
+
+
 class Cache:
     """Answers by key: all that something else refers to, and the last MAX_CACHED that were fetched."""
 
@@ -2190,6 +2212,7 @@ class AnswerFile:
         self._path, self._now = path, now
         self._database: sqlite3.Connection | None = None
         self._lock = threading.Lock()
+        self._reading = Batch(self._read)
         self._unwritten: list[tuple[str, str, str, float]] = []
 
     async def __aenter__(self) -> Self:
@@ -2200,7 +2223,8 @@ class AnswerFile:
         await self._in_thread(self._close)
 
     async def get(self, key: str, version: str) -> str | None:
-        return await self._in_thread(self._read, key, version) if self._database else None
+        question = key, version
+        return (await self._reading.get(question)).get(question) if self._database else None
 
     def put(self, key: str, version: str, body: str, days: int) -> None:
         self._unwritten.append((key, version, body, self._now() + days * 86_400))
@@ -2234,10 +2258,17 @@ class AnswerFile:
             database.execute("DELETE FROM answers WHERE usable_until < ?", (self._now(),))
         self._database = database
 
-    def _read(self, key: str, version: str) -> str | None:
+    async def _read(self, questions: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        return await self._in_thread(self._select, questions) or {}
+
+    def _select(self, questions: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
         query = "SELECT body FROM answers WHERE (key, version) = (?, ?) AND usable_until > ?"
-        row = self._database and self._database.execute(query, (key, version, self._now())).fetchone()
-        return cast(str, row[0]) if row else None
+        found: dict[tuple[str, str], str] = {}
+        if self._database:
+            for question in questions:
+                for (body,) in self._database.execute(query, (*question, self._now())):
+                    found[question] = body
+        return found
 
     def _close(self) -> None:
         self._write()

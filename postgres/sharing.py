@@ -17,7 +17,7 @@ from sqlalchemy import Row, text
 
 import main
 from main import PENDING, Answer, Collection, Film, Match, Movie, TMDBRef
-from postgres.database import RETRY_SECONDS, Batch, Database, DatabaseUnavailable, retry_until_back
+from postgres.database import RETRY_SECONDS, Database, DatabaseUnavailable, retry_until_back
 from postgres.encoding import (
     Body,
     collection_body,
@@ -96,7 +96,7 @@ class SharedCache(main.Cache):
         async def read(keys: list[str]) -> dict[str, Row[Any]]:
             return {row.key: row for row in await database.run(READ_RECORDS, keys=keys)}
 
-        self._rows = Batch(read)
+        self._rows = main.Batch(read)
 
     def drop(self, keys: Iterable[str]) -> None:
         """Forgets what cannot be written."""
@@ -234,7 +234,7 @@ class SharedCorrections(main.Corrections):
         async def read(keys: list[str]) -> dict[str, str]:
             return {row.key: row.match for row in await database.run(READ_CORRECTIONS, keys=keys)}
 
-        self._stored = Batch(read)
+        self._stored = main.Batch(read)
 
     async def get(self, film: Film) -> Match | None:
         key = digest(main.identity_key(film))

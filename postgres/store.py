@@ -28,7 +28,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 import main
 from main import PENDING, Export, Film, Match, Matcher, Session, SessionNotFound, Settings, StoreFull, log
-from postgres.database import RETRY_SECONDS, Batch, Database, DatabaseUnavailable, retry_until_back
+from postgres.database import RETRY_SECONDS, Database, DatabaseUnavailable, retry_until_back
 from postgres.encoding import Body, StoredFilm, dumps, film_body, film_of, match_body
 from postgres.sharing import (
     DECODED_AT_ONCE,
@@ -362,9 +362,9 @@ class PostgresStore(main.SessionStore):
         self._alive: WeakValueDictionary[str, StoredSession] = WeakValueDictionary()
         self.is_much = asyncio.Event()
         self._owner = secrets.token_hex(8)
-        self._rows: Batch[str, Row[Any]] = Batch(partial(self._read_rows, READ))
-        self._progress: Batch[str, Row[Any]] = Batch(partial(self._read_rows, READ_PROGRESS))
-        self._writing: Batch[None, None] = Batch(self._write)
+        self._rows: main.Batch[str, Row[Any]] = main.Batch(partial(self._read_rows, READ))
+        self._progress: main.Batch[str, Row[Any]] = main.Batch(partial(self._read_rows, READ_PROGRESS))
+        self._writing: main.Batch[None, None] = main.Batch(self._write)
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
@@ -455,7 +455,7 @@ class PostgresStore(main.SessionStore):
     async def _read_rows(self, statement: TextClause, ids: list[str]) -> dict[str, Row[Any]]:
         return {row.id: row for row in await self.database.run(statement, ids=ids)}
 
-    async def _row(self, rows: Batch[str, Row[Any]], session_id: str) -> Row[Any]:
+    async def _row(self, rows: main.Batch[str, Row[Any]], session_id: str) -> Row[Any]:
         """Raises SessionNotFound."""
         row = (await rows.get(session_id)).get(session_id) if SESSION_ID.fullmatch(session_id) else None
         if row is None or (row.ended_at and row.ended_at <= self._expired()):

@@ -328,7 +328,7 @@ def test_full_rate_is_back_forty_seconds_after_a_strict_limit(per_second: int) -
     st.floats(0.02, 0.4),
     st.integers(0, 9),
 )
-def test_never_starves(  # noqa: PLR0917 - drawn by Hypothesis
+def test_never_starves(
     kind: str, per_second: int, size: int, share: float, latency: float, seed: int
 ) -> None:
     """A quarter of what the limit allows is used, whatever it is, with up to a fifth refused besides."""
