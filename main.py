@@ -4574,6 +4574,7 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 PAGE_FOLDER = Path(__file__).with_name("page")
+HAS_PAGE = PAGE_FOLDER.is_dir()
 PAGE = StaticFiles(directory=PAGE_FOLDER, check_dir=False)
 SWAGGER_UI = StaticFiles(packages=[("fastapi_swagger", "resources")])
 DOCS = """<!doctype html>
@@ -4909,9 +4910,7 @@ async def health(service: ServiceDep) -> HealthView:
 
 @routes.get("/", include_in_schema=False)
 async def page(request: Request) -> Response:
-    if not PAGE_FOLDER.is_dir():
-        return RedirectResponse("docs")
-    return await PAGE.get_response("index.html", request.scope)
+    return await PAGE.get_response("index.html", request.scope) if HAS_PAGE else RedirectResponse("docs")
 
 
 @routes.get("/docs", include_in_schema=False)
@@ -5220,7 +5219,7 @@ def create_app(
     app.state.settings, app.state.clock, app.state.sleep = settings, clock, sleep
     app.include_router(routes)
     app.include_router(of_session)
-    if PAGE_FOLDER.is_dir():
+    if HAS_PAGE:
         app.mount("/page", PAGE)
     app.mount("/docs", SWAGGER_UI)
     # add_middleware would put Guard inside the handler of unexpected errors, so 500s would lack its headers.
