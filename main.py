@@ -2555,7 +2555,7 @@ class TMDBClient:
                 body = await self._read(response)
         except TimeoutError:
             raise _Fault(f"took over {self._settings.tmdb_timeout_seconds:g} s to answer") from None
-        except (aiohttp.ClientError, OSError, UnicodeError) as error:  # the last for an impossible host
+        except (aiohttp.ClientError, OSError) as error:
             raise _Fault(f"could not be reached: the connection failed ({type(error).__name__})") from None
         if response.status == 429:
             raise _Fault("refused requests (status 429)", 429, _retry_after_seconds(response))
