@@ -107,19 +107,7 @@ from operator import attrgetter, itemgetter
 from pathlib import Path
 from statistics import median
 from types import FrameType
-from typing import (
-    TYPE_CHECKING,
-    Annotated,
-    Any,
-    Literal,
-    NamedTuple,
-    NoReturn,
-    Self,
-    TextIO,
-    TypeVar,
-    cast,
-    get_args,
-)
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, NoReturn, Self, TypeVar, cast, get_args
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -5284,28 +5272,30 @@ def csvs_below(folder: Path) -> Iterator[Path]:
                 yield Path(entry)
 
 
-def say(text: str, stream: TextIO) -> None:
-    """Nothing depends on whether somebody reads it. Raises OSError if the results have no room."""
+def say(text: str, name: str = "stderr") -> None:
+    """Nothing depends on whether somebody reads it. Raises OSError if what goes to stdout has no room."""
+    stream = getattr(sys, name) or io.TextIOWrapper(io.BytesIO())  # it may be closed
     try:
+        stream.reconfigure(errors="replace")  # not every terminal shows every title
         stream.write(text)
         stream.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python tries again when it exits
-        if stream is sys.stdout and not isinstance(error, BrokenPipeError):
+        if name == "stdout" and not isinstance(error, BrokenPipeError):
             raise
 
 
 async def show_progress(session: Session) -> None:
     """Until the session ends: a bar in a terminal, otherwise a line whenever another tenth is done."""
-    in_terminal, tenth = sys.stderr.isatty(), -1.0
+    in_terminal, tenth = sys.stderr and sys.stderr.isatty(), -1.0
     async for _ in session.changes():
         if in_terminal:
-            say(f"\r{progress_line(session)}\x1b[K", sys.stderr)
+            say(f"\r{progress_line(session)}\x1b[K")
         elif session.progress_percent // 10 > tenth:
             tenth = session.progress_percent // 10
-            say(f"{progress_line(session)}\n", sys.stderr)
+            say(f"{progress_line(session)}\n")
     if in_terminal:
-        say("\n", sys.stderr)
+        say("\n")
 
 
 def progress_line(session: Session) -> str:
@@ -5405,18 +5395,18 @@ def write_results(session: Session, folder: Path) -> None:
 async def analyse(export: Export, out: Path | None, settings: Settings) -> bool:
     """Looks the films up and prints what is in the export. Returns whether every film could be looked up."""
     for warning in export.warnings:
-        say(f"{_clean(warning)}\n", sys.stderr)
+        say(f"{_clean(warning)}\n")
     session = Session(export)
     async with TMDBClient(settings) as tmdb:
         start_enrichment(session, Matcher(tmdb, KnownFilms.read(KNOWN_FILMS)))
         await show_progress(session)
     if session.error_message:
-        say(f"{session.error_message}\n", sys.stderr)
+        say(f"{session.error_message}\n")
     said = f"{summary(session)}\n"
     if out:
         write_results(session, out)
         said += f"Written to {out}: the films, the matches, Letterboxd's import format, statistics.\n"
-    say(said, sys.stdout)
+    say(said, "stdout")
     return not session.failed_count
 
 
@@ -5458,10 +5448,6 @@ def command(arguments: Sequence[str] | None = None) -> None:
     if not options.exports:
         serve(settings, options.host or "127.0.0.1", options.port or 8000, options.open)
         return
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name) or io.TextIOWrapper(io.BytesIO())  # it may be closed
-        setattr(sys, name, stream)
-        stream.reconfigure(errors="replace")  # not every terminal shows every title
     try:
         export = parse_export(read_paths(options.exports, settings.max_upload_bytes), settings.max_films)
         if options.out:
