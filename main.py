@@ -117,7 +117,6 @@ from typing import (
     NoReturn,
     Protocol,
     Self,
-    TextIO,
     TypeVar,
     cast,
     get_args,
@@ -273,8 +272,7 @@ class Settings(BaseModel):
         description="Comma-separated origins whose pages may call the API.",
     )
     allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_check_hosts)] = Field(
-        default=(),
-        description="Comma-separated host names to accept besides localhost.",
+        default=(), description="Comma-separated host names to accept besides localhost."
     )
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)] = Field(
         default="INFO", description="DEBUG, INFO, WARNING or ERROR."
@@ -301,14 +299,12 @@ def _read_env(path: Path) -> dict[str, str | None]:
     """UTF-8, or UTF-16 as PowerShell writes it. Raises SystemExit for anything else."""
     try:
         data = path.read_bytes()
-        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise SystemExit(f"{path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
+    text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", "replace")
+    if "\0" in text or "\ufffd" in text:
         raise SystemExit(f"{path.name} is neither UTF-8 nor UTF-16 text; save it as UTF-8.")
     return dotenv_values(stream=io.StringIO(text))
 
@@ -2536,7 +2532,7 @@ class TMDBClient:
                 body = await self._read(response)
         except TimeoutError:
             raise _Fault(f"took over {self._settings.tmdb_timeout_seconds:g} s to answer") from None
-        except (aiohttp.ClientError, OSError, UnicodeError) as error:  # the last for an impossible host
+        except (aiohttp.ClientError, OSError) as error:
             raise _Fault(f"could not be reached: the connection failed ({type(error).__name__})") from None
         if response.status == 429:
             raise _Fault("refused requests (status 429)", 429, _retry_after_seconds(response))
@@ -4497,19 +4493,14 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 PAGE_FOLDER = Path(__file__).with_name("page")
+HAS_PAGE = PAGE_FOLDER.is_dir()
 PAGE = StaticFiles(directory=PAGE_FOLDER, check_dir=False)
 SWAGGER_UI = StaticFiles(packages=[("fastapi_swagger", "resources")])
 DOCS = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>API of Letterboxd export, looked up in TMDB</title>
-<link rel="icon" href="data:,">
-<link rel="stylesheet" href="docs/swagger-ui.css">
-<div id="docs"></div>
-<script src="docs/swagger-ui-bundle.js"></script>
-<script src="docs/start.js"></script>
-"""
+<link rel="icon" href="data:,"><link rel="stylesheet" href="docs/swagger-ui.css">
+<div id="docs"></div><script src="docs/swagger-ui-bundle.js"></script><script src="docs/start.js"></script>"""
 PAGINATION_HEADERS = {
     "X-Total-Count": {
         "description": "How many films match, on all pages.",
@@ -4832,9 +4823,7 @@ async def health(service: ServiceDep) -> HealthView:
 
 @routes.get("/", include_in_schema=False)
 async def page(request: Request) -> Response:
-    if not PAGE_FOLDER.is_dir():
-        return RedirectResponse("docs")
-    return await PAGE.get_response("index.html", request.scope)
+    return await PAGE.get_response("index.html", request.scope) if HAS_PAGE else RedirectResponse("docs")
 
 
 @routes.get("/docs", include_in_schema=False)
@@ -5010,7 +4999,7 @@ def create_app(
     app.state.settings, app.state.clock, app.state.sleep = settings, clock, sleep
     app.include_router(routes)
     app.include_router(of_session)
-    if PAGE_FOLDER.is_dir():
+    if HAS_PAGE:
         app.mount("/page", PAGE)
     app.mount("/docs", SWAGGER_UI)
     # add_middleware would put Guard inside the handler of unexpected errors, so 500s would lack its headers.
@@ -5076,28 +5065,30 @@ def csvs_below(folder: Path) -> Iterator[Path]:
                 yield Path(entry)
 
 
-def say(text: str, stream: TextIO) -> None:
-    """Nothing depends on whether somebody reads it. Raises OSError if the results have no room."""
+def say(text: str, name: str = "stderr") -> None:
+    """Nothing depends on whether somebody reads it. Raises OSError if what goes to stdout has no room."""
+    stream = getattr(sys, name) or io.TextIOWrapper(io.BytesIO())  # it may be closed
     try:
+        stream.reconfigure(errors="replace")  # not every terminal shows every title
         stream.write(text)
         stream.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python tries again when it exits
-        if stream is sys.stdout and not isinstance(error, BrokenPipeError):
+        if name == "stdout" and not isinstance(error, BrokenPipeError):
             raise
 
 
 async def show_progress(session: Session) -> None:
     """Until the session ends: a bar in a terminal, otherwise a line whenever another tenth is done."""
-    in_terminal, tenth = sys.stderr.isatty(), -1.0
+    in_terminal, tenth = sys.stderr and sys.stderr.isatty(), -1.0
     async for _ in session.changes():
         if in_terminal:
-            say(f"\r{progress_line(session)}\x1b[K", sys.stderr)
+            say(f"\r{progress_line(session)}\x1b[K")
         elif session.progress_percent // 10 > tenth:
             tenth = session.progress_percent // 10
-            say(f"{progress_line(session)}\n", sys.stderr)
+            say(f"{progress_line(session)}\n")
     if in_terminal:
-        say("\n", sys.stderr)
+        say("\n")
 
 
 def progress_line(session: Session) -> str:
@@ -5112,62 +5103,66 @@ def progress_line(session: Session) -> str:
 
 def summary(session: Session) -> str:
     """What is in the export, in about thirty lines."""
-    films = session.export.films
-    statistics = compute_statistics(films, session.collections, limit=5)
-    totals, what, who = statistics.totals, statistics.what, statistics.who
+    statistics = compute_statistics(session.export.films, session.collections, limit=5)
+    totals, unwatched = statistics.totals, statistics.watchlist.films
     matches = ", ".join(f"{count} {status}" for status, count in (+session.counts).most_common())
-    tops = {
-        "directors": who.directors.most_watched,
-        "actors": who.cast.most_watched,
-        "genres": what.genres.most_watched,
-        "decades": sorted(statistics.through_time.decades, key=lambda bar: -bar.count)[:5],
-        "countries": what.countries.most_watched,
-    }
-    unwatched = statistics.watchlist.films
     lines = [
         f"{_count(totals.films, 'film')} watched, {totals.hours:,.0f} hours ({totals.days:g} days); "
-        f"{_count(totals.viewings, 'viewing')} in the diary, including "
-        f"{_count(totals.rewatches, 'rewatch', 'rewatches')}",
-        *(f"    {name}: {_counted(bars)}" for name, bars in tops.items() if bars),
+        f"{_count(totals.viewings, 'viewing')} in the diary, "
+        f"including {_count(totals.rewatches, 'rewatch', 'es')}",
+        *_top_lines(statistics),
         *_rating_lines(statistics.ratings, totals),
         f"{totals.liked} liked, {totals.reviewed} reviewed, {totals.watchlist} on the watchlist"
         + (f", {unwatched} of them unwatched" if unwatched != totals.watchlist else ""),
         f"matches: {matches}",
+        *_uncertain_lines(session.export.films),
     ]
-    uncertain = [film for film in films if film.match.status not in ("exact", "corrected")]
-    uncertain.sort(key=lambda film: (not film.watched, film.rating is None))
-    named: dict[str, list[str]] = defaultdict(list)
-    for film in uncertain[:MAX_LISTED]:
-        named[f"{film.match.status}: {film.match.reason}"].append(_named(film))
-    lines += [f"    {', '.join(names)}, {outcome}" for outcome, names in named.items()]
-    if len(uncertain) > MAX_LISTED:
-        lines.append(f"    … and {len(uncertain) - MAX_LISTED} more; --out writes them all to matches.csv")
     return "\n".join(lines)
 
 
-def _count(number: int, noun: str, plural: str = "") -> str:
-    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+def _count(number: int, noun: str, plural: str = "s") -> str:
+    return f"{number:,} {noun}{plural if number != 1 else ''}"
 
 
-def _counted(bars: Iterable[Bar]) -> str:
-    return ", ".join(f"{bar.name} ({bar.count})" for bar in bars)
-
-
-def _named(film: Film) -> str:
-    return f"{film.name or film.imdb_id} ({film.year})" if film.year else film.name or film.imdb_id
+def _top_lines(statistics: Statistics) -> Iterator[str]:
+    tops = {
+        "directors": statistics.who.directors.most_watched,
+        "actors": statistics.who.cast.most_watched,
+        "genres": statistics.what.genres.most_watched,
+        "decades": sorted(statistics.through_time.decades, key=lambda bar: -bar.count)[:5],
+        "countries": statistics.what.countries.most_watched,
+    }
+    for name, bars in tops.items():
+        if bars:
+            yield f"    {name}: {', '.join(f'{bar.name} ({bar.count})' for bar in bars)}"
 
 
 def _rating_lines(ratings: Ratings, totals: Totals) -> Iterator[str]:
-    most = max((bar.count for bar in ratings.histogram), default=0)
     if totals.mean_rating is None:
         return
     line = f"{_count(totals.rated, 'film')} rated, {totals.mean_rating:g} stars on average"
     if ratings.compared_mean is not None and ratings.crowd_mean is not None:
         line += f"; where TMDB's voters give {ratings.crowd_mean:g}, you give {ratings.compared_mean:g}"
     yield line
+    most = max(bar.count for bar in ratings.histogram)
     for bar in ratings.histogram:
-        columns = math.ceil(RATINGS_WIDTH * bar.count / most)
-        yield f"    {bar.name:>3} {'█' * columns}{' ' if columns else ''}{bar.count}"
+        columns = "█" * math.ceil(RATINGS_WIDTH * bar.count / most)
+        yield f"    {bar.name:>3} {columns} {bar.count}"
+
+
+def _uncertain_lines(films: list[Film]) -> Iterator[str]:
+    """Watched films come first, above all rated ones. A reason that several share is said once."""
+    uncertain = [film for film in films if film.match.status not in ("exact", "corrected")]
+    uncertain.sort(key=lambda film: (not film.watched, film.rating is None))
+    named: dict[str, list[str]] = defaultdict(list)
+    for film in uncertain[:MAX_LISTED]:
+        name = film.name or film.imdb_id
+        outcome = f"{film.match.status}: {film.match.reason}"
+        named[outcome].append(f"{name} ({film.year})" if film.year else name)
+    for outcome, names in named.items():
+        yield f"    {', '.join(names)}, {outcome}"
+    if len(uncertain) > MAX_LISTED:
+        yield f"    … and {len(uncertain) - MAX_LISTED} more; --out writes them all to matches.csv"
 
 
 def write_results(session: Session, folder: Path) -> None:
@@ -5190,8 +5185,10 @@ def write_results(session: Session, folder: Path) -> None:
             raise OSError(error.errno, error.strerror, str(folder / name)) from None
 
 
-async def look_up(export: Export, settings: Settings) -> Session:
-    """Shows the progress meanwhile."""
+async def analyse(export: Export, out: Path | None, settings: Settings) -> bool:
+    """Looks the films up and prints what is in the export. Returns whether every film could be looked up."""
+    for warning in export.warnings:
+        say(f"{_clean(warning)}\n")
     session = Session(export)
     async with (
         open_answers(settings, CACHE) as answers,
@@ -5199,47 +5196,31 @@ async def look_up(export: Export, settings: Settings) -> Session:
     ):
         start_enrichment(session, Matcher(tmdb, KnownFilms.read(KNOWN_FILMS)))
         await show_progress(session)
-    return session
-
-
-def analyse(paths: list[Path], out: Path | None, settings: Settings) -> bool:
-    """Prints what is in an export. Returns whether every film could be looked up.
-
-    Raises ServiceError and OSError.
-    """
-    export = parse_export(read_paths(paths, settings.max_upload_bytes), settings.max_films)
-    if out:
-        out.mkdir(parents=True, exist_ok=True)
-    for warning in export.warnings:
-        say(f"{_clean(warning)}\n", sys.stderr)
-    session = asyncio.run(look_up(export, settings))
     if session.error_message:
-        say(f"{session.error_message}\n", sys.stderr)
+        say(f"{session.error_message}\n")
     if session.kept_films:
-        say(
-            f"{_count(session.kept_films, 'film')} needed no call: TMDB's answers were kept\n",
-            sys.stderr,
-        )
+        say(f"{_count(session.kept_films, 'film')} needed no call: TMDB's answers were kept\n")
     said = f"{summary(session)}\n"
     if out:
         write_results(session, out)
         said += f"Written to {out}: the films, the matches, Letterboxd's import format, statistics.\n"
-    say(said, sys.stdout)
+    say(said, "stdout")
     return not session.failed_count
 
 
 def serve(settings: Settings, host: str, port: int, open_page: bool) -> None:
-    is_ipv6 = ":" in host
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listening = socket.create_server((host, port), family=socket.AF_INET6 if is_ipv6 else socket.AF_INET)
-    except OSError as error:
-        raise SystemExit(f"Port {port} cannot be used: {error}. Choose another with --port.") from None
+        listening = socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        raise SystemExit(f"Port {port} cannot be used ({error}); choose another with --port.") from None
     server = uvicorn.Server(uvicorn.Config(create_app(settings), timeout_graceful_shutdown=2))
     set_up_logging(settings.log_level)
-    name = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::") else f"[{host}]" if is_ipv6 else host
-    log.info("serving http://%s:%d until Ctrl-C", name, port)
+    is_local = host in ("127.0.0.1", "0.0.0.0", "::", "::1")
+    url = f"http://{'localhost' if is_local else f'[{host}]' if ':' in host else host}:{port}"
+    log.info("serving %s until Ctrl-C", url)
     if open_page:  # the browser waits until the page is served
-        threading.Thread(target=webbrowser.open, args=(f"http://{name}:{port}",), daemon=True).start()
+        threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
     server.run([listening])
 
 
@@ -5251,38 +5232,29 @@ def command(arguments: Sequence[str] | None = None) -> None:
         "Without an export, serves the page and the API.",
         epilog="Settings, such as TMDB_API_KEY, come from the environment or .env; .env.example lists them.",
     )
-    parser.add_argument(
-        "exports", nargs="*", type=Path, metavar="EXPORT", help="ZIPs, CSVs or folders of CSVs"
-    )
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="also write CSVs and stats.json into this folder"
-    )
-    parser.add_argument(
-        "--no-cache", action="store_true", help=f"ask TMDB anew; its answers are kept in {CACHE}"
-    )
-    serving = parser.add_argument_group("without an export")
-    serving.add_argument("--open", action="store_true", help="open the page in a browser")
-    serving.add_argument("--host", metavar="ADDRESS", help="listen on this address (default: 127.0.0.1)")
-    serving.add_argument("--port", type=int, metavar="NUMBER", help="and on this port (default: 8000)")
+    add = parser.add_argument
+    add("exports", nargs="*", type=Path, metavar="EXPORT", help="ZIPs, CSVs or folders of CSVs")
+    add("--out", type=Path, metavar="DIR", help="also write CSVs and stats.json into this folder")
+    add("--no-cache", action="store_true", help=f"ask TMDB anew; its answers are kept in {CACHE}")
+    add("--open", action="store_true", help="open the page in a browser when serving")
+    add("--host", metavar="ADDRESS", help="serve at this address instead of 127.0.0.1")
+    add("--port", type=int, metavar="NUMBER", help="serve on this port instead of 8000")
     options = parser.parse_args(arguments)
     if options.out and not options.exports:
         parser.error("--out needs an export to analyse")
     if options.exports and (options.open or options.host or options.port):
         parser.error("--open, --host and --port are for serving, without an export")
-    if options.port is not None and not 0 < options.port < 65_536:
-        parser.error("--port must be between 1 and 65535")
     settings = Settings.load()
     if options.no_cache:
         settings = settings.model_copy(update={"tmdb_cache": "off"})
     if not options.exports:
         serve(settings, options.host or "127.0.0.1", options.port or 8000, options.open)
         return
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name) or io.TextIOWrapper(io.BytesIO())  # it may be closed
-        setattr(sys, name, stream)
-        stream.reconfigure(errors="replace")  # not every terminal shows every title
     try:
-        done = analyse(options.exports, options.out, settings)
+        export = parse_export(read_paths(options.exports, settings.max_upload_bytes), settings.max_films)
+        if options.out:
+            options.out.mkdir(parents=True, exist_ok=True)
+        done = asyncio.run(analyse(export, options.out, settings))
     except ServiceError as error:
         raise SystemExit(_clean(str(error))) from None
     except OSError as error:

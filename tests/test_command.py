@@ -211,8 +211,7 @@ def test_no_room_for_a_result_is_a_sentence_with_its_name(tmp_path: Path) -> Non
         ([str(SAMPLE), "--open"], "--open, --host and --port are for serving, without an export"),
         ([str(SAMPLE), "--port", "8001"], "--open, --host and --port are for serving, without an export"),
         (["--port", "http"], "argument --port: invalid int value: 'http'"),
-        (["--port", "70000"], "--port must be between 1 and 65535"),
-        (["--host", "192.0.2.1"], "Port 8000 cannot be used: [Errno 99] Cannot assign requested address"),
+        (["--host", "192.0.2.1"], "Port 8000 cannot be used ([Errno 99] Cannot assign requested address"),
     ],
 )
 def test_what_is_wrong_is_a_sentence(
@@ -405,8 +404,15 @@ def test_taken_port_is_a_sentence() -> None:
         with pytest.raises(SystemExit) as stopped:
             main.serve(main.Settings(), "127.0.0.1", port, open_page=False)
 
-    assert str(stopped.value).startswith(f"Port {port} cannot be used: [Errno 98] Address already in use")
-    assert str(stopped.value).endswith(". Choose another with --port.")
+    assert str(stopped.value).startswith(f"Port {port} cannot be used ([Errno 98] Address already in use")
+    assert str(stopped.value).endswith("; choose another with --port.")
+
+
+@pytest.mark.long
+async def test_impossible_port_is_a_sentence() -> None:
+    _, _, err = await run("--port", "70000")
+
+    assert err.startswith("Port 70000 cannot be used (bind(): port must be 0-65535.); choose another")
 
 
 @pytest.mark.long
