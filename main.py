@@ -2176,8 +2176,8 @@ class Cache:
 class KeptAnswers(Protocol):
     """Where TMDB's answers outlive the process, by what was asked: path and parameters, without TMDB's key.
 
-    A body is a validated model as JSON, and its version that of the model: one that an earlier version of
-    this program stored, without some field, is not returned. TMDB's terms allow six months at most.
+    A body is a validated model as JSON; `version` is that of the model. A body of another version lacks some
+    field, so it is not returned.
     """
 
     async def get(self, key: str, version: str) -> str | None: ...
@@ -2185,98 +2185,69 @@ class KeptAnswers(Protocol):
     def put(self, key: str, version: str, body: str, days: int) -> None: ...
 
 
-class NothingKept:
-    """Keeps nothing."""
-
-    async def get(self, key: str, version: str) -> str | None:
-        return None
-
-    def put(self, key: str, version: str, body: str, days: int) -> None:
-        pass
-
-
 PUT_AT_ONCE = 100  # answers in one transaction
 
 
 class AnswerFile:
-    """Keeps answers in an SQLite file. If it cannot, it says so once and keeps nothing more.
+    """Keeps answers in an SQLite file, which only its owner may read. `now` is in seconds since 1970.
 
-    Use it as an async context manager. `now` is in seconds since 1970.
+    A full disk or a damaged file costs no film: it is logged once, and nothing is kept any more.
     """
 
     def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
         self._path, self._now = path, now
-        self._database: sqlite3.Connection | None = None
-        self._lock = threading.Lock()
-        self._reading = Batch(self._read)
+        self._reading: Batch[tuple[str, str], str] = Batch(
+            partial(asyncio.to_thread, self._run, self._select)
+        )
         self._unwritten: list[tuple[str, str, str, float]] = []
-
-    async def __aenter__(self) -> Self:
-        await self._in_thread(self._open)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._in_thread(self._close)
+        self._lock = threading.Lock()
+        self._is_usable = True
+        self._run(self._open)
 
     async def get(self, key: str, version: str) -> str | None:
-        question = key, version
-        return (await self._reading.get(question)).get(question) if self._database else None
+        return (await self._reading.get((key, version))).get((key, version))
 
     def put(self, key: str, version: str, body: str, days: int) -> None:
         self._unwritten.append((key, version, body, self._now() + days * 86_400))
         if len(self._unwritten) >= PUT_AT_ONCE:
-            asyncio.get_running_loop().run_in_executor(None, self._guarded, self._write)
+            asyncio.get_running_loop().run_in_executor(None, self._run, self._write)
 
-    async def _in_thread(self, call: Callable[..., T], *arguments: Any) -> T | None:
-        return await asyncio.to_thread(self._guarded, call, *arguments)
+    def close(self) -> None:
+        self._run(self._close)
 
-    def _guarded(self, call: Callable[..., T], *arguments: Any) -> T | None:
-        """A disk may be full or read-only, the file damaged or not ours: that only costs time."""
+    def _run(self, call: Callable[..., T], *arguments: Any) -> T | dict[Any, Any]:
         try:
             with self._lock:
-                return call(*arguments)
+                return call(*arguments) if self._is_usable else {}
         except (OSError, sqlite3.Error) as error:
             log.warning("%s cannot be used, so TMDB's answers are not kept: %s", self._path, error)
-            self._database = None
-            return None
+            self._is_usable = False
+            return {}
 
     def _open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(
-            os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-        )  # whose films these are is nobody's business
-        database = sqlite3.connect(self._path, check_same_thread=False)
-        database.executescript(
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        self._database = sqlite3.connect(self._path, check_same_thread=False)
+        self._database.executescript(
             "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; CREATE TABLE IF NOT EXISTS "
             "answers (key TEXT PRIMARY KEY, version TEXT, body TEXT, usable_until REAL) WITHOUT ROWID"
         )
-        with database:
-            database.execute("DELETE FROM answers WHERE usable_until < ?", (self._now(),))
-        self._database = database
-
-    async def _read(self, questions: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
-        return await self._in_thread(self._select, questions) or {}
+        with self._database:
+            self._database.execute("DELETE FROM answers WHERE usable_until < ?", (self._now(),))
 
     def _select(self, questions: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
         query = "SELECT body FROM answers WHERE (key, version) = (?, ?) AND usable_until > ?"
-        found: dict[tuple[str, str], str] = {}
-        if self._database:
-            for question in questions:
-                for (body,) in self._database.execute(query, (*question, self._now())):
-                    found[question] = body
-        return found
-
-    def _close(self) -> None:
-        self._write()
-        if self._database:
-            self._database.close()
-        self._database = None
+        rows = ((each, self._database.execute(query, (*each, self._now())).fetchone()) for each in questions)
+        return {question: row[0] for question, row in rows if row}
 
     def _write(self) -> None:
         written, self._unwritten = self._unwritten, []
-        if self._database:
-            with self._database:
-                self._database.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", written)
+        with self._database:
+            self._database.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", written)
+
+    def _close(self) -> None:
+        self._write()
+        self._database.close()
 
 
 @cache
@@ -2336,7 +2307,7 @@ class TMDBClient:
         self.key_state: Literal["missing", "unchecked", "accepted", "rejected"] = "missing"
         self.workers = settings.tmdb_connections
         self.cache = Cache()
-        self._answers = answers or NothingKept()
+        self._answers = answers
         self._source = "" if TMDB.fullmatch(settings.tmdb_base_url) else f"{settings.tmdb_base_url}/"
         self._settings = settings
         self._sleep = sleep
@@ -2434,12 +2405,12 @@ class TMDBClient:
     async def _get(self, path: str, model: type[Model], params: dict[str, str]) -> Model:
         """One answer, kept or asked for. Raises TMDBError."""
         key, version = f"{self._source}{path}?{urlencode(sorted(params.items()))}", model_version(model)
-        if not asks_anew.get() and (kept := await self._answers.get(key, version)):
-            with contextlib.suppress(ValidationError):
-                return model.model_validate_json(kept)
+        if self._answers and not asks_anew.get() and (kept := await self._answers.get(key, version)):
+            return model.model_validate_json(kept)
         answer = await self._ask(path, model, params)
-        days = days_to_keep(answer, datetime.now(UTC).date())
-        self._answers.put(key, version, answer.model_dump_json(exclude_defaults=True), days)
+        if self._answers:
+            days = days_to_keep(answer, datetime.now(UTC).date())
+            self._answers.put(key, version, answer.model_dump_json(exclude_defaults=True), days)
         return answer
 
     async def _ask(self, path: str, model: type[Model], params: dict[str, str]) -> Model:
@@ -4935,14 +4906,14 @@ def open_store(
     return postgres.open_store(settings, matcher, clock)
 
 
-def open_answers(
-    settings: Settings, default: Path | None = None
-) -> contextlib.AbstractAsyncContextManager[KeptAnswers]:
-    """In the file that TMDB_CACHE names, or else in the default one."""
-    path = Path(settings.tmdb_cache) if settings.tmdb_cache else default
-    if path is None or settings.tmdb_cache == "off":
-        return contextlib.nullcontext(NothingKept())
-    return AnswerFile(path)
+@contextlib.contextmanager
+def open_answers(settings: Settings, default: str = "off") -> Iterator[AnswerFile | None]:
+    """The file that TMDB_CACHE names, or else the default one."""
+    name = settings.tmdb_cache or default
+    answers = None if name == "off" else AnswerFile(Path(name))
+    yield answers
+    if answers:
+        answers.close()
 
 
 @contextlib.asynccontextmanager
@@ -4955,15 +4926,15 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     access, short_ids = logging.getLogger("uvicorn.access"), ShortIds()
     access.addFilter(short_ids)
     known_films = await asyncio.to_thread(KnownFilms.read, KNOWN_FILMS)
-    async with (
-        open_answers(settings) as answers,
-        TMDBClient(settings, clock, app.state.sleep, answers) as tmdb,
-        open_store(settings, matcher := Matcher(tmdb, known_films), clock) as store,
-    ):
-        if tmdb.key_state == "missing":
-            log.warning("no TMDB_API_KEY is set: exports are read, but no film is looked up")
-        app.state.service = Service(settings, matcher, store)
-        yield
+    with open_answers(settings) as answers:
+        async with (
+            TMDBClient(settings, clock, app.state.sleep, answers) as tmdb,
+            open_store(settings, matcher := Matcher(tmdb, known_films), clock) as store,
+        ):
+            if tmdb.key_state == "missing":
+                log.warning("no TMDB_API_KEY is set: exports are read, but no film is looked up")
+            app.state.service = Service(settings, matcher, store)
+            yield
     access.removeFilter(short_ids)
 
 
@@ -5033,7 +5004,7 @@ if not TYPE_CHECKING:  # mypy would believe that this module has every name
 # The command line. `python main.py` serves; with an export, it looks the films up and prints what is in it,
 # without a server. Results go to stdout, progress and warnings to stderr.
 
-CACHE = user_cache_path("letterboxd-tmdb", appauthor=False) / "answers.sqlite"
+CACHE = str(user_cache_path("letterboxd-tmdb", appauthor=False) / "answers.sqlite")
 MAX_LISTED = 20  # films without a certain match
 BAR_WIDTH = 40
 RATINGS_WIDTH = 30
@@ -5190,12 +5161,10 @@ async def analyse(export: Export, out: Path | None, settings: Settings) -> bool:
     for warning in export.warnings:
         say(f"{_clean(warning)}\n")
     session = Session(export)
-    async with (
-        open_answers(settings, CACHE) as answers,
-        TMDBClient(settings, answers=answers) as tmdb,
-    ):
-        start_enrichment(session, Matcher(tmdb, KnownFilms.read(KNOWN_FILMS)))
-        await show_progress(session)
+    with open_answers(settings, CACHE) as answers:
+        async with TMDBClient(settings, answers=answers) as tmdb:
+            start_enrichment(session, Matcher(tmdb, KnownFilms.read(KNOWN_FILMS)))
+            await show_progress(session)
     if session.error_message:
         say(f"{session.error_message}\n")
     if session.kept_films:

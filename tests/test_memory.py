@@ -6,7 +6,8 @@ import logging
 import os
 import sqlite3
 import stat
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,13 @@ from tests.fake_tmdb import V3_KEY, FakeTMDB
 Run = Callable[..., Any]
 
 
+@asynccontextmanager
+async def opened(*given: Any) -> AsyncIterator[main.AnswerFile]:
+    answers = main.AnswerFile(*given)
+    yield answers
+    answers.close()
+
+
 @pytest.fixture
 def run(tmdb: FakeTMDB, clock: Clock, tmp_path: Path) -> Run:
     """Looks the first films of the sample up with the answers of earlier runs; what each was matched with."""
@@ -26,7 +34,7 @@ def run(tmdb: FakeTMDB, clock: Clock, tmp_path: Path) -> Run:
     async def look_up(films: int = 40) -> main.Session:
         session = session_of(clock, last=films)
         async with (
-            main.AnswerFile(tmp_path / "answers.sqlite") as answers,
+            opened(tmp_path / "answers.sqlite") as answers,
             main.TMDBClient(settings_for(tmdb), clock, clock.sleep, answers) as client,
         ):
             await main.enrich_session_async(session, main.Matcher(client))
@@ -87,7 +95,7 @@ async def test_answers_are_kept_for_as_long_as_they_are_likely_to_hold(
     for day in (0, days):
         tmdb.requests.clear()
         async with (
-            main.AnswerFile(tmp_path / "answers.sqlite", lambda day=day: now + day * 86_400) as answers,  # type: ignore[misc]
+            opened(tmp_path / "answers.sqlite", lambda day=day: now + day * 86_400) as answers,
             main.TMDBClient(settings_for(tmdb), clock, clock.sleep, answers) as client,
         ):
             await main.Matcher(client).find(film)
@@ -98,7 +106,7 @@ async def test_answers_are_kept_for_as_long_as_they_are_likely_to_hold(
 async def test_retry_asks_anew(tmdb: FakeTMDB, clock: Clock, tmp_path: Path) -> None:
     film = main.Film("Arrakis", 2021)
     async with (
-        main.AnswerFile(tmp_path / "answers.sqlite") as answers,
+        opened(tmp_path / "answers.sqlite") as answers,
         main.TMDBClient(settings_for(tmdb), clock, clock.sleep, answers) as client,
     ):
         matcher = main.Matcher(client)
@@ -151,7 +159,7 @@ async def test_file_that_cannot_be_used_costs_a_warning(
 async def test_two_runs_at_once_share_the_file(
     run: Run, clock: Clock, tmp_path: Path, tmdb: FakeTMDB
 ) -> None:
-    async with main.AnswerFile(tmp_path / "answers.sqlite"):
+    async with opened(tmp_path / "answers.sqlite"):
         first = await run(20)
     tmdb.requests.clear()
 
