@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import os
 import socket
 import sys
+import zipfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import main
 from tests.cluster import INSTALLED, Cluster
@@ -22,6 +28,10 @@ from tests.fake_tmdb import V3_KEY, FakeTMDB
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = Path(__file__).with_name("letterboxd-demo-2026-01-01-00-00-utc.zip")
+SAMPLE_FILE = (SAMPLE.name, SAMPLE.read_bytes())
+FEW_TITLES = """Inception|Parasite|Amélie|Kill Bill: Vol. 1|Glass Onion|Persona|Chernobyl
+Our Summer on Super 8|Three Colours: Blue|Cinderella|Finding Nemo|Skyfall|tick, tick... BOOM!|Hardcore
+Eddington|Chungking Express|if....|The Godfather|Get Out""".replace("\n", "|").split("|")
 SHARED = ROOT.parent / "shared" / "data"
 
 HEADERS = {
@@ -41,6 +51,21 @@ def files(**rows: str) -> list[tuple[str, bytes]]:
         (f"{names[kind]}.csv", "\r\n".join([HEADERS[names[kind]], *text.strip().splitlines(), ""]).encode())
         for kind, text in rows.items()
     ]
+
+
+def few_of_sample() -> tuple[str, bytes]:
+    """The sample export without most of its films, since looking up all of them takes long."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(SAMPLE) as whole, zipfile.ZipFile(packed, "w") as part:
+        for name in whole.namelist():
+            header, *rows = csv.reader(io.StringIO(whole.read(name).decode(), newline=""))
+            text = io.StringIO(newline="")
+            csv.writer(text).writerows([header, *(row for row in rows if {*row} & {*FEW_TITLES})])
+            part.writestr(name, text.getvalue())
+    return SAMPLE.name, packed.getvalue()
+
+
+FEW = few_of_sample()
 
 
 def export(**rows: str) -> main.Export:
@@ -64,6 +89,14 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def known_films() -> Iterator[None]:
+    """Reads the list of known films once, which takes as long as a whole test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(main.KnownFilms, "read", cache(main.KnownFilms.read))
+        yield
 
 
 @pytest.fixture
@@ -91,10 +124,15 @@ async def ask(tmdb: FakeTMDB, clock: Clock) -> AsyncIterator[Ask]:
         yield start
 
 
+@cache
+def sample() -> main.Export:
+    return main.parse_export([SAMPLE_FILE])
+
+
 def session_of(clock: Clock, first: int = 0, last: int | None = None) -> main.Session:
     """A session of the sample export, or of some of its films."""
-    sample = main.parse_export([(SAMPLE.name, SAMPLE.read_bytes())])
-    return main.Session(main.Export(sample.films[first:last], sample.rows, []), 3600, clock)
+    films = [replace(film) for film in sample().films[first:last]]
+    return main.Session(main.Export(films, sample().rows, []), 3600, clock)
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -135,45 +173,70 @@ class Api(httpx.AsyncClient):
         return films
 
 
-class Server(uvicorn.Server):
-    """uvicorn's, which ends without sleeping for two tenths of a second; real ones run in `process`."""
+@asynccontextmanager
+async def listening(
+    app: ASGIApp, ports: int = 1, **config: Any
+) -> AsyncIterator[tuple[uvicorn.Server, list[int]]]:
+    """A uvicorn that serves the app on so many ports of loopback."""
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, **config))
+    with ExitStack() as opened:
+        sockets = [opened.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(ports)]
+        task = asyncio.create_task(server.serve(sockets))
+        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.005)
+        yield server, [each.getsockname()[1] for each in sockets]
+        server.should_exit = True
+        await task
 
-    async def main_loop(self) -> None:
-        while not await self.on_tick(0):  # noqa: ASYNC110 - as uvicorn does
-            await asyncio.sleep(0.01)
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
-            server.close()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
-        while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110 - as uvicorn does
-            await asyncio.sleep(0.001)
-        await self.lifespan.shutdown()
-
-
-idle_apps: list[FastAPI] = []  # FastAPI builds an app's routes when first asked, which takes 0.1 s
+@asynccontextmanager
+async def client_of(app: FastAPI, port: int, server: uvicorn.Server) -> AsyncIterator[Api]:
+    address = f"http://127.0.0.1:{port}"
+    async with Api(base_url=address, timeout=30, verify=False) as api:  # TLS takes longer than the test
+        api.guard, api.server = app.state.guard, server
+        yield api
 
 
 @asynccontextmanager
 async def serving(settings: main.Settings, root_path: str = "") -> AsyncIterator[Api]:
-    """The service in a real uvicorn on loopback."""
-    app = idle_apps.pop() if idle_apps else main.create_app(settings)
-    app.state.settings = settings
-    app.state.guard = app.middleware_stack = main.Guard(app.build_middleware_stack(), settings)
-    server = Server(uvicorn.Config(app, log_config=None, lifespan="on", root_path=root_path))
-    with socket.socket(proto=socket.IPPROTO_TCP) as listening:
-        listening.bind(("127.0.0.1", 0))
-        task = asyncio.create_task(server.serve(sockets=[listening]))
-        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
-            await asyncio.sleep(0.005)
-        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        async with Api(base_url=address, timeout=30, verify=False) as api:  # TLS takes longer than the test
-            api.guard, api.server = app.state.guard, server
-            yield api
-        server.should_exit = True
-        await task
-    idle_apps.append(app)
+    """The service in a uvicorn of its own, which takes a fifth of a second to start and stop."""
+    app = main.create_app(settings)
+    async with (
+        listening(app, lifespan="on", root_path=root_path) as (server, (port,)),
+        client_of(app, port, server) as api,
+    ):
+        yield api
+
+
+class Services:
+    """One uvicorn for all tests. Each of its ports serves one app, of one test after the other."""
+
+    def __init__(self) -> None:
+        # Apps are used again because FastAPI builds an app's routes when first asked, which takes 0.1 s.
+        self._apps: dict[int, FastAPI] = {}
+        self._free: list[int] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._apps[scope["server"][1]](scope, receive, send)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Self]:
+        async with listening(self, ports=4, lifespan="off") as (self._server, self._free):
+            self._apps = {port: main.create_app(main.Settings()) for port in self._free}
+            yield self
+
+    @asynccontextmanager
+    async def serving(self, settings: main.Settings, *time: Any) -> AsyncIterator[Api]:
+        """The service from start to end. `time` is the clock and the sleep, if not the real ones."""
+        port = self._free.pop()
+        app, new = self._apps[port], main.create_app(settings, *time)
+        app.state, app.middleware_stack = new.state, main.Guard(app.build_middleware_stack(), settings)
+        app.state.guard = app.middleware_stack
+        async with app.router.lifespan_context(app):
+            async with client_of(app, port, self._server) as api:
+                yield api
+            await until(lambda: not self._server.server_state.tasks)
+        self._free.append(port)
 
 
 async def process(
@@ -229,19 +292,27 @@ def database_url(cluster: Cluster) -> str:
     return cluster.url
 
 
+@pytest.fixture(scope="session")
+async def services() -> AsyncIterator[Services]:
+    async with Services().open() as opened:
+        yield opened
+
+
 @pytest.fixture
-async def serve(tmdb: FakeTMDB, stored_in: dict[str, str]) -> AsyncIterator[Serve]:
-    """Starts a service that asks the fake TMDB, as fast as it can, with the settings that are given."""
-    running = []
+async def serve(
+    services: Services, tmdb: FakeTMDB, clock: Clock, stored_in: dict[str, str]
+) -> AsyncIterator[Serve]:
+    """Starts a service that asks the fake TMDB, with the given settings. Its waiting takes no time."""
+    async with AsyncExitStack() as running:
 
-    async def start(root_path: str = "", **settings: Any) -> Api:
-        given = {"tmdb_requests_per_second": 10_000} | stored_in | settings
-        running.append(serving(settings_for(tmdb, **given), root_path))
-        return await running[-1].__aenter__()
+        async def start(root_path: str = "", **given: Any) -> Api:
+            settings = settings_for(tmdb, **{"tmdb_requests_per_second": 10_000} | stored_in | given)
+            # PostgreSQL has a clock of its own.
+            time = () if settings.database_url.get_secret_value() else (clock, clock.sleep)
+            service = serving(settings, root_path) if root_path else services.serving(settings, *time)
+            return await running.enter_async_context(service)
 
-    yield start
-    for service in reversed(running):
-        await service.__aexit__(None, None, None)
+        yield start
 
 
 @pytest.fixture
