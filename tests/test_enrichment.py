@@ -68,6 +68,8 @@ async def test_every_film_gets_an_outcome_and_a_reason(ask: Ask, clock: Clock) -
     assert Counter(match.status for match in matches) == {"exact": 152, "guessed": 4, "not_found": 3}
     assert all(match.reason.endswith(".") for match in matches)
     assert all((match.movie is None) == (match.status == "not_found") for match in matches)
+    found = [match.movie for match in matches if match.movie and match.movie.tmdb_type == "movie"]
+    assert [movie.title for movie in found if not movie.runtime] == []  # the demo adds them up
     assert (session.status, session.error_message, session.progress_percent) == ("completed", None, 100)
     assert session.ended_at == clock.now
     assert adds_up(session)

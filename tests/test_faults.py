@@ -82,9 +82,9 @@ def now_and_then(faults: list[Fault], share: float = 0.3) -> Play:
     ],
 )
 async def test_transient_fault_only_costs_time(fault: Fault, ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
-    expected, session = session_of(clock, last=12), session_of(clock, last=12)
+    expected, session = session_of(clock, last=6), session_of(clock, last=6)
     await main.enrich_session_async(expected, await ask())
-    tmdb.plays = now_and_then([fault])
+    tmdb.plays = now_and_then([fault], share=0.5)
 
     await main.enrich_session_async(session, await ask())
 
@@ -236,7 +236,7 @@ async def test_flapping_tmdb_cannot_block_a_film_forever(ask: Ask, tmdb: FakeTMD
 
 @pytest.mark.parametrize("play", TROUBLES.values(), ids=TROUBLES.keys())
 async def test_no_film_is_lost_to(play: Play, ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
-    session = session_of(clock, last=60)
+    session = session_of(clock, last=40)
     tmdb.plays = play
 
     await main.enrich_session_async(session, await ask())
@@ -417,7 +417,7 @@ async def test_unreachable_tmdb_is_reported_without_a_traceback(
 ) -> None:
     session = session_of(clock, last=20)
 
-    await main.enrich_session_async(session, await ask(tmdb_base_url=address))
+    await main.enrich_session_async(session, await ask(tmdb_base_url=address, tmdb_connections=5))
 
     assert session.status == "failed"
     assert "the connection failed" in (session.error_message or "")

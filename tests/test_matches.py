@@ -441,7 +441,7 @@ async def test_correction_can_be_undone_once(api: Api) -> None:
 async def test_film_whose_early_choice_is_undone_is_looked_up(
     is_over: bool, api: Api, tmdb: FakeTMDB
 ) -> None:
-    tmdb.latency_seconds = 0.3
+    tmdb.latency_seconds = 0.1
     session_id = (await api.upload(*files(watched=f"{INCEPTION}\n{PARASITE}")))["session_id"]
     session = f"/api/session/{session_id}"
     await api.delete(f"{session}/movies/1/match")
@@ -522,7 +522,7 @@ async def test_retry_finds_films_added_to_tmdb_since(serve: Serve) -> None:
 
 
 async def test_retry_is_a_409_while_films_are_looked_up(api: Api, tmdb: FakeTMDB) -> None:
-    tmdb.latency_seconds = 0.1
+    tmdb.latency_seconds = 0.02
     session_id = (await api.upload(*files(watched=NOWHERE)))["session_id"]
     session = f"/api/session/{session_id}"
 
