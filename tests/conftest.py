@@ -8,13 +8,16 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 
 import main
 from tests.cluster import INSTALLED, Cluster
@@ -22,6 +25,8 @@ from tests.fake_tmdb import V3_KEY, FakeTMDB
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = Path(__file__).with_name("letterboxd-demo-2026-01-01-00-00-utc.zip")
+FEW_FILMS = SAMPLE.with_name("letterboxd-few-2026-01-01-00-00-utc.zip")  # 19 of the sample's 159
+SAMPLE_FILE, FEW = [(path.name, path.read_bytes()) for path in (SAMPLE, FEW_FILMS)]
 SHARED = ROOT.parent / "shared" / "data"
 
 HEADERS = {
@@ -66,6 +71,14 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def known_films() -> Iterator[None]:
+    """Reads the list of known films once, which takes as long as a whole test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(main.KnownFilms, "read", cache(main.KnownFilms.read))
+        yield
+
+
 @pytest.fixture
 async def tmdb() -> AsyncIterator[FakeTMDB]:
     async with FakeTMDB() as fake:
@@ -91,10 +104,15 @@ async def ask(tmdb: FakeTMDB, clock: Clock) -> AsyncIterator[Ask]:
         yield start
 
 
+@cache
+def sample() -> main.Export:
+    return main.parse_export([SAMPLE_FILE])
+
+
 def session_of(clock: Clock, first: int = 0, last: int | None = None) -> main.Session:
     """A session of the sample export, or of some of its films."""
-    sample = main.parse_export([(SAMPLE.name, SAMPLE.read_bytes())])
-    return main.Session(main.Export(sample.films[first:last], sample.rows, []), 3600, clock)
+    films = [replace(film) for film in sample().films[first:last]]
+    return main.Session(main.Export(films, sample().rows, []), 3600, clock)
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -134,45 +152,45 @@ class Api(httpx.AsyncClient):
         return films
 
 
-class Server(uvicorn.Server):
-    """uvicorn's, which ends without sleeping for two tenths of a second; real ones run in `process`."""
+class Services:
+    """A uvicorn for all tests. Each of its ports serves one app, to one test after the other."""
 
-    async def main_loop(self) -> None:
-        while not await self.on_tick(0):  # noqa: ASYNC110 - as uvicorn does
-            await asyncio.sleep(0.01)
+    def __init__(self, ports: int = 4, **config: Any) -> None:
+        self._server = uvicorn.Server(uvicorn.Config(self, log_config=None, lifespan="off", **config))
+        # Without the protocol, asyncio would not set TCP_NODELAY, and every answer would take 40 ms.
+        self._sockets = [socket.socket(proto=socket.IPPROTO_TCP) for _ in range(ports)]
+        self._apps: dict[int, FastAPI] = {}  # kept, since FastAPI takes 0.1 s to build an app's routes
+        self._free: list[int] = []
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
-            server.close()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
-        while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110 - as uvicorn does
-            await asyncio.sleep(0.001)
-        await self.lifespan.shutdown()
+    async def __aenter__(self) -> Self:
+        for each in self._sockets:
+            each.bind(("127.0.0.1", 0))
+            self._free.append(each.getsockname()[1])
+        self._apps = {port: main.create_app(main.Settings()) for port in self._free}
+        self._task = asyncio.create_task(self._server.serve(self._sockets))
+        await until(lambda: self._server.started)
+        return self
 
+    async def __aexit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        await self._task
 
-idle_apps: list[FastAPI] = []  # FastAPI builds an app's routes when first asked, which takes 0.1 s
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._apps[scope["server"][1]](scope, receive, send)
 
-
-@asynccontextmanager
-async def serving(settings: main.Settings, root_path: str = "") -> AsyncIterator[Api]:
-    """The service in a real uvicorn on loopback."""
-    app = idle_apps.pop() if idle_apps else main.create_app(settings)
-    app.state.settings = settings
-    app.middleware_stack = main.Guard(app.build_middleware_stack(), settings)
-    server = Server(uvicorn.Config(app, log_config=None, lifespan="on", root_path=root_path))
-    with socket.socket(proto=socket.IPPROTO_TCP) as listening:
-        listening.bind(("127.0.0.1", 0))
-        task = asyncio.create_task(server.serve(sockets=[listening]))
-        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
-            await asyncio.sleep(0.005)
-        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        async with Api(base_url=address, timeout=30, verify=False) as api:  # TLS takes longer than the test
-            api.server = server
-            yield api
-        server.should_exit = True
-        await task
-    idle_apps.append(app)
+    @asynccontextmanager
+    async def serving(self, settings: main.Settings, *time: Any) -> AsyncIterator[Api]:
+        """The service, from start to end. `time` is a clock and a sleep, if not the real ones."""
+        port = self._free.pop()
+        app, new = self._apps[port], main.create_app(settings, *time)
+        app.state, app.middleware_stack = new.state, main.Guard(app.build_middleware_stack(), settings)
+        address = f"http://127.0.0.1:{port}"
+        async with app.router.lifespan_context(app):
+            async with Api(base_url=address, timeout=30, verify=False) as api:  # TLS takes longer than a test
+                api.server = self._server
+                yield api
+            await until(lambda: not self._server.server_state.tasks)
+        self._free.append(port)
 
 
 async def process(
@@ -228,19 +246,27 @@ def database_url(cluster: Cluster) -> str:
     return cluster.url
 
 
+@pytest.fixture(scope="session")
+async def services() -> AsyncIterator[Services]:
+    async with Services() as opened:
+        yield opened
+
+
 @pytest.fixture
-async def serve(tmdb: FakeTMDB, stored_in: dict[str, str]) -> AsyncIterator[Serve]:
-    """Starts a service that asks the fake TMDB, as fast as it can, with the settings that are given."""
-    running = []
+async def serve(
+    services: Services, tmdb: FakeTMDB, clock: Clock, stored_in: dict[str, str]
+) -> AsyncIterator[Serve]:
+    """Starts a service that asks the fake TMDB, with the given settings. Its waiting takes no time."""
+    async with AsyncExitStack() as running:
 
-    async def start(root_path: str = "", **settings: Any) -> Api:
-        given = {"tmdb_requests_per_second": 10_000} | stored_in | settings
-        running.append(serving(settings_for(tmdb, **given), root_path))
-        return await running[-1].__aenter__()
+        async def start(root_path: str = "", **given: Any) -> Api:
+            on = await running.enter_async_context(Services(root_path=root_path)) if root_path else services
+            settings = settings_for(tmdb, **{"tmdb_requests_per_second": 10_000} | stored_in | given)
+            # PostgreSQL has a clock of its own.
+            time = () if settings.database_url.get_secret_value() else (clock, clock.sleep)
+            return await running.enter_async_context(on.serving(settings, *time))
 
-    yield start
-    for service in reversed(running):
-        await service.__aexit__(None, None, None)
+        yield start
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ import unicodedata
 from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
@@ -57,10 +57,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def catalogue() -> list[Body]:
-    return [json.loads(line) for line in CATALOGUE.read_text("utf-8").splitlines()]
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -208,7 +204,7 @@ class FakeTMDB:
         self.key = key
         self._accepted_at: deque[float] = deque()
         self._bucket: Bucket | None = None
-        self.knows(catalogue() if bodies is None else bodies)
+        self._index = catalogue() if bodies is None else Index(bodies)
 
     def knows(self, bodies: Iterable[Body]) -> None:
         self._index = Index(bodies)
@@ -387,6 +383,12 @@ class Index:
     def _hit(self, body: Body, media: str, wanted: tuple[str, ...], year: str) -> bool:
         titled = any(set(wanted) <= set(words(title)) for title in _titles(body))
         return body["media"] == media and titled and _date(body).startswith(year)
+
+
+@cache
+def catalogue() -> Index:
+    """Read once, so nobody may change it."""
+    return Index(json.loads(line) for line in CATALOGUE.read_text("utf-8").splitlines())
 
 
 def _titles(body: Body) -> list[str]:

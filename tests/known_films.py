@@ -79,7 +79,7 @@ async def _read(settings: main.Settings, answers: Answers, years: Iterator[int])
         async with Discoverer(settings) as tmdb, asyncio.TaskGroup() as group:
             for _ in range(tmdb.workers):
                 group.create_task(work())
-    except* main.TMDBError as failed:
+    except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
 
 

@@ -42,7 +42,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 import main
 from tests.bench import Bench, answering, process, ratings
-from tests.conftest import serving
+from tests.conftest import Services
 from tests.fake_tmdb import V3_KEY, free_port
 
 AT_ONCE = 4  # and twice as many while warming up: malloc keeps what was needed at once
@@ -224,7 +224,8 @@ async def soak(plan: Plan) -> bool:
     fake = ("-m", "tests.fake_tmdb", "--port", str(port), "--films", str(plan.made_up))
     async with (
         process(*fake, PYTHONMALLOC="default"),
-        serving(settings) as api,
+        Services() as services,
+        services.serving(settings) as api,
         httpx.AsyncClient(base_url=api.base_url, timeout=60, limits=no_connection_kept) as client,
     ):
         await answering(client, f"{tmdb}/fake")

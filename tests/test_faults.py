@@ -82,9 +82,9 @@ def now_and_then(faults: list[Fault], share: float = 0.3) -> Play:
     ],
 )
 async def test_transient_fault_only_costs_time(fault: Fault, ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
-    expected, session = session_of(clock, last=12), session_of(clock, last=12)
+    expected, session = session_of(clock, last=6), session_of(clock, last=6)
     await main.enrich_session_async(expected, await ask())
-    tmdb.plays = now_and_then([fault])
+    tmdb.plays = now_and_then([fault], share=0.5)
 
     await main.enrich_session_async(session, await ask())
 
@@ -93,7 +93,7 @@ async def test_transient_fault_only_costs_time(fault: Fault, ask: Ask, tmdb: Fak
 
 
 async def test_all_faults_together_lose_no_film(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
-    expected, session = session_of(clock), session_of(clock)
+    expected, session = session_of(clock, last=40), session_of(clock, last=40)
     await main.enrich_session_async(expected, await ask())
     asked = tmdb.calls()
     tmdb.plays = now_and_then(list(FAULTS.values()))
@@ -103,7 +103,7 @@ async def test_all_faults_together_lose_no_film(ask: Ask, tmdb: FakeTMDB, clock:
     assert session.status == "completed"
     assert session.failed_count == 0
     assert outcomes(session) == outcomes(expected)
-    assert sum(request.status != 200 for request in tmdb.requests[asked:]) > 50
+    assert sum(request.status != 200 for request in tmdb.requests[asked:]) > 20
 
 
 async def test_responses_never_contain_the_key(serve: Serve, tmdb: FakeTMDB) -> None:
@@ -130,7 +130,7 @@ async def test_responses_never_contain_the_key(serve: Serve, tmdb: FakeTMDB) -> 
 )
 async def test_film_that_always_fails_fails_alone(fault: str, ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
     """In its own session and in another one, even when there is nothing else left to ask."""
-    bad = {"Inception", "Parasite", "Oldboy", "Amélie", "Her", "Persona"}
+    bad = {"Inception", "Oldboy", "Ratatouille", "Coco"}
     asked: Counter[str] = Counter()
 
     def play(request: web.Request) -> Fault | None:
@@ -139,8 +139,8 @@ async def test_film_that_always_fails_fails_alone(fault: str, ask: Ask, tmdb: Fa
         return FAULTS[fault] if query in bad else None
 
     tmdb.plays, matcher = play, await ask()
-    session = session_of(clock)
-    other = session_of(clock, 60, 90)
+    session = session_of(clock, last=24)
+    other = session_of(clock, 11, 36)
 
     await asyncio.gather(*(main.enrich_session_async(each, matcher) for each in (session, other)))
 
@@ -150,7 +150,8 @@ async def test_film_that_always_fails_fails_alone(fault: str, ask: Ask, tmdb: Fa
         assert (film.match.status == "failed") == (film.title in bad)
         if film.title in bad:
             assert film.match.reason.startswith("TMDB gave no answer in ")
-    assert all(main.MIN_TRIES <= asked[query] <= main.MAX_TRIES for query in bad)
+    # The other session shares the question after the first one's.
+    assert all(main.MIN_TRIES <= asked[query] <= 2 * main.MAX_TRIES for query in bad)
 
 
 def dead(clock: Clock, start: float, end: float, fault: Fault = reset) -> Play:
@@ -161,18 +162,18 @@ def dead(clock: Clock, start: float, end: float, fault: Fault = reset) -> Play:
 async def test_session_resumes_after_a_minute_without_tmdb(
     fault: Fault, ask: Ask, tmdb: FakeTMDB, clock: Clock
 ) -> None:
-    session = session_of(clock)
-    tmdb.plays = dead(clock, clock.now + 2, clock.now + 62, fault)
+    session = session_of(clock, last=40)
+    tmdb.plays = dead(clock, clock.now + 1, clock.now + 61, fault)
 
     await main.enrich_session_async(session, await ask(tmdb_timeout_seconds=10))
 
     assert (session.status, session.failed_count) == ("completed", 0)
-    assert clock.now > 1_062
+    assert clock.now > 1_061
 
 
 async def test_dead_tmdb_is_asked_little(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
-    session, start = session_of(clock), clock.now
-    tmdb.plays = dead(clock, start + 2, start + 62, status(503))
+    session, start = session_of(clock, last=40), clock.now
+    tmdb.plays = dead(clock, start + 1, start + 61, status(503))
 
     await main.enrich_session_async(session, await ask())
 
@@ -237,7 +238,7 @@ async def test_flapping_tmdb_cannot_block_a_film_forever(ask: Ask, tmdb: FakeTMD
 
 @pytest.mark.parametrize("play", TROUBLES.values(), ids=TROUBLES.keys())
 async def test_no_film_is_lost_to(play: Play, ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
-    session = session_of(clock)
+    session = session_of(clock, last=40)
     tmdb.plays = play
 
     await main.enrich_session_async(session, await ask())
@@ -246,7 +247,7 @@ async def test_no_film_is_lost_to(play: Play, ask: Ask, tmdb: FakeTMDB, clock: C
 
 
 async def test_minute_of_broken_searches_loses_no_film(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
-    session, broken = session_of(clock), dead(clock, clock.now + 2, clock.now + 62, status(500))
+    session, broken = session_of(clock, last=40), dead(clock, clock.now + 1, clock.now + 61, status(500))
     tmdb.plays = lambda request: broken(request) if "search" in request.path else None
 
     await main.enrich_session_async(session, await ask(tmdb_timeout_seconds=10))
@@ -261,7 +262,7 @@ async def test_session_ends_though_no_search_is_ever_answered(
     fault: str, ask: Ask, tmdb: FakeTMDB, clock: Clock
 ) -> None:
     """And every film of it, though everything else is answered; a retry finishes the work."""
-    session, start = session_of(clock, last=60), clock.now
+    session, start = session_of(clock, last=30), clock.now
     tmdb.plays = some(1, FAULTS[fault], "search")
     matcher = await ask()
 
@@ -301,7 +302,7 @@ async def test_outage_is_one_line_of_the_log(
 ) -> None:
     tmdb.plays = dead(clock, clock.now + 1, clock.now + 100)
 
-    await main.enrich_session_async(session_of(clock), await ask(tmdb_timeout_seconds=10))
+    await main.enrich_session_async(session_of(clock, last=40), await ask(tmdb_timeout_seconds=10))
 
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1
@@ -310,7 +311,7 @@ async def test_outage_is_one_line_of_the_log(
 
 async def test_every_request_passes_the_turnstile(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
     """aiohttp would ask again by itself after a reset on a kept connection."""
-    session = session_of(clock)
+    session = session_of(clock, last=40)
     tmdb.plays = some(0.3, reset)
     matcher = await ask()
     sent = 0
@@ -354,9 +355,9 @@ async def test_redirect_is_not_followed_and_a_long_answer_not_read_to_its_end(
 async def test_failing_collections_do_not_fail_the_session(
     ask: Ask, tmdb: FakeTMDB, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
-    monkeypatch.setattr(main, "COLLECTIONS_SECONDS", 0.2)
+    monkeypatch.setattr(main, "COLLECTIONS_SECONDS", 0.1)
     tmdb.plays = lambda request: FAULTS["hang"] if "collection" in request.path else None
-    session = session_of(clock)
+    session = session_of(clock, last=20)
 
     await asyncio.wait_for(main.enrich_session_async(session, await ask(tmdb_timeout_seconds=30)), 20)
 
@@ -376,15 +377,15 @@ async def test_small_session_waits_for_tmdb_too(ask: Ask, tmdb: FakeTMDB, clock:
 async def test_lasting_outage_fails_the_session_and_retry_finishes_it(
     fault: Fault, ask: Ask, tmdb: FakeTMDB, clock: Clock
 ) -> None:
-    session, matcher = session_of(clock), await ask(tmdb_timeout_seconds=10)
-    tmdb.plays = dead(clock, clock.now + 2, 1e9, fault)
+    session, matcher = session_of(clock, last=40), await ask(tmdb_timeout_seconds=10)
+    tmdb.plays = dead(clock, clock.now + 1, 1e9, fault)
 
     await main.enrich_session_async(session, matcher)
 
     done = session.enriched_count
     assert session.status == "failed"
     assert "No film could be looked up for 10 minutes" in (session.error_message or "")
-    assert 10 < done < 150
+    assert 5 < done < 35
     assert done + session.not_found_count + session.failed_count == session.total_movies
     assert 600 < clock.now - 1_000 < 1_000
     assert sum(request.status != 200 for request in tmdb.requests) < 200
@@ -416,9 +417,9 @@ async def test_session_after_an_outage_waits_just_as_long(ask: Ask, tmdb: FakeTM
 async def test_unreachable_tmdb_is_reported_without_a_traceback(
     address: str, ask: Ask, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    session = session_of(clock)
+    session = session_of(clock, last=20)
 
-    await main.enrich_session_async(session, await ask(tmdb_base_url=address))
+    await main.enrich_session_async(session, await ask(tmdb_base_url=address, tmdb_connections=5))
 
     assert session.status == "failed"
     assert "the connection failed" in (session.error_message or "")
@@ -426,13 +427,13 @@ async def test_unreachable_tmdb_is_reported_without_a_traceback(
 
 
 async def test_key_revoked_midway_keeps_what_was_found(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
-    session, matcher = session_of(clock), await ask(tmdb_timeout_seconds=10)
-    tmdb.plays = dead(clock, clock.now + 2, 1e9, status(401))
+    session, matcher = session_of(clock, last=40), await ask(tmdb_timeout_seconds=10)
+    tmdb.plays = dead(clock, clock.now + 1, 1e9, status(401))
 
     await main.enrich_session_async(session, matcher)
 
     assert session.status == "failed"
-    assert 10 < session.enriched_count < 150
+    assert 5 < session.enriched_count < 35
     assert session.processed_count == session.total_movies
     assert matcher.tmdb.key_state == "rejected"
     assert sum(request.status == 401 for request in tmdb.requests) <= matcher.tmdb.workers + 1
@@ -513,7 +514,7 @@ async def test_lone_surrogates_become_question_marks(ask: Ask, tmdb: FakeTMDB, c
 async def test_out_of_range_numbers_count_as_missing(ask: Ask, tmdb: FakeTMDB, clock: Clock) -> None:
     odd = {"runtime": 10**30, "vote_count": -7, "vote_average": 1e300, "popularity": float("inf")}
     tmdb.knows([body | odd for body in tmdb._index.bodies])
-    session = session_of(clock)
+    session = session_of(clock, last=40)
 
     await main.enrich_session_async(session, await ask())
 

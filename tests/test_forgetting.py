@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 import main
-from tests.conftest import Api, Serve, files
+from tests.conftest import Api, Clock, Serve, files
 from tests.fake_tmdb import FakeTMDB
 from tests.test_hostile import packed
 
@@ -78,10 +78,10 @@ async def read_everything(api: Api, session_id: str) -> None:
 
 
 async def forgotten() -> Counter[str]:
-    for _ in range(8):
+    for _ in range(100):
         if not (left := kept()):
             break
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.02)
     return left
 
 
@@ -151,10 +151,11 @@ async def test_delete_leaves_nothing_when_corrections_failed(api: Api, tmdb: Fak
 
 
 @pytest.mark.usefixtures("_no_collector")
-async def test_expiry_leaves_nothing_of_an_upload(serve: Serve) -> None:
-    api = await serve(session_ttl_seconds=0.2)
-
+async def test_expiry_leaves_nothing_of_an_upload(serve: Serve, clock: Clock) -> None:
+    api = await serve(session_ttl_seconds=0.4)  # so that the store looks for expired ones every 0.1 s
     await api.ended(await uploaded(api))
+
+    clock.now += 1
 
     assert await forgotten() == {}
 

@@ -7,12 +7,12 @@ import asyncio
 from blockbuster import blockbuster_ctx
 
 import main
-from tests.conftest import SAMPLE, Api
+from tests.conftest import FEW, Api
 
 
-async def journey(api: Api, content: bytes, name: str) -> None:
+async def journey(api: Api, given: tuple[str, bytes]) -> None:
     """What a member does with an export, while two others follow it."""
-    session = f"/api/session/{(await api.upload((name, content)))['session_id']}"
+    session = f"/api/session/{(await api.upload(given))['session_id']}"
     following = [asyncio.create_task(api.get(f"{session}/events")) for _ in range(2)]
     await api.ended(session.rpartition("/")[2])
     paths = ["/", "/health", "/openapi.json"]
@@ -26,4 +26,4 @@ async def journey(api: Api, content: bytes, name: str) -> None:
 
 async def test_service_makes_no_blocking_calls(api: Api) -> None:
     with blockbuster_ctx(main):
-        await journey(api, SAMPLE.read_bytes(), SAMPLE.name)
+        await journey(api, FEW)

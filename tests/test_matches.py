@@ -18,10 +18,9 @@ import httpx
 import pytest
 
 import main
-from tests.conftest import ROOT, SAMPLE, SHARED, Api, Ask, Serve, files, process, until
+from tests.conftest import FEW, ROOT, SAMPLE_FILE, SHARED, Api, Ask, Serve, files, process, until
 from tests.fake_tmdb import V3_KEY, FakeTMDB, free_port, hang, made_up, status, words
 
-SAMPLE_FILE = (SAMPLE.name, SAMPLE.read_bytes())
 INCEPTION = "2024-01-02,Inception,2010,https://boxd.it/1skk"
 PARASITE = "2024-01-02,Parasite,2019,https://boxd.it/hTha"
 CHERNOBYL = "2024-01-02,Chernobyl,2019,https://boxd.it/lSnq"
@@ -74,7 +73,7 @@ FILTERS: dict[str, Callable[[Any], bool]] = {
 
 
 async def test_filters_select_films(api: Api) -> None:
-    session = await done(api, SAMPLE_FILE)
+    session = await done(api, FEW)
     every = await get(api, f"{session}/movies?limit=1000")
 
     for query, wanted in FILTERS.items():
@@ -87,7 +86,7 @@ async def test_filters_select_films(api: Api) -> None:
 
 
 async def test_sorting_puts_films_without_a_value_last(api: Api) -> None:
-    session = await done(api, SAMPLE_FILE)
+    session = await done(api, FEW)
 
     for field in ("rating", "year", "watched_date", "runtime"):
         up, down = [
@@ -96,13 +95,13 @@ async def test_sorting_puts_films_without_a_value_last(api: Api) -> None:
         ]
 
         values = [value for value in up if value is not None]
-        none = [None] * (159 - len(values))
+        none = [None] * (19 - len(values))
         assert len(set(values)) > 5, field
         assert (up, down) == (sorted(values) + none, sorted(values, reverse=True) + none), field
 
 
 async def test_ids_select_films_in_their_order(api: Api) -> None:
-    session = await done(api, (SAMPLE.name, SAMPLE.read_bytes()))
+    session = await done(api, FEW)
 
     given = await get(api, f"{session}/movies?ids=7,3,9999,3,12")
     by_year = await get(api, f"{session}/movies?ids=7,3,12&sort=year")
@@ -114,7 +113,7 @@ async def test_ids_select_films_in_their_order(api: Api) -> None:
 
 
 async def test_all_ids_come_in_the_order_of_the_films(api: Api) -> None:
-    session = await done(api, (SAMPLE.name, SAMPLE.read_bytes()))
+    session = await done(api, FEW)
 
     for query in ("", "sort=-rating", "list=watched&q=the&sort=year"):
         movies = await get(api, f"{session}/movies?limit=1000&{query}")
@@ -122,10 +121,10 @@ async def test_all_ids_come_in_the_order_of_the_films(api: Api) -> None:
 
 
 async def test_pages_keep_filter_and_order(api: Api) -> None:
-    session = await done(api, SAMPLE_FILE)
+    session = await done(api, FEW)
     whole = await titles(api, f"{session}/movies?list=watched&sort=-rating&limit=1000")
 
-    paged, url = [], f"{session}/movies?list=watched&sort=-rating&limit=30"
+    paged, url = [], f"{session}/movies?list=watched&sort=-rating&limit=3"
     while url:
         response = await api.get(url)
         paged += [movie["title"] for movie in response.json()]
@@ -155,22 +154,21 @@ async def test_unknown_value_is_a_422_that_lists_valid_ones(query: str, known: s
 # --- One film
 
 
-async def test_movie_ids_are_stable(api: Api, tmdb: FakeTMDB) -> None:
-    tmdb.latency_seconds = 0.02
-    session_id = (await api.upload(SAMPLE_FILE))["session_id"]
+async def test_movie_ids_are_stable(api: Api) -> None:
+    session_id = (await api.upload(FEW))["session_id"]
     early = {movie["movie_id"]: movie["title"] for movie in await api.movies(session_id)}
     await api.ended(session_id)
 
     late = await get(api, f"/api/session/{session_id}/movies?limit=1000&sort=-year")
     one = await get(api, f"/api/session/{session_id}/movies/{late[0]['movie_id']}")
 
-    assert len(early) == 159
+    assert len(early) == 19
     assert {movie["movie_id"]: movie["title"] for movie in late} == early
     assert {key: one[key] for key in late[0]} == late[0]
 
 
 async def test_film_has_all_its_viewings(api: Api) -> None:
-    session = await done(api, SAMPLE_FILE)
+    session = await done(api, FEW)
 
     persona = await get(api, f"{session}/movies/{await movie_id(api, session, 'Persona')}")
 
@@ -342,11 +340,13 @@ async def test_failed_correction_is_a_502_and_changes_nothing(serve: Serve, tmdb
         assert await get(client, f"{session}/movies/1") == before
 
 
-async def test_correction_of_a_pending_film_survives_its_lookup(api: Api, tmdb: FakeTMDB) -> None:
+async def test_correction_of_a_pending_film_survives_its_lookup(serve: Serve, tmdb: FakeTMDB) -> None:
     tmdb.latency_seconds = 0.05
-    session_id = (await api.upload(SAMPLE_FILE))["session_id"]
+    api = await serve(tmdb_connections=1)
+    given = files(watched=f"{INCEPTION}\n{PARASITE}\n{CHERNOBYL}\n{NOWHERE}")
+    session_id = (await api.upload(*given))["session_id"]
     session = f"/api/session/{session_id}"
-    first, last = (await get(api, f"{session}/movies?limit=1000"))[0], f"{session}/movies/159"
+    first, last = (await get(api, f"{session}/movies"))[0], f"{session}/movies/4"
     assert first["match"]["status"] == "pending"
 
     # The first film is being looked up at this moment, the last one waits.
@@ -357,20 +357,20 @@ async def test_correction_of_a_pending_film_survives_its_lookup(api: Api, tmdb: 
 
     waiting = await get(api, last)
     assert [(await get(api, f"{session}/movies/1"))["tmdb_title"], waiting["tmdb_title"]] == ["Parasite"] * 2
-    assert status["processed_count"] == 159
+    assert status["processed_count"] == 4
     assert waiting["title"] not in {asked.query.get("query") for asked in tmdb.requests}
     assert len(await get(api, f"{session}/movies?match=corrected")) == 2
 
 
 async def test_correction_applies_to_the_next_upload(api: Api, tmdb: FakeTMDB) -> None:
-    session = await done(api, SAMPLE_FILE)
+    session = await done(api, FEW)
     corrected = await match_url(api, session, "Glass Onion")
     await api.put(corrected, json={"tmdb_id": 27205, "tmdb_type": "movie"})
     await api.delete(await match_url(api, session, "Three Colours: Blue"))
     await api.delete(session)
     calls = tmdb.calls()
 
-    again = await done(api, SAMPLE_FILE)
+    again = await done(api, FEW)
 
     films = {movie["title"]: movie for movie in await get(api, f"{again}/movies?limit=1000")}
     assert films["Glass Onion"]["match"]["status"] == "corrected"
@@ -441,7 +441,7 @@ async def test_correction_can_be_undone_once(api: Api) -> None:
 async def test_film_whose_early_choice_is_undone_is_looked_up(
     is_over: bool, api: Api, tmdb: FakeTMDB
 ) -> None:
-    tmdb.latency_seconds = 0.3
+    tmdb.latency_seconds = 0.1
     session_id = (await api.upload(*files(watched=f"{INCEPTION}\n{PARASITE}")))["session_id"]
     session = f"/api/session/{session_id}"
     await api.delete(f"{session}/movies/1/match")
@@ -522,7 +522,7 @@ async def test_retry_finds_films_added_to_tmdb_since(serve: Serve) -> None:
 
 
 async def test_retry_is_a_409_while_films_are_looked_up(api: Api, tmdb: FakeTMDB) -> None:
-    tmdb.latency_seconds = 0.1
+    tmdb.latency_seconds = 0.02
     session_id = (await api.upload(*files(watched=NOWHERE)))["session_id"]
     session = f"/api/session/{session_id}"
 
@@ -537,14 +537,14 @@ async def test_retry_is_a_409_while_films_are_looked_up(api: Api, tmdb: FakeTMDB
 
 async def test_retry_finishes_after_a_rejected_key(api: Api, tmdb: FakeTMDB) -> None:
     tmdb.key = "another"
-    session = await done(api, SAMPLE_FILE)
+    session = await done(api, FEW)
     assert (await get(api, session))["status"] == "failed"
     tmdb.key = V3_KEY
 
     await api.post(f"{session}/retry")
     after = await api.ended(session.rpartition("/")[2])
 
-    assert (after["status"], after["error_message"], after["enriched_count"]) == ("completed", None, 156)
+    assert (after["status"], after["error_message"], after["enriched_count"]) == ("completed", None, 18)
 
 
 # --- Following
@@ -575,13 +575,17 @@ async def followed(api: Api, session: str) -> list[Event]:
         return [event async for event in events]
 
 
-async def test_followers_see_another_clients_correction(api: Api, tmdb: FakeTMDB) -> None:
-    tmdb.latency_seconds = 0.08
-    session_id = (await api.upload(SAMPLE_FILE))["session_id"]
+async def test_followers_see_another_clients_correction(
+    serve: Serve, tmdb: FakeTMDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "FOLLOW_SECONDS", 0.01)
+    tmdb.latency_seconds = 0.02
+    api = await serve(tmdb_connections=2)
+    session_id = (await api.upload(FEW))["session_id"]
     session = f"/api/session/{session_id}"
 
     browsers = [asyncio.create_task(followed(api, session)) for _ in range(2)]
-    corrected = await api.put(f"{session}/movies/159/match", json={"tmdb_url": INCEPTION_URL})
+    corrected = await api.put(f"{session}/movies/19/match", json={"tmdb_url": INCEPTION_URL})
     heard = await asyncio.gather(*browsers)
 
     assert corrected.status_code == 200
@@ -600,13 +604,13 @@ async def test_followers_see_another_clients_correction(api: Api, tmdb: FakeTMDB
             == state["enriched_count"] + state["not_found_count"] + state["failed_count"]
             for state in states
         )
-    # 159 films, one of them corrected before its turn, and a few collections: each is one change.
-    assert final["revision"] - heard[0][0][1]["revision"] <= 180
+    # 19 films, one of them corrected before its turn, and a few collections: each is one change.
+    assert final["revision"] - heard[0][0][1]["revision"] <= 25
 
 
 async def test_first_event_is_immediate_and_reconnecting_continues(api: Api, tmdb: FakeTMDB) -> None:
     tmdb.latency_seconds = 30
-    session = f"/api/session/{(await api.upload(SAMPLE_FILE))['session_id']}"
+    session = f"/api/session/{(await api.upload(FEW))['session_id']}"
 
     for _ in range(2):
         async with following(api, session) as events:
@@ -636,7 +640,7 @@ async def test_retry_can_be_followed(api: Api, tmdb: FakeTMDB) -> None:
 
 async def test_deleted_session_ends_its_streams(api: Api, tmdb: FakeTMDB) -> None:
     tmdb.latency_seconds = 30
-    session = f"/api/session/{(await api.upload(SAMPLE_FILE))['session_id']}"
+    session = f"/api/session/{(await api.upload(FEW))['session_id']}"
 
     async with following(api, session) as events:
         await anext(events)
@@ -653,7 +657,7 @@ async def test_disconnected_follower_is_dropped(
     sessions: list[main.Session] = []
     monkeypatch.setattr(main.Session, "__post_init__", _seen(sessions))
     tmdb.latency_seconds = 30
-    session = f"/api/session/{(await api.upload(SAMPLE_FILE))['session_id']}"
+    session = f"/api/session/{(await api.upload(FEW))['session_id']}"
 
     async with following(api, session) as events:
         await anext(events)
@@ -686,7 +690,7 @@ async def test_signal_ends_streams_and_the_service(number: signal.Signals, tmdb:
     service = await process(port, tmdb)
 
     async with asyncio.timeout(20), Api(base_url=f"http://127.0.0.1:{port}", timeout=30) as api:
-        session = f"/api/session/{(await api.upload(SAMPLE_FILE))['session_id']}"
+        session = f"/api/session/{(await api.upload(FEW))['session_id']}"
         async with following(api, session) as events:
             await anext(events)
             service.send_signal(number)
@@ -715,7 +719,7 @@ def logged(film: main.Film) -> Any:
 
 
 async def test_movies_csv_has_the_fields_of_the_json(api: Api) -> None:
-    session = await done(api, SAMPLE_FILE)
+    session = await done(api, FEW)
     movies = await get(api, f"{session}/movies?limit=1000")
 
     response = await api.get(f"{session}/movies.csv")
@@ -739,12 +743,12 @@ async def test_movies_csv_has_the_fields_of_the_json(api: Api) -> None:
 
 
 async def test_match_report_lists_status_choice_and_candidates(api: Api) -> None:
-    session = await done(api, SAMPLE_FILE)
+    session = await done(api, FEW)
     await api.put(await match_url(api, session, "Glass Onion"), json={"tmdb_url": INCEPTION_URL})
 
     report = table(await api.get(f"{session}/matches.csv"))
 
-    assert [int(row["movie_id"]) for row in report] == list(range(1, 160))
+    assert [int(row["movie_id"]) for row in report] == list(range(1, 20))
     rows = {row["title"]: row for row in report}
     onion, missing = rows["Glass Onion"], rows["Our Summer on Super 8"]
     assert (onion["status"], onion["tmdb_url"], onion["tmdb_title"]) == (
@@ -762,7 +766,7 @@ async def test_match_report_lists_status_choice_and_candidates(api: Api) -> None
 
 async def test_round_trip_gives_the_same_films_with_one_call_each(serve: Serve, tmdb: FakeTMDB) -> None:
     first = await serve()
-    session = await done(first, SAMPLE_FILE)
+    session = await done(first, FEW)
     downloads = [
         (name, (await first.get(f"{session}/letterboxd.csv?list={name}")).content)
         for name in ("watched", "watchlist")
@@ -771,7 +775,7 @@ async def test_round_trip_gives_the_same_films_with_one_call_each(serve: Serve, 
 
     session_again = await done(again, *((f"letterboxd-{name}.csv", data) for name, data in downloads))
 
-    films = main.parse_export([SAMPLE_FILE]).films
+    films = main.parse_export([FEW]).films
     back = main.parse_export([(f"letterboxd-{name}.csv", data) for name, data in downloads])
     assert back.warnings == []
     kept = [film for film in films if film.watched or film.watchlist]
@@ -831,7 +835,7 @@ async def test_removed_rating_stays_removed(api: Api) -> None:
 
 async def test_guesses_and_corrections_survive_a_round_trip(serve: Serve) -> None:
     first = await serve()
-    session = await done(first, SAMPLE_FILE)
+    session = await done(first, FEW)
     await first.put(await match_url(first, session, "Inception"), json={"tmdb_url": INCEPTION_URL})
     guessed = await titles(first, f"{session}/movies?match=guessed")
 
@@ -847,8 +851,8 @@ async def test_guesses_and_corrections_survive_a_round_trip(serve: Serve) -> Non
     "given", [("letterboxd.csv",), ("letterboxd.csv", "movies.csv"), ("movies.csv", "the export")]
 )
 async def test_our_downloads_together_count_as_one(given: tuple[str, ...], api: Api) -> None:
-    session = await done(api, SAMPLE_FILE)
-    files = {"the export": SAMPLE_FILE}
+    session = await done(api, FEW)
+    files = {"the export": FEW}
     for name in ("letterboxd.csv", "matches.csv", "movies.csv"):
         files[name] = name, (await api.get(f"{session}/{name}")).content
 
@@ -968,11 +972,11 @@ async def test_formulas_are_escaped_and_survive_a_round_trip(api: Api) -> None:
 
 @pytest.mark.parametrize("name", ["movies", "matches"])
 async def test_other_downloads_can_be_uploaded(name: str, api: Api) -> None:
-    session = await done(api, SAMPLE_FILE)
+    session = await done(api, FEW)
 
     back = main.parse_export([(f"{name}.csv", (await api.get(f"{session}/{name}.csv")).content)])
 
-    films = main.parse_export([SAMPLE_FILE]).films
+    films = main.parse_export([FEW]).films
     assert back.warnings == []
     assert [(f.title, f.year, f.watched, f.liked, f.watchlist) for f in back.films if f.watched] == [
         (f.title, f.year, f.watched, f.liked, f.watchlist) for f in films if f.watched
@@ -985,7 +989,7 @@ async def test_large_import_is_split_into_parts(api: Api) -> None:
     review = "x" * 9_000
     rows = [
         f"2024-01-02,Film {n},2010,,4,,{review} {day},,2024-01-0{day}"
-        for n in range(1, 100)
+        for n in range(1, 50)
         for day in (1, 1, 2)
     ]
     given = files(reviews="\n".join(rows))
@@ -997,7 +1001,7 @@ async def test_large_import_is_split_into_parts(api: Api) -> None:
     assert response.headers["Content-Disposition"] == 'attachment; filename="letterboxd.zip"'
     with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
         parts = [archive.read(name) for name in archive.namelist()]
-    assert len(parts) == 3
+    assert len(parts) == 2
     assert all(len(part) <= 1_000_000 and part.startswith(b"LetterboxdURI,") for part in parts)
     back = main.parse_export([("letterboxd.zip", response.content)])
     assert [logged(film) for film in back.films] == [logged(film) for film in main.parse_export(given).films]

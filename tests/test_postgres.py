@@ -33,9 +33,9 @@ from postgres.sharing import LOCK_LIMITER, SharedPace
 from postgres.store import READ_FILMS, READ_PROGRESS, WRITE, PostgresStore, StoredSession, open_store
 from tests.bench import ratings
 from tests.cluster import PASSWORD, Cluster
-from tests.conftest import ROOT, Api, Clock, Serve, export, files, process, settings_for, until
+from tests.conftest import ROOT, SAMPLE_FILE, Api, Clock, Serve, export, files, process, settings_for, until
 from tests.fake_tmdb import V3_KEY, FakeTMDB, free_port, made_up
-from tests.test_matches import INCEPTION, INCEPTION_URL, PARASITE, SAMPLE_FILE, followed, following, get
+from tests.test_matches import INCEPTION, INCEPTION_URL, PARASITE, followed, following, get
 
 pytestmark = pytest.mark.long
 MONTH = 30 * 86_400

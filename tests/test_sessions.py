@@ -319,5 +319,11 @@ class StoreMachine(RuleBasedStateMachine):
                 self.wait(self.store.get(session_id))
 
 
+class LongStoreMachine(StoreMachine):
+    pass
+
+
 TestStore = StoreMachine.TestCase
-TestStore.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestStore.settings = settings(max_examples=20, stateful_step_count=40, deadline=None)
+TestStoreForLong = pytest.mark.long(LongStoreMachine.TestCase)
+TestStoreForLong.settings = settings(max_examples=500, stateful_step_count=40, deadline=None)

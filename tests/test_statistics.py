@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import main
-from tests.conftest import SAMPLE, Api, Serve, export, files
+from tests.conftest import FEW, SAMPLE_FILE, Api, Serve, export, files
 from tests.fake_tmdb import FakeTMDB, made_up
 
 
@@ -484,7 +484,7 @@ def test_parts_sum_to_wholes(seed: int) -> None:
 
 
 async def test_statistics_of_the_sample_by_year_and_limit(api: Api) -> None:
-    upload = await api.upload((SAMPLE.name, SAMPLE.read_bytes()))
+    upload = await api.upload(SAMPLE_FILE)
     await api.ended(upload["session_id"])
     url = f"/api/session/{upload['session_id']}/stats"
     movies = await api.movies(upload["session_id"])
@@ -503,7 +503,7 @@ async def test_statistics_of_the_sample_by_year_and_limit(api: Api) -> None:
 
 async def test_statistics_are_available_during_lookup(api: Api, tmdb: FakeTMDB) -> None:
     tmdb.latency_seconds = 30
-    upload = await api.upload((SAMPLE.name, SAMPLE.read_bytes()))
+    upload = await api.upload(SAMPLE_FILE)
 
     response = await api.get(f"/api/session/{upload['session_id']}/stats")
 
@@ -523,8 +523,7 @@ async def test_wrong_year_or_limit_is_a_422(query: str, api: Api) -> None:
 
 
 async def test_duplicate_files_do_not_change_statistics(api: Api) -> None:
-    sample = (SAMPLE.name, SAMPLE.read_bytes())
-    once, twice = await api.upload(sample), await api.upload(sample, sample)
+    once, twice = await api.upload(FEW), await api.upload(FEW, FEW)
     for upload in (once, twice):
         await api.ended(upload["session_id"])
 
@@ -615,7 +614,7 @@ async def test_simultaneous_requests_share_one_computation(api: Api, monkeypatch
 
     statistics_json = main.statistics_json
     monkeypatch.setattr(main, "statistics_json", counting)
-    session = f"/api/session/{(await api.upload((SAMPLE.name, SAMPLE.read_bytes())))['session_id']}"
+    session = f"/api/session/{(await api.upload(FEW))['session_id']}"
     await api.ended(session.rpartition("/")[2])
 
     answers = await asyncio.gather(*(api.get(f"{session}/stats") for _ in range(40)))
