@@ -3558,7 +3558,6 @@ class Matcher:
         self.tmdb = tmdb
         self.known_films = known_films or KnownFilms()
         self.corrections = Corrections()
-        self._forgotten: set[Hashable] = set()  # keys of films for which TMDB is to be asked anew
 
     async def find(self, film: Film) -> Match:
         """Raises TMDBError if TMDB gives no usable answer. TMDBKeyRejected: no film can be looked up."""
@@ -3568,15 +3567,8 @@ class Matcher:
     def forget(self, film: Film) -> None:
         """Makes the next `find` ask TMDB again."""
         self.tmdb.cache.forget(cache_key(film))
-        self._forgotten.add(cache_key(film))
 
     async def _find(self, film: Film) -> Match:
-        asks_anew.set(cache_key(film) in self._forgotten)
-        match = await self._find_movie(film)
-        self._forgotten.discard(cache_key(film))
-        return match
-
-    async def _find_movie(self, film: Film) -> Match:
         if film.tmdb_ref:
             with contextlib.suppress(TMDBNotFound):
                 movie = await self.tmdb.movie(*film.tmdb_ref)
@@ -3752,7 +3744,7 @@ async def read_collections(session: Session, tmdb: TMDBClient, seconds: float) -
 
 
 def start_enrichment(session: Session, matcher: Matcher) -> None:
-    """Starts the task and keeps it on the session, or it could be garbage-collected."""
+    """Starts the task, with this context, and keeps it on the session, or it could be garbage-collected."""
     session.task = asyncio.create_task(enrich_session_async(session, matcher))
 
 
@@ -3770,6 +3762,7 @@ def retry_films(session: Session, matcher: Matcher) -> None:
         if film.match.movie is None and not film.match.by_hand:
             matcher.forget(film)
             session.record(film, PENDING)
+    asks_anew.set(True)
     look_up_again(session, matcher)
 
 
@@ -4116,10 +4109,6 @@ def movies_json(films: list[Film], query: MovieQuery) -> tuple[bytes, int]:
     return MOVIES_ADAPTER.dump_json([movie_view(film) for film in page]), len(chosen)
 
 
-def movie_json(film: Film) -> bytes:
-    return movie_detail(film).model_dump_json().encode()
-
-
 def statistics_json(session: Session, year: int | None, limit: int) -> bytes:
     return STATISTICS_ADAPTER.dump_json(
         compute_statistics(session.export.films, session.collections, year, limit)
@@ -4448,21 +4437,6 @@ async def get_film(session: SessionDep, movie_id: MovieId) -> Film:
 FilmDep = Annotated[Film, Depends(get_film)]
 
 
-async def get_opened_film(film: FilmDep, service: ServiceDep) -> Film:
-    urgent.set(True)
-    await add_candidates(film, service.matcher)
-    return film
-
-
-OpenedFilmDep = Annotated[Film, Depends(get_opened_film)]
-
-
-def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For FastAPI's `responses`. Its own `model` would give errors of a CSV the type text/csv."""
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorView"}}}
-    return {status: {"description": STATUS_MEANINGS[status], "content": content} for status in statuses}
-
-
 PAGE_FOLDER = Path(__file__).with_name("page")
 HAS_PAGE = PAGE_FOLDER.is_dir()
 PAGE = StaticFiles(directory=PAGE_FOLDER, check_dir=False)
@@ -4482,29 +4456,20 @@ PAGINATION_HEADERS = {
         "schema": {"type": "string"},
     },
 }
-STATUS_MEANINGS = {
-    400: "The body cannot be used. For an upload, the detail says why, file by file",
-    403: "Other sites' pages may not change anything here",
-    404: "No such session (it may have expired), no such film in it, or no such id at TMDB",
-    409: "The session's films are still being looked up, or there is nothing to undo",
-    413: "Too many bytes or too many films",
-    421: "The Host is neither this machine nor one of ALLOWED_HOSTS",
-    422: "The request is not as described here. The detail says where",
-    502: "TMDB gave no usable answer or rejects the key, or no key is set. Nothing was changed",
-    503: "No room for another session, or no database. Retry-After says when to try again",
+# One for all errors, whose sentence says what was wrong. FastAPI's `model` would give those of a CSV the type
+# text/csv, so it is used once, where it also describes ErrorView.
+ERROR = {"description": "What was wrong, and what would be right", "model": ErrorView}
+ERROR_IN_JSON = {
+    "description": ERROR["description"],
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorView"}}},
 }
-ERROR_MODEL = {
-    "description": STATUS_MEANINGS[400],
-    "model": ErrorView,
-}  # brings ErrorView into the components
 IMPORT_CONTENT = {
     "description": "A CSV, or a ZIP of them",
     "content": {"text/csv": {}, "application/zip": {}},
 }
-CHANGE_ERRORS = error_responses(403, 413)
-routes = APIRouter(responses=error_responses(421))
+routes = APIRouter(responses={"default": ERROR})
 of_session = APIRouter(
-    prefix="/api/session/{session_id}", tags=["sessions"], responses=error_responses(404, 421, 422, 503)
+    prefix="/api/session/{session_id}", tags=["sessions"], responses={"default": ERROR_IN_JSON}
 )
 
 
@@ -4512,14 +4477,10 @@ CORRECTION_SECONDS = 20  # how long a correction waits for TMDB, and as long aga
 
 
 class CSVResponse(Response):
-    """CSV that was written in a thread."""
-
     media_type = "text/csv"
 
 
 class JSONBytes(Response):
-    """JSON that was written in a thread."""
-
     media_type = "application/json"
 
 
@@ -4538,7 +4499,6 @@ Files = Annotated[
     summary="Upload an export",
     status_code=201,
     tags=["sessions"],
-    responses=CHANGE_ERRORS | error_responses(422, 503) | {400: ERROR_MODEL},
 )
 async def upload(files: Files, service: ServiceDep, request: Request, response: Response) -> UploadView:
     """The ZIP exactly as Letterboxd exports it, or any of its CSVs, one or many.
@@ -4558,7 +4518,6 @@ async def upload(files: Files, service: ServiceDep, request: Request, response: 
 @of_session.post(
     "/export",
     summary="Upload a newer export into a session",
-    responses=CHANGE_ERRORS | error_responses(409) | {400: ERROR_MODEL},
 )
 async def update_session(session: SessionDep, files: Files, service: ServiceDep) -> UpdateView:
     """Films that are in both exports keep their matches, also those by hand; only new ones are looked up.
@@ -4624,21 +4583,19 @@ async def read_movie_ids(
     return [film.movie_id for film in films]
 
 
-@of_session.get(
-    "/movies/{movie_id}", summary="One film, with its viewings and candidates", response_model=MovieDetail
-)
-async def read_movie(film: OpenedFilmDep, service: ServiceDep) -> JSONBytes:
+@of_session.get("/movies/{movie_id}", summary="One film, with its viewings and candidates")
+async def read_movie(film: FilmDep, service: ServiceDep) -> MovieDetail:
     """With all viewings, and the candidates that TMDB's search returned, with their scores.
 
     If the film was found without a search, TMDB is searched now; if it does not answer, there are no
     candidates.
     """
-    return JSONBytes(await service.in_thread(movie_json, film))
+    urgent.set(True)
+    await add_candidates(film, service.matcher)
+    return movie_detail(film)
 
 
-@of_session.get(
-    "/movies/{movie_id}/candidates", summary="Search by another title", responses=error_responses(502)
-)
+@of_session.get("/movies/{movie_id}/candidates", summary="Search by another title")
 async def search_candidates(
     film: FilmDep,
     service: ServiceDep,
@@ -4656,10 +4613,10 @@ async def search_candidates(
 @of_session.put(
     "/movies/{movie_id}/match",
     summary="Correct a match",
-    response_model=MovieDetail,
-    responses=CHANGE_ERRORS | error_responses(400, 502),
 )
-async def correct_match(session: SessionDep, film: FilmDep, choice: Choice, service: ServiceDep) -> JSONBytes:
+async def correct_match(
+    session: SessionDep, film: FilmDep, choice: Choice, service: ServiceDep
+) -> MovieDetail:
     """Says which movie the film is. Works while films are being looked up, too.
 
     The correction also applies to later uploads of the same film.
@@ -4675,12 +4632,10 @@ async def correct_match(session: SessionDep, film: FilmDep, choice: Choice, serv
     await session.save()
     if session.task is None:  # otherwise the task will, at its end
         await read_collections(session, service.matcher.tmdb, CORRECTION_SECONDS)
-    return JSONBytes(await service.in_thread(movie_json, film))
+    return movie_detail(film)
 
 
-@of_session.delete(
-    "/movies/{movie_id}/match", summary="Clear a wrong match", status_code=204, responses=CHANGE_ERRORS
-)
+@of_session.delete("/movies/{movie_id}/match", summary="Clear a wrong match", status_code=204)
 async def clear_match(session: SessionDep, film: FilmDep, service: ServiceDep) -> None:
     """Makes the film `not_found`, which no retry changes. Applies to later uploads like a correction."""
     apply_correction(session, film, None, service.matcher)
@@ -4690,14 +4645,12 @@ async def clear_match(session: SessionDep, film: FilmDep, service: ServiceDep) -
 @of_session.post(
     "/movies/{movie_id}/match/undo",
     summary="Undo a correction",
-    response_model=MovieDetail,
-    responses=CHANGE_ERRORS | error_responses(409),
 )
-async def undo_match(session: SessionDep, film: FilmDep, service: ServiceDep) -> JSONBytes:
+async def undo_match(session: SessionDep, film: FilmDep, service: ServiceDep) -> MovieDetail:
     """Takes back the latest `PUT` or `DELETE` for this film in this session; earlier ones stay."""
     undo_correction(session, film, service.matcher)
     await session.save()
-    return JSONBytes(await service.in_thread(movie_json, film))
+    return movie_detail(film)
 
 
 @of_session.get("/stats", summary="Statistics", description=WHAT_COUNTS, response_model=Statistics)
@@ -4715,7 +4668,6 @@ async def read_statistics(
     "/retry",
     summary="Retry films without a match",
     status_code=202,
-    responses=CHANGE_ERRORS | error_responses(409),
 )
 async def retry_session(session: SessionDep, service: ServiceDep) -> SessionView:
     """Looks up all failed and not-found films again, except those cleared by hand."""
@@ -4772,7 +4724,7 @@ async def download_letterboxd(
     return Response(content, media_type="application/zip", headers=_attachment(name))
 
 
-@of_session.delete("", summary="Delete a session", status_code=204, responses=CHANGE_ERRORS)
+@of_session.delete("", summary="Delete a session", status_code=204)
 async def delete_session(session_id: SessionId, service: ServiceDep) -> None:
     """Stops its work and frees its memory. Corrections are kept."""
     await service.store.delete(session_id)
@@ -4906,14 +4858,12 @@ def open_store(
     return postgres.open_store(settings, matcher, clock)
 
 
-@contextlib.contextmanager
-def open_answers(settings: Settings, default: str = "off") -> Iterator[AnswerFile | None]:
+def open_answers(
+    settings: Settings, default: str = "off"
+) -> contextlib.AbstractContextManager[AnswerFile | None]:
     """The file that TMDB_CACHE names, or else the default one."""
     name = settings.tmdb_cache or default
-    answers = None if name == "off" else AnswerFile(Path(name))
-    yield answers
-    if answers:
-        answers.close()
+    return contextlib.nullcontext() if name == "off" else contextlib.closing(AnswerFile(Path(name)))
 
 
 @contextlib.asynccontextmanager

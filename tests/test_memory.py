@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import main
-from tests.conftest import Api, Clock, files, session_of, settings_for
+from tests.conftest import Api, Clock, export, files, session_of, settings_for
 from tests.fake_tmdb import V3_KEY, FakeTMDB
 
 Run = Callable[..., Any]
@@ -104,19 +104,22 @@ async def test_answers_are_kept_for_as_long_as_they_are_likely_to_hold(
 
 
 async def test_retry_asks_anew(tmdb: FakeTMDB, clock: Clock, tmp_path: Path) -> None:
-    film = main.Film("Arrakis", 2021)
+    statuses = []
     async with (
         opened(tmp_path / "answers.sqlite") as answers,
         main.TMDBClient(settings_for(tmdb), clock, clock.sleep, answers) as client,
     ):
         matcher = main.Matcher(client)
-        before = await matcher.find(film)
-        tmdb.knows([{"media": "movie", "id": 7, "title": "Arrakis", "release_date": "2021-01-01"}])
-        still = await matcher.find(film)
-        matcher.forget(film)
-        after = await matcher.find(film)
+        for _ in range(2):
+            session = main.Session(export(watched="2024-01-02,Arrakis,2021,"), 1, clock)
+            await main.enrich_session_async(session, matcher)
+            statuses.append(session.export.films[0].match.status)
+            tmdb.knows([{"media": "movie", "id": 7, "title": "Arrakis", "release_date": "2021-01-01"}])
+        main.retry_films(session, matcher)
+        assert session.task
+        await session.task
 
-    assert [match.status for match in (before, still, after)] == ["not_found", "not_found", "exact"]
+    assert [*statuses, session.export.films[0].match.status] == ["not_found", "not_found", "exact"]
 
 
 async def test_file_is_the_owners_alone_and_holds_no_key(run: Run, tmp_path: Path) -> None:

@@ -35,11 +35,11 @@ def test_tree_of_errors_has_every_error_with_its_status() -> None:
     assert {name: int(status) for name, status in drawn if status}.items() <= errors.items()
 
 
-def test_every_status_of_an_error_is_described_in_the_readme_and_the_docs() -> None:
+def test_every_status_of_an_error_is_described_in_the_readme() -> None:
+    """Those of the errors, of Guard and of FastAPI, and 500 for a bug."""
     described = set(map(int, re.findall(r"(?m)^\| (\d{3}) \|", README)))
 
-    assert described == {500, *main.STATUS_MEANINGS}
-    assert {*every_error().values()} <= {*main.STATUS_MEANINGS}
+    assert described == {*every_error().values(), 403, 421, 422, 500}
 
 
 def test_every_match_status_is_described_and_shown() -> None:
