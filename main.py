@@ -66,6 +66,7 @@ import gc
 import gzip
 import hashlib
 import heapq
+import html
 import io
 import itertools
 import json
@@ -533,10 +534,13 @@ class Film:
     liked: bool = False
     watchlist: bool = False
     added_date: date | None = None  # when it was marked as watched or liked, or added to the watchlist
+    watchlist_date: date | None = None  # when it was added to the watchlist
     viewings: list[Viewing] = field(default_factory=list)  # latest first once the export has been read
     undated_reviews: list[Viewing] = field(default_factory=list)  # reviews that are not in the diary
-    tmdb_ref: TMDBRef | None = None  # from the upload, like the next two
+    tmdb_ref: TMDBRef | None = None  # from the upload, like the next four
     imdb_id: str = ""
+    tmdb_type: MediaType | None = None
+    directors: str = ""  # separated by commas
     given_status: MatchStatus = "exact"  # that of these ids, if the file is a download of this service
     movie_id: int = 0  # its place in the session, from 1
     match: Match = PENDING
@@ -575,12 +579,14 @@ class Film:
 def identity_key(film: Film) -> Hashable:
     """A key that is the same for one film in every upload."""
     ids = film.letterboxd_number or film.film_uri or (film.tmdb_ref, film.imdb_id)
-    return film.title, film.year, ids
+    return film.title, film.year, ids, *([film.directors] if film.directors else [])
 
 
 BASE62 = {digit: i for i, digit in enumerate(string.digits + string.ascii_lowercase + string.ascii_uppercase)}
 SHORT_URI = re.compile(r"(?:https?://)?boxd\.it/([0-9a-zA-Z]{1,8})/?")
 IMDB_ID = re.compile(r"tt[0-9]{5,10}")
+IMDB_URL = re.compile(r"(?i)(?:https?://)?(?:www\.|m\.)?imdb\.com/title/(tt[0-9]{5,10})(?:[/?#].*)?")
+LETTERBOXD_URL = re.compile(r"(?i)(?:https?://)?(?:(?:www\.)?letterboxd\.com|boxd\.it)/[!-~]*")
 LONG_URI = re.compile(r"(?:https?://)?(?:www\.)?letterboxd\.com/([\w-]+/)?film/([\w-]+)(?:/.*)?")
 TMDB_URL = re.compile(
     r"(?i)(?:https?://)?(?:www\.)?themoviedb\.org/(movie|tv)/([1-9][0-9]{0,8})(?:[-/?#].*)?"
@@ -619,6 +625,10 @@ def year_of(iso_date: str | None) -> int | None:
 def normalize_title(title: str) -> str:
     """A key that is the same for equal titles: ignores case, spacing and how an accent is encoded."""
     return " ".join(unicodedata.normalize("NFC", title).casefold().split())
+
+
+def folded_names(names: str) -> set[str]:
+    return {fold_title(name) for name in names.split(",") if name.strip()}
 
 
 def fold_title(title: str) -> str:
@@ -704,6 +714,7 @@ def _unzipped(data: bytes, limits: Limits) -> Iterator[tuple[str, bytes]]:
         raise UploadTooLarge(f"The ZIP has over {MAX_FILES:,} files, which no export does.")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         names = archive.namelist()
+        _check_members(names)
         wanted = [(path, info) for info in archive.infolist() if (path := _path_in_export(info.filename))]
         if not wanted:
             raise Unreadable(
@@ -719,10 +730,43 @@ def _unzipped(data: bytes, limits: Limits) -> Iterator[tuple[str, bytes]]:
 MAX_TOLD = 6  # files or problems in one sentence
 
 
-def _few(items: Sequence[str], separator: str = ", ") -> str:
+def _few(items: Sequence[str], separator: str = ", ", most: int = MAX_TOLD) -> str:
     """The first of them, and how many more there are."""
-    rest = len(items) - MAX_TOLD
-    return separator.join([*items[:MAX_TOLD], *([f"{rest:,} more"] if rest > 0 else [])])
+    rest = len(items) - most
+    return separator.join([*items[:most], *([f"{rest:,} more"] if rest > 0 else [])])
+
+
+# What people upload instead of a CSV, by how it starts, or by what is in it if it is a ZIP.
+FORMATS = {
+    rb"\x1f\x8b": "a gzip file; unpack it and upload what is in it",
+    rb"7z\xbc\xaf|Rar!": "an archive that is no ZIP; unpack it and upload what is in it",
+    rb".{257}ustar": "a tar archive; unpack it and upload what is in it",
+    rb"%PDF": "a PDF; export the films as CSV instead",
+    rb"\xd0\xcf\x11\xe0": "an old Excel workbook; save it as CSV (UTF-8)",
+    rb"SQLite format 3": "a database; export the films as CSV instead",
+    rb"\s*<(!doctype|html|\?xml)": "a web page or XML; export the films as CSV instead",
+    rb"\s*(\{|\[\s*\{)": "JSON or RTF; export the films as CSV instead",
+    rb"\x89PNG|\xff\xd8\xff": "a picture; export the films as CSV instead",
+}
+ZIPPED_FORMATS = {
+    "xl/": "an Excel workbook; save it as CSV (UTF-8)",
+    "Index/Document.iwa": "a Numbers document; export it as CSV (UTF-8)",
+    "Index.zip": "a Numbers document; export it as CSV (UTF-8)",
+    "content.xml": "an OpenDocument file; save it as CSV (UTF-8)",
+    "word/": "a Word document; save its table as CSV (UTF-8)",
+}
+
+
+def _check_format(data: bytes) -> None:
+    for start, what in FORMATS.items():
+        if re.match(start, data[:1_000].removeprefix(codecs.BOM_UTF8), re.DOTALL | re.IGNORECASE):
+            raise Unreadable(f"is {what}")
+
+
+def _check_members(names: list[str]) -> None:
+    for member, what in ZIPPED_FORMATS.items():
+        if any(name.startswith(member) for name in names):
+            raise Unreadable(f"is {what}")
 
 
 def _check_files(files: list[zipfile.ZipInfo]) -> None:
@@ -774,105 +818,145 @@ csv.field_size_limit(1_000_000)  # Python stops at 131,072 characters; the longe
 
 Kind = Literal["watched", "ratings", "likes", "watchlist", "import", "diary", "reviews"]
 KINDS = get_args(Kind)  # in the order in which they are joined
+T = TypeVar("T")
 
-# What a column means, by its header without case, spaces and punctuation.
-COLUMNS = {
-    **dict.fromkeys(("name", "title", "film", "movie", "filmname", "filmtitle"), "title"),
-    **dict.fromkeys(("year", "releaseyear"), "year"),
-    **dict.fromkeys(("letterboxduri", "uri", "url"), "uri"),
-    **{name: name for name in ("date", "rating", "rating10", "rewatch", "tags", "review", "liked")},
-    **{name: name for name in ("watched", "watchlist", "movieid")},
-    "watcheddate": "watched date",
-    "tmdbid": "tmdbID",
-    "tmdburl": "tmdbURL",
-    "imdbid": "imdbID",
-    **dict.fromkeys(("matchstatus", "status"), "match"),
-}
+
+def _by_word(words: dict[T, str]) -> dict[str, T]:
+    """From each word to its meaning. Case, spaces and punctuation do not count."""
+    return {word: meaning for meaning, several in words.items() for word in several.split()}
+
+
+# What a column means, by its header. Of columns that mean the same, the one named first here is read.
+COLUMNS = _by_word(
+    {
+        "title": "name title film movie filmname filmtitle moviename movietitle originaltitle",
+        "year": "year releaseyear yearreleased yearofrelease filmyear movieyear released releasedate",
+        "uri": "letterboxduri letterboxdurl uri url",
+        "tmdbID": "tmdbid tmdb themoviedbid",
+        "tmdbURL": "tmdburl",
+        "imdbID": "imdbid imdb const tconst imdburl",
+        "type": "tmdbtype type titletype mediatype",
+        "directors": "directors director directedby",
+        "date": "date daterated ratedat created createdat added addedat dateadded listedat",
+        "watched date": "watcheddate watchedat watchedon datewatched lastwatched lastwatchedat dateseen",
+        "watchlist date": "watchlistdate watchlistedat",
+        "rating": "yourrating yourated userrating myrating ownerrating personalrating rating",
+        "rating10": "rating10 ratings10 ratingoutof10",
+        "rewatch": "rewatch",
+        "tags": "tags",
+        "review": "review",
+        "liked": "liked like favorite favourite",
+        "watched": "watched seen",
+        "state": "watchlist status watchstatus",  # yes or no in our downloads
+        "position": "position",
+        "movieid": "movieid",
+        "match": "matchstatus",
+    }
+)
+NAMING = {"title", "uri", "tmdbID", "tmdbURL", "imdbID"}  # columns that name a film
+TELLING = {"rating", "rating10", "watched date", "rewatch", "review", "watched", "state"}  # what was watched
+DATES = ("date", "watched date", "watchlist date")
+LETTERBOXDS = {"date", "name", "year", "letterboxduri"}
+OUT_OF_TEN = {"yourrating", "yourated", "userrating", "simklid", "traktid"}  # IMDb, TMDB, Movary, …
+STATES: dict[str, tuple[bool | None, bool]] = _by_word(  # whether it was watched, whether it is to be
+    {
+        (True, False): "watched seen completed finished watching",
+        (False, True): "watchlist plantowatch planned towatch wanttowatch wishlist",
+        (False, False): "dropped abandoned hold onhold paused notinteresting",
+        (None, True): "yes true y 1",
+        (None, False): "no false n 0",
+    }
+)
+TYPES = _by_word(  # TMDB's types
+    {
+        "movie": "movie film feature featurefilm short shortfilm documentary video tvmovie tvspecial tvshort",
+        "tv": "tv series show tvseries tvshow serietv miniseries tvminiseries miniserietv limitedseries",
+        "either": "anime",
+        "neither": "episode tvepisode season tvseason videogame game podcast podcastseries podcastepisode",
+    }
+)
 NOT_GIVEN = {"", "na", "n/a", "nan", "null", "none", "-"}
-ISO_DATE = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})(?![0-9])")
-SLASH_DATE = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4})")
+ISO_DATE = re.compile(r"([0-9]{4})[-/.]([0-9]{1,2})[-/.]([0-9]{1,2})(?![0-9])")
+SLASH_DATE = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4}|[0-9]{2})(?:[ T,].*)?")
 CONTROL_BYTES = bytes({*range(32), 127} - {*b"\t\n\r"})  # in no encoding part of a letter
 ACCENTED = "àâäáãåçèéêëìíîïñòóôöõùúûü’“”–"
 
-T = TypeVar("T")
-
 MAX_TITLE_LENGTH = 300
 MAX_CELL_LENGTH = 300  # in columns that are not listed here
-MAX_CELL_LENGTHS = {"title": MAX_TITLE_LENGTH, "tags": 20_000, "review": 1_000_000}
+MAX_CELL_LENGTHS = {"title": MAX_TITLE_LENGTH, "directors": 2_000, "tags": 20_000, "review": 1_000_000}
 MAX_WARNINGS_PER_FILE = 50
+MAX_LINES_ABOVE = 10  # in which the first header is looked for
+MAX_COLUMNS_TOLD = 30
 
 # A line in a quoted cell that looks like a row of its own: the quotation mark before it was never closed.
 SWALLOWED_ROW = re.compile(r"[\r\n][0-9]{4}-[0-9]{2}-[0-9]{2},[^\r\n]*,[0-9]{4},(https?://|[\r\n]|\Z)")
+CONFLICT = re.compile(r"(<{7}|\|{7}|={7}|>{7})( .*)?")  # a line of Git's
+
+Rows = list[tuple[int, list[str]]]  # line and cells
 
 
-class Table:
-    """One CSV: its kind and its rows. Raises Unreadable if it cannot list films."""
+def is_header(cells: list[str]) -> bool:
+    """Whether it names a film's column and another one, and few columns that are not known."""
+    known = [COLUMNS.get(_squash(cell)) for cell in cells[:100] if cell.strip()]
+    meanings = {meaning for meaning in known if meaning}
+    return len(meanings) > 1 and bool(meanings & NAMING) and len(known) > 2 * known.count(None)
+
+
+def is_list(rows: Rows) -> bool:
+    """Whether it is a list of Letterboxd's: one header for the list, another one for its films."""
+    starts = (",".join(map(_squash, cells)) for _, cells in rows[:MAX_LINES_ABOVE])
+    return any(LIST_START.match(start) for start in starts)
+
+
+IS_LIST = (
+    "is a list, which does not say what was watched, so it was left out; "
+    "if it is your watchlist, name it watchlist.csv"
+)
+LIST_START = re.compile(
+    "letterboxdlistexport|date,name,tags,url,description|position,name,year,url,description"
+)
+
+
+class Source:
+    """One CSV: its tables, and what could not be read. Raises Unreadable if it cannot list films."""
 
     def __init__(self, name: str, data: bytes, limits: Limits) -> None:
-        self.name = name
-        self._limits = limits
-        self.rows_used = 0
+        self.name, self.limits, self.rows_used = name, limits, 0
         self._warnings: list[str] = []
         self._unlisted_warnings = 0
-        self._header: list[str | None] = []  # what each column means, once the header has been read
-        header, *self._lines = self._read(self._decode(data))
-        self._width = len(self._header)
-        self._columns = {column: self._header.index(column) for column in self._header if column}
-        if not self._columns.keys() & {"title", "tmdbID", "tmdbURL", "imdbID"}:
-            shown = ",".join(header[1])[:60]
-            raise Unreadable(f"the header '{shown}' has no Name column, so this file lists no films")
-        self.kind = _kind(name.lower(), set(self._columns))
-        if self.kind in NAMED_KINDS and not re.search(NAMED_KINDS[self.kind], name.lower()):
-            self._warnings.append(
-                f"{name}: neither its name nor its columns say what it lists, so it was read as {self.kind}; "
-                "to change that, name it watched.csv, watchlist.csv or likes.csv"
-            )
-        self.is_our_download = "tmdbURL" in self._columns
-        self.has_line_per_film = "movieid" in self._columns  # movies.csv and matches.csv
-        self.has_rating_column = bool(self._columns.keys() & {"rating", "rating10"})
-        parsers = {column: cache(parse) for column, parse in self._file_parsers().items()}
-        self._cells = [
-            (column, i, parsers.get(column), MAX_CELL_LENGTHS.get(column, MAX_CELL_LENGTH))
-            for column, i in self._columns.items()
-        ]
-
-    def _file_parsers(self) -> dict[str, Callable[[str], Any]]:
-        """PARSERS, and those that depend on what else is in this file."""
-        parse_date = partial(_parse_date, day_first=self._detect_day_first())
-        return PARSERS | {
-            "date": parse_date,
-            "watched date": parse_date,
-            "rating": partial(_parse_rating, max_stars=self._detect_max_stars()),
-            "tags": partial(_parse_tags, shared={}),
-        }
+        self._starts: list[int] = []  # the rows that are headers
+        rows = self._read(self._decode(data))
+        if is_list(rows):
+            raise Unreadable(IS_LIST)
+        self.tables = list(self._split(rows))
 
     def _decode(self, data: bytes) -> str:
         if data.startswith(b"PK\3\4"):
             raise Unreadable("is a ZIP inside the ZIP; upload it by itself")
+        _check_format(data)
         if b"\0" in data and not data.strip(b"\0\r\n\t "):
             raise Unreadable("contains nothing but NUL bytes")
         if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             data = data.decode("utf-16", "replace").encode()
-        data = data.translate(None, CONTROL_BYTES).removeprefix(codecs.BOM_UTF8)
+        data = data.translate(None, CONTROL_BYTES).replace(codecs.BOM_UTF8, b"")  # also of appended files
         with contextlib.suppress(UnicodeDecodeError):
             return data.decode()
         encoding = _guess_encoding(data)
-        self._warnings.append(f"{self.name}: is not all UTF-8; read as {encoding}, so check accented letters")
+        self.say(f"is not all UTF-8; read as {encoding}, so check accented letters")
         return data.decode(encoding, "replace")
 
-    def _read(self, text: str) -> list[tuple[int, list[str]]]:
-        """`(line, cells)` of each row that is not blank. The first is the header."""
-        first = text.lstrip()[:100_000].splitlines() or [""]
+    def _read(self, text: str) -> Rows:
+        """The rows that are not blank."""
         source = io.StringIO(text, newline="")
-        reader = csv.reader(iter(source.readline, ""), delimiter=max(",;\t", key=first[0].count))
-        rows: list[tuple[int, list[str]]] = []
+        reader = csv.reader(iter(source.readline, ""), delimiter=_delimiter(text))
+        rows: Rows = []
         line = 1
         while True:
             start, before, problem = source.tell(), reader.line_num, None
-            self._limits.count_row()
+            self.limits.count_row()
             try:
                 cells = next(reader)
-                if reader.line_num - before > 1 and self._has_swallowed(cells):
+                if reader.line_num - before > 1 and self._has_swallowed(cells, rows):
                     problem = "a quotation mark is never closed; this line was skipped"
             except StopIteration:
                 break
@@ -886,93 +970,48 @@ class Table:
                 continue
             is_excels = not rows and "".join(cells).startswith("sep=")  # says what separates the cells
             if any(map(str.strip, cells)) and not is_excels:
+                if not cells[0][:1].isdigit() and is_header(cells):
+                    self._starts.append(len(rows))
                 rows.append((line, cells))
-                self._header = self._header or [_column_name(cell) for cell in cells]
             line += reader.line_num - before
         if not rows:
             raise Unreadable("is empty")
         return rows
 
-    def _has_swallowed(self, cells: list[str]) -> bool:
+    def _has_swallowed(self, cells: list[str], rows: Rows) -> bool:
         """Whether a cell has taken in the lines after it. Only reviews may have several lines."""
-        columns = itertools.chain(self._header, itertools.repeat(None))
+        header = rows[self._starts[-1] if self._starts else 0][1] if rows else []
+        names = itertools.chain(header, itertools.repeat(""))
         return any(
-            ("\n" in cell or "\r" in cell) and (column != "review" or SWALLOWED_ROW.search(cell))
-            for cell, column in zip(cells, columns, strict=False)
+            ("\n" in cell or "\r" in cell) and (_squash(name) != "review" or SWALLOWED_ROW.search(cell))
+            for cell, name in zip(cells, names, strict=False)
         )
 
-    def _column(self, name: str) -> Iterator[str]:
-        i = self._columns.get(name, self._width)
-        return (cells[i].strip() for _, cells in self._lines if i < len(cells))
-
-    def _detect_day_first(self) -> bool | None:
-        """Whether 03/04/2024 is 3 April: known if any date in the file has a part over 12."""
-        for text in itertools.chain(self._column("date"), self._column("watched date")):
-            if (parts := SLASH_DATE.fullmatch(text)) and max(int(parts[1]), int(parts[2])) > 12:
-                return int(parts[1]) > 12
-        return None
-
-    def _detect_max_stars(self) -> int:
-        """10 for an import file whose writer put 1 to 10 into Rating, otherwise 5."""
-        if self.kind != "import" or not any(re.match(r"[6-9]|10", text) for text in self._column("rating")):
-            return 5
-        self._warnings.append(f"{self.name}: has ratings over 5, so all its ratings were read as out of 10")
-        return 10
-
-    def rows(self) -> Iterator[tuple[int, Film, Viewing]]:
-        for line, cells in self._lines:
-            self._limits.check_time()
-            while len(cells) > self._width and not cells[-1].strip():
-                cells.pop()
-            if len(cells) > self._width:
-                self.warn(line, f"row has {len(cells)} cells but the header has {self._width}; skipped")
+    def _split(self, rows: Rows) -> Iterator[Table]:
+        """One table per header, since people join files. The first header may have lines above it."""
+        top = rows[:MAX_LINES_ABOVE]
+        if not self._starts or self._starts[0] >= len(top):
+            naming = (
+                i for i, (_, cells) in enumerate(top) if NAMING & {COLUMNS.get(_squash(c)) for c in cells}
+            )
+            self._starts.insert(0, next(naming, 0))
+        for line, cells in rows[: self._starts[0]]:
+            self.warn(line, f"'{','.join(cells)[:40]}' stands above the header; skipped")
+        parts: list[tuple[list[str], Rows]] = []
+        for start, end in itertools.pairwise([*self._starts, len(rows)]):
+            line, header = rows[start]
+            if parts and header == parts[-1][0]:
+                self.warn(line, "is the header again; skipped")
+                parts[-1][1].extend(rows[start + 1 : end])
                 continue
-            film, entry = self._row(line, cells)
-            if not (film.title or film.tmdb_ref or film.imdb_id):
-                self.warn(line, f"'{','.join(cells)[:40]}' does not name a film; skipped")
-                continue
-            self.rows_used += 1
-            yield line, film, entry
+            if parts:
+                self.warn(line, "is another header, by which the lines after it were read")
+            parts.append((header, rows[start + 1 : end]))
+        return (Table(self, header, lines) for header, lines in parts)
 
-    def _row(self, line: int, cells: list[str]) -> tuple[Film, Viewing]:
-        values: dict[str, Any] = {}
-        for column, i, parse, max_length in self._cells:
-            text = cells[i].strip() if i < len(cells) else ""
-            if len(text) > max_length:
-                self.warn(
-                    line, f"{column} has {len(text):,} characters, over the limit of {max_length:,}; ignored"
-                )
-            elif parse is None:
-                values[column] = _clean(text)
-            elif text.casefold() not in NOT_GIVEN:
-                try:
-                    values[column] = parse(text)
-                except ValueError as expected:
-                    self.warn(line, f"{column} '{text[:40]}' must be {expected}")
-        uri = values.get("uri", "")
-        number, is_film = parse_short_uri(uri) or (None, not _is_long_entry(uri))
-        film = Film(
-            title=unicodedata.normalize("NFC", values.get("title", "")),
-            year=values.get("year"),
-            film_uri=uri if is_film else "",
-            letterboxd_number=number if is_film else None,
-            watched=values.get("watched", self.kind not in ("likes", "watchlist")),
-            liked=values.get("liked", self.kind == "likes"),
-            watchlist=values.get("watchlist", self.kind == "watchlist"),
-            added_date=values.get("date"),
-            tmdb_ref=values.get("tmdbURL") or values.get("tmdbID"),
-            imdb_id=values.get("imdbID", ""),
-            given_status=values.get("match", "exact"),
-        )
-        entry = Viewing(
-            watched_date=values.get("watched date"),
-            rating=values.get("rating") or values.get("rating10"),
-            rewatch=values.get("rewatch", False),
-            tags=values.get("tags", ()),
-            review=values.get("review", ""),
-            entry_uri="" if is_film else uri,
-        )
-        return film, entry
+    def say(self, what: str) -> None:
+        """Warns of something about the whole file."""
+        self._warnings.append(f"{self.name}: {what}")
 
     def warn(self, line: int, reason: str) -> None:
         if len(self._warnings) < MAX_WARNINGS_PER_FILE:
@@ -987,33 +1026,215 @@ class Table:
         return self._warnings[:most] + more
 
 
+class Table:
+    """A header and the rows under it. Raises Unreadable if they cannot list films."""
+
+    def __init__(self, source: Source, header: list[str], lines: Rows) -> None:
+        self.source, self.warn = source, source.warn
+        self._header, self._lines = header, lines
+        self._words = {_squash(name): i for i, name in reversed(list(enumerate(header)))}
+        preferred = [word for word in reversed(COLUMNS) if word in self._words]
+        self._columns = {COLUMNS[word]: self._words[word] for word in preferred}
+        columns = self._columns.keys()
+        if not columns & NAMING:
+            shown = ",".join(header)[:60]
+            raise Unreadable(f"the header '{shown}' has no Name column, so this file lists no films")
+        self.is_our_download = columns >= {"tmdbURL", "match"}
+        self.is_foreign = not self.is_our_download and not self._words.keys() >= LETTERBOXDS
+        self.has_line_per_film = self.is_our_download and "movieid" in columns  # movies.csv and matches.csv
+        self.has_rating_column = bool(columns & {"rating", "rating10"})
+        self.has_names = bool(columns & (NAMING - {"uri"}))
+        self.kind = self._find_kind(source.name.lower())
+        if not self.is_our_download:
+            self._name_unread_columns()
+        parsers = {column: cache(parse) for column, parse in self._file_parsers().items()}
+        self._cells = [
+            (column, i, parsers.get(column), MAX_CELL_LENGTHS.get(column, MAX_CELL_LENGTH))
+            for column, i in self._columns.items()
+        ]
+
+    def _find_kind(self, path: str) -> Kind:
+        """What it lists, by its columns. If they do not say, or if it is a watchlist, by its name."""
+        columns = self._columns.keys()
+        named, plain = next((kind, plain) for kind, plain, name in NAMED_KINDS if re.search(name, path))
+        told = next((kind for kind, telling in TOLD_KINDS.items() if columns & telling), None)
+        is_plain = re.search(plain, path)
+        if "position" in columns and not is_plain and not all(list(self._column("rating")) or [""]):
+            raise Unreadable(IS_LIST)
+        if named == "watchlist" or not columns & TELLING:
+            if not is_plain:
+                self.source.say(
+                    f"its columns do not say what it lists, so it was read as {named}; "
+                    "to change that, name it watched.csv, watchlist.csv or likes.csv"
+                )
+            return told if told and named == "watched" else named
+        if named == "likes":
+            self.source.say("its columns say what was watched, so it was not read as likes")
+        return told or "watched"
+
+    def _name_unread_columns(self) -> None:
+        """Says which columns were not read, though they have cells."""
+        unread = [i for i in range(len(self._header)) if i not in self._columns.values()][:MAX_COLUMNS_TOLD]
+        filled = [i for i in unread if any(i < len(cells) and cells[i].strip() for _, cells in self._lines)]
+        if filled:
+            names = [self._header[i].strip()[:40] or f"number {i + 1}" for i in filled]
+            self.source.say(f"these columns were not read: {', '.join(names)}")
+
+    def _file_parsers(self) -> dict[str, Callable[[str], Any]]:
+        """PARSERS, and those that depend on what else is in this file."""
+        parse_date = partial(_parse_date, day_first=self._detect_day_first())
+        return PARSERS | {
+            **dict.fromkeys(DATES, parse_date),
+            "rating": partial(_parse_rating, max_stars=self._detect_max_stars()),
+            "tags": partial(_parse_tags, shared={}),
+        }
+
+    def _column(self, name: str) -> Iterator[str]:
+        i = self._columns.get(name, len(self._header))
+        return (cells[i].strip() for _, cells in self._lines if i < len(cells))
+
+    def _detect_day_first(self) -> bool | None:
+        """Whether 03/04/2024 is 3 April: known if any date in the file has a part over 12."""
+        for text in itertools.chain.from_iterable(map(self._column, DATES)):
+            if (parts := SLASH_DATE.fullmatch(text)) and max(int(parts[1]), int(parts[2])) > 12:
+                return int(parts[1]) > 12
+        return None
+
+    def _detect_max_stars(self) -> int:
+        """10 if another tool's file has a rating over 5, or a column of a service that has ten stars."""
+        ratings = [float(t.replace(",", ".")) for t in self._column("rating") if NUMBER.fullmatch(t)]
+        has_more = any(5 < rating <= 10 for rating in ratings)
+        is_named = bool(OUT_OF_TEN & self._words.keys()) and all(rating % 1 == 0 for rating in ratings)
+        if not self.is_foreign or not ratings or not (has_more or is_named):
+            return 5
+        reason = "has ratings over 5" if has_more else "has columns of a service with ten stars"
+        self.source.say(f"{reason}, so all its ratings were read as out of 10")
+        return 10
+
+    def rows(self) -> Iterator[tuple[int, Film, Viewing]]:
+        width = len(self._header)
+        for line, cells in self._lines:
+            self.source.limits.check_time()
+            while len(cells) > width and not cells[-1].strip():
+                cells.pop()
+            if len(cells) > width:
+                self.warn(line, f"row has {len(cells)} cells but the header has {width}; skipped")
+                continue
+            shown = f"'{','.join(cells)[:40]}'"
+            try:
+                film, entry = self._row(line, cells)
+            except _NotAFilm as reason:
+                self.warn(line, f"{shown} {reason}; skipped")
+                continue
+            named = film.title or film.tmdb_ref or film.imdb_id or film.film_uri or entry.entry_uri
+            if not named or CONFLICT.fullmatch(",".join(cells).rstrip(",")):
+                self.warn(line, f"{shown} does not name a film; skipped")
+                continue
+            yield line, film, entry
+
+    def _values(self, line: int, cells: list[str]) -> dict[str, Any]:
+        """What the columns say. Addresses say what they name."""
+        values: dict[str, Any] = {}
+        for column, i, parse, max_length in self._cells:
+            text = cells[i].strip() if i < len(cells) else ""
+            if len(text) > max_length:
+                self.warn(
+                    line, f"{column} has {len(text):,} characters, over the limit of {max_length:,}; ignored"
+                )
+            elif parse is None:
+                values[column] = _clean(text)
+            elif text.casefold() not in NOT_GIVEN:
+                try:
+                    values[column] = parse(text)
+                except ValueError as expected:
+                    self.warn(line, f"{column} '{text[:40]}' must be {expected}")
+        meaning, named = values.pop("uri", ("uri", ""))
+        return {meaning: named} | values
+
+    def _row(self, line: int, cells: list[str]) -> tuple[Film, Viewing]:
+        values = self._values(line, cells)
+        title = unicodedata.normalize("NFC", values.get("title", ""))
+        year, tmdb_type = values.get("year"), values.get("type")
+        if self.is_foreign:
+            title, year, tmdb_type = _from_title(title, year, tmdb_type)
+        uri = values.get("uri", "")
+        number, is_film = parse_short_uri(uri) or (None, not _is_long_entry(uri))
+        tmdb_id, added, listed = values.get("tmdbID"), values.get("date"), values.get("watchlist date")
+        watched, watchlist = self._state(values)
+        film = Film(
+            title=title,
+            year=year,
+            film_uri=uri if is_film else "",
+            letterboxd_number=number if is_film else None,
+            watched=values.get("watched", watched),
+            liked=values.get("liked", self.kind == "likes"),
+            watchlist=watchlist,
+            added_date=added,
+            watchlist_date=listed or (added if watchlist and not watched else None),
+            tmdb_ref=values.get("tmdbURL") or ((tmdb_type or "movie", tmdb_id) if tmdb_id else None),
+            imdb_id=values.get("imdbID", ""),
+            tmdb_type=tmdb_type,
+            directors="" if self.is_our_download else values.get("directors", ""),
+            given_status=values.get("match", "exact"),
+        )
+        entry = Viewing(
+            watched_date=values.get("watched date"),
+            rating=values.get("rating") or values.get("rating10"),
+            rewatch=values.get("rewatch", False),
+            tags=values.get("tags", ()),
+            review=values.get("review", ""),
+            entry_uri="" if is_film else uri,
+        )
+        return film, entry
+
+    def _state(self, values: dict[str, Any]) -> tuple[bool, bool]:
+        """Whether it was watched, and whether it is on the watchlist: by its row, otherwise by its file."""
+        of_file = self.kind not in ("likes", "watchlist"), self.kind == "watchlist"
+        dates = values.keys() & {"watched date", "watchlist date"}
+        if self.is_foreign and dates == {"watchlist date"}:
+            return False, True
+        watched, watchlist = values.get("state", of_file)
+        return of_file[0] if watched is None else watched, watchlist
+
+
+def _delimiter(text: str) -> str:
+    """That of the first header, or the one that the first line has most of."""
+    lines = text.lstrip()[:100_000].splitlines()[:MAX_LINES_ABOVE] or [""]
+    headers = (mark for line in lines for mark in ",;\t" if is_header(line.split(mark, 100)))
+    return next(headers, max(",;\t", key=lines[0].count))
+
+
 def _guess_encoding(data: bytes) -> str:
-    """UTF-8 with some damage, or the legacy encoding in which the text has more accented letters."""
+    """UTF-8 with some damage, or the legacy encoding in which the text has more accented letters.
+
+    Lines that end with CR alone were written on a Mac of old.
+    """
     text = data.decode("utf-8", "replace")
     if 2 * text.count("\ufffd") <= len(text) - len(text.encode("ascii", "ignore")):
         return "utf-8"
+    if b"\r" in data and b"\n" not in data:
+        return "mac_roman"
     guesses = {name: data[:100_000].decode(name, "replace").lower() for name in ("cp1252", "mac_roman")}
     return max(guesses, key=lambda name: sum(map(guesses[name].count, ACCENTED)))
 
 
-# What the name of a file of that kind has, since the columns are those of other kinds, too.
-NAMED_KINDS: dict[Kind, str] = {"watched": "watched", "likes": "like", "watchlist": "watchlist"}
-
-
-def _kind(path: str, columns: set[str]) -> Kind:
-    """A watchlist by its name, others by header. `watched` and `likes/films` share one: the path decides."""
-    name = path.rpartition("/")[2]
-    if "watchlist" in name:
-        return "watchlist"
-    if columns & {"tmdbID", "tmdbURL", "imdbID", "rating10"}:
-        return "import"
-    if "review" in columns:
-        return "reviews"
-    if columns & {"watched date", "rewatch"}:
-        return "diary"
-    if "rating" in columns:
-        return "ratings"
-    return "likes" if "like" in path or re.match(r"films\b", name) else "watched"
+# What the names of files say: a kind, its plain word, which needs no warning, and all words for it.
+NAMED_KINDS: list[tuple[Kind, str, str]] = [
+    (
+        "watchlist",
+        "watchlist",
+        r"(watch|wish)[ _-]*list|(to|want)[ _-]*(watch|see)|plan[ _-]*to|planned|un(watched|seen)|backlog",
+    ),
+    ("likes", "like", r"like|loved|favou?rite|(^|/)films\b"),
+    ("watched", "watched", ""),  # whatever else
+]
+# The columns that tell what a file lists, by the first of these that it has.
+TOLD_KINDS: dict[Kind, set[str]] = {
+    "import": {"tmdbID", "tmdbURL", "imdbID", "rating10"},
+    "reviews": {"review"},
+    "diary": {"watched date", "rewatch"},
+    "ratings": {"rating"},
+}
 
 
 def _is_long_entry(uri: str) -> bool:
@@ -1031,20 +1252,81 @@ def _parser(pattern: str, expected: str, convert: Callable[[str], T]) -> Callabl
     return parse
 
 
-_parse_year = _parser(r"(18|19|20|21)[0-9]{2}(\.0)?", "between 1800 and 2199", lambda text: int(text[:4]))
-_parse_tmdb_id = _parser(
-    r"[1-9][0-9]{0,8}(\.0)?", "a number such as 27205", lambda text: ("movie", int(float(text)))
+class _NotAFilm(Exception):
+    """Why a row is left out. Completes the sentence whose subject is the row."""
+
+
+TITLE_ENDING = re.compile(r"(.*\S)\s*\(([^()]{1,40})\)")
+ENTITY = re.compile(r"&(#[0-9]{1,7}|#x[0-9a-fA-F]{1,6}|[a-zA-Z]{2,31});")
+NUMBER = re.compile(r"[0-9]{1,3}([.,][0-9]{1,4})?")
+
+
+def _from_title(title: str, year: int | None, tmdb_type: str | None) -> tuple[str, int | None, str | None]:
+    """Title, year and type, of which other tools write the last two behind the title: 'Alien (1979)'."""
+    title = ENTITY.sub(lambda entity: html.unescape(entity[0]), title)
+    while ending := TITLE_ENDING.fullmatch(title):
+        years = re.findall(r"\b(?:18|19|20|21)[0-9]{2}\b", ending[2])
+        word = _squash(re.sub(r"\b[0-9]{4}\b", "", ending[2]))
+        found_year = int(years[0]) if years else year
+        found_type = TYPES.get(word) if word else tmdb_type
+        if (word and not found_type) or (year or found_year, tmdb_type or found_type) != (
+            found_year,
+            found_type,
+        ):
+            break
+        title, year, tmdb_type = ending[1], found_year, found_type
+    return title, year, tmdb_type
+
+
+def _parse_state(text: str) -> tuple[bool | None, bool]:
+    state = STATES.get(_squash(text))
+    if state is None:
+        raise ValueError("like completed, plan to watch, yes or no")
+    if state == (False, False):
+        raise _NotAFilm("is neither watched nor on the watchlist")
+    return state
+
+
+def _parse_type(text: str) -> str | None:
+    found = TYPES.get(_squash(text))
+    if found is None:
+        raise ValueError("like film or series")
+    if found == "neither":
+        raise _NotAFilm("is neither a film nor a series")
+    return found if found in ("movie", "tv") else None
+
+
+def _parse_address(text: str) -> tuple[str, Any]:
+    """The column whose value the address gives, and the value."""
+    if LETTERBOXD_URL.fullmatch(text):
+        return "uri", text
+    if page := IMDB_URL.fullmatch(text):
+        return "imdbID", page[1]
+    if ref := parse_tmdb_url(text):
+        return "tmdbURL", ref
+    raise ValueError("an address at letterboxd.com, boxd.it, imdb.com or themoviedb.org")
+
+
+_parse_year = _parser(
+    r"\(?(18|19|20|21)[0-9]{2}\)?(\.0|[-–/][0-9–/T:.Z-]*)?|[0-9]{1,2}[/.-][0-9]{1,2}[/.-](18|19|20|21)[0-9]{2}",
+    "between 1800 and 2199",
+    lambda text: int(re.findall(r"[0-9]{4}", text)[0]),
 )
+_parse_tmdb_id = _parser(r"[1-9][0-9]{0,8}(\.0)?", "a number such as 27205", lambda text: int(float(text)))
 _parse_tmdb_url = _parser(
     TMDB_URL.pattern, "a TMDB URL such as https://www.themoviedb.org/movie/27205", parse_tmdb_url
 )
-_parse_imdb_id = _parser(IMDB_ID.pattern, "an IMDb id such as tt1375666", str)
+_parse_imdb_id = _parser(
+    rf"(.*imdb\.com/title/)?{IMDB_ID.pattern}([/?#].*)?",
+    "an IMDb id such as tt1375666",
+    lambda text: IMDB_ID.findall(text)[0],
+)
 
 
 def _parse_rating(text: str, max_stars: int) -> float | None:
     """Stars out of 5, from a rating out of `max_stars`. Other tools write 0 for "not rated"."""
     text, step = text.replace(",", "."), max_stars / 10
-    rating = float(text) if re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,4})?", text) else -1
+    rating = float(text) if NUMBER.fullmatch(text) else -1
     if rating and not (step <= rating <= max_stars and rating % step == 0):
         raise ValueError(f"between {step:g} and {max_stars} in steps of {step:g}")
     return rating / max_stars * 5 or None
@@ -1063,6 +1345,7 @@ def _parse_tags(text: str, shared: dict[str, str]) -> tuple[str, ...]:
 def _parse_date(text: str, day_first: bool | None) -> date:
     if parts := SLASH_DATE.fullmatch(text):
         first, second, year = map(int, parts.groups())
+        year += 0 if year > 99 else 2000 if year < 30 else 1900
         if day_first is None and first != second:
             raise ValueError("written like 2024-12-31, since day and month cannot be told apart")
         month, day = (second, first) if day_first else (first, second)
@@ -1085,8 +1368,9 @@ def _clean(text: str) -> str:
     return text if text.isprintable() else CONTROL.sub("", text)
 
 
-def _column_name(header: str) -> str | None:
-    return COLUMNS.get("".join(filter(str.isalnum, header[:100].casefold())))
+def _squash(text: str) -> str:
+    """Without case, spaces and punctuation, as far as words of COLUMNS, STATES and TYPES are long."""
+    return "".join(filter(str.isalnum, text[:40].casefold()))
 
 
 # Columns of plain text have no parser. A table adds the parsers that depend on its file.
@@ -1094,9 +1378,10 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "year": _parse_year,
     "rating10": partial(_parse_rating, max_stars=10),
     "rewatch": _parse_yes,
-    **dict.fromkeys(
-        ("watched", "liked", "watchlist"), _parser(r"(?i)yes|no|true|false", "yes or no", _parse_yes)
-    ),
+    **dict.fromkeys(("watched", "liked"), _parser(r"(?i)yes|no|true|false|[yn01]", "yes or no", _parse_yes)),
+    "state": _parse_state,
+    "type": _parse_type,
+    "uri": _parse_address,
     "tmdbID": _parse_tmdb_id,
     "tmdbURL": _parse_tmdb_url,
     "imdbID": _parse_imdb_id,
@@ -1104,9 +1389,9 @@ PARSERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def read_tables(files: Iterable[tuple[str, bytes]], limits: Limits) -> tuple[list[Table], list[str]]:
-    """The tables in the uploaded `(name, bytes)`, and why the other files could not be used."""
-    tables, problems = [], []
+def read_sources(files: Iterable[tuple[str, bytes]], limits: Limits) -> tuple[list[Source], list[str]]:
+    """The CSVs in the uploaded `(name, bytes)`, and why the other files could not be used."""
+    sources, problems = [], []
     for given_name, data in files:
         name = given_name or "unnamed file"
         try:
@@ -1119,10 +1404,10 @@ def read_tables(files: Iterable[tuple[str, bytes]], limits: Limits) -> tuple[lis
                 problems.append(f"{name}: contains {count} files named {path}; all were read")
         for path, content in csvs:
             try:
-                tables.append(Table(path, content, limits))
+                sources.append(Source(path, content, limits))
             except Unreadable as reason:
                 problems.append(f"{path}: {reason}")
-    return tables, problems
+    return sources, problems
 
 
 # === Joining ==================================================================
@@ -1173,8 +1458,16 @@ class Joiner:
         self._rated: set[int] = set()  # id() of films whose own rating is given, even if it is none
         self._has_ratings, self._has_viewings = has_ratings, has_viewings
 
-    def add(self, row: Film, entry: Viewing, table: Table, line: int) -> None:
+    def add(self, row: Film, entry: Viewing, table: Table, line: int) -> bool:
+        """Returns whether the row names a film: itself, or by an address that a row before it names."""
         film = self._film(row, entry, table, line)
+        if film is None:
+            uri = row.film_uri or entry.entry_uri
+            table.warn(
+                line,
+                f"no other row names the film at '{uri}'; upload the file that does, such as watched.csv",
+            )
+            return False
         film.watched |= row.watched
         film.liked |= row.liked
         film.watchlist |= row.watchlist
@@ -1188,16 +1481,21 @@ class Joiner:
             film.rating = entry.rating
         if imported and not is_viewing and table.has_rating_column:
             self._rated.add(id(film))
+        return True
 
-    def _film(self, row: Film, entry: Viewing, table: Table, line: int) -> Film:
+    def _film(self, row: Film, entry: Viewing, table: Table, line: int) -> Film | None:
         identities = _identities(row, entry.entry_uri)
         # The ids in our own downloads say what was matched; two films may share one.
         schemes = {"number", "slug"} if table.is_our_download and row.title else identities.keys()
         naming = [(scheme, name) for scheme, name in identities.items() if scheme in schemes]
         film = next((self._by_identity[key] for key in naming if key in self._by_identity), None)
         if film is None:
+            if not (row.title or row.tmdb_ref or row.imdb_id):
+                return None
             film = self._namesake(row, identities, entry, table, line)
         film.film_uri = film.film_uri or row.film_uri
+        film.watchlist_date = film.watchlist_date or row.watchlist_date
+        film.directors, film.tmdb_type = film.directors or row.directors, film.tmdb_type or row.tmdb_type
         film.given_status = film.given_status if film.tmdb_ref or film.imdb_id else row.given_status
         film.tmdb_ref, film.imdb_id = film.tmdb_ref or row.tmdb_ref, film.imdb_id or row.imdb_id
         film.letterboxd_number = film.letterboxd_number or row.letterboxd_number
@@ -1211,7 +1509,11 @@ class Joiner:
         """The film of that name and year whose identities do not contradict, or else a new one."""
         namesakes = self._by_name[normalize_title(row.title), row.year]
         compared = namesakes if row.title else []
-        alike = [film for film in compared if _compatible(self._identities[id(film)], identities)]
+        alike = [
+            film
+            for film in compared
+            if _compatible(self._identities[id(film)], identities) and _may_share_directors(film, row)
+        ]
         if alike:
             return alike[0] if len(alike) == 1 else _choose(alike, row, entry, table, line)
         self.films.append(row)
@@ -1286,6 +1588,11 @@ def _compatible(own: dict[str, Hashable], other: dict[str, Hashable]) -> bool:
     return all(own.get(scheme, identity) == identity for scheme, identity in other.items())
 
 
+def _may_share_directors(film: Film, other: Film) -> bool:
+    own, others = folded_names(film.directors), folded_names(other.directors)
+    return not own or not others or not own.isdisjoint(others)
+
+
 def _order(film: Film) -> tuple[int, int, int]:
     group = 0 if film.watched else 1 if film.liked else 2
     viewed = film.viewings[0].watched_date if film.viewings else None
@@ -1301,36 +1608,37 @@ def parse_export(
     Raises UnusableUpload if no file lists films, UploadTooLarge beyond `max_films` or `limits`.
     """
     files = list(files)
-    tables, problems = read_tables(files, limits or Limits())
+    sources, problems = read_sources(files, limits or Limits())
+    tables = [table for source in sources for table in source.tables]
     joined = Joiner(
         has_ratings=any(table.kind == "ratings" for table in tables),
         has_viewings=any(
             table.kind in ("import", "diary", "reviews") and not table.has_line_per_film for table in tables
         ),
     )
-    for table in sorted(tables, key=lambda table: KINDS.index(table.kind)):
+    for table in sorted(tables, key=lambda table: (not table.has_names, KINDS.index(table.kind))):
         for line, film, entry in table.rows():
-            joined.add(film, entry, table, line)
+            table.source.rows_used += joined.add(film, entry, table, line)
             if len(joined.films) > max_films:
                 raise UploadTooLarge(f"The upload has over {max_films:,} films (MAX_FILMS).")
     if not joined.films:
         raise UnusableUpload(
-            f"No films in this upload: {_why_empty(files, tables, problems)}. "
+            f"No films in this upload: {_why_empty(files, sources, problems)}. "
             "Upload the ZIP that Letterboxd exports, or CSVs from it."
         )
     rows: Counter[str] = Counter()
-    for table in tables:
-        rows[table.name] += table.rows_used
-        problems += table.warnings()
+    for source in sources:
+        rows[source.name] += source.rows_used
+        problems += source.warnings()
     if len(problems) > MAX_WARNINGS:
         problems[MAX_WARNINGS:] = [f"{len(problems) - MAX_WARNINGS:,} more warnings not shown"]
     films = joined.finish()
     return Export(films, rows, problems, estimated_bytes(films))
 
 
-def _why_empty(files: list[tuple[str, bytes]], tables: list[Table], problems: list[str]) -> str:
-    for table in tables:
-        problems += [*table.warnings(1), f"{table.name}: none of its rows names a film"]
+def _why_empty(files: list[tuple[str, bytes]], sources: list[Source], problems: list[str]) -> str:
+    for source in sources:
+        problems += [*source.warnings(1), f"{source.name}: none of its rows names a film"]
     names = [name for name, _ in files]
     return _few(problems, "; ") or (f"it has only {_few(names)}" if names else "it is empty")
 
@@ -3936,6 +4244,7 @@ class LoggedView(BaseModel):
     liked: bool
     watched: bool
     watchlist: bool
+    watchlist_date: date | None = Field(description="The day it was added to the watchlist.")
     match: MatchView
 
 
@@ -4121,6 +4430,7 @@ def _logged(film: Film) -> dict[str, object]:
         "liked": film.liked,
         "watched": film.watched,
         "watchlist": film.watchlist,
+        "watchlist_date": film.watchlist_date,
         "match": film.match,
     }
 
@@ -4221,9 +4531,10 @@ def match_row(film: Film) -> Row:
         "letterboxd_uri": film.uri,
         "watched": film.watched,
         "watchlist": film.watchlist,
+        "watchlist_date": film.watchlist_date,
         "liked": film.liked,
-        "status": match.status,
-        "reason": match.reason,
+        "match_status": match.status,
+        "match_reason": match.reason,
         "tmdb_url": movie and tmdb_url(movie.tmdb_type, movie.tmdb_id),
         "tmdb_id": movie and movie.tmdb_id,
         "tmdb_type": movie and movie.tmdb_type,
@@ -4233,7 +4544,7 @@ def match_row(film: Film) -> Row:
 
 
 def import_row(film: Film, entry: Viewing) -> Row:
-    """Letterboxd's columns, then three that it ignores and an upload to this service reads.
+    """Letterboxd's columns, then four that it ignores and an upload to this service reads.
 
     Letterboxd takes a tmdbID for a film's, so a series only has its URL. A cleared match leaves no id.
     """
@@ -4249,7 +4560,7 @@ def import_row(film: Film, entry: Viewing) -> Row:
         "imdbID": imdb_id,
         "Title": film.name,
         "Year": film.year,
-        "Directors": movie and movie.directors,
+        "Directors": movie.directors if movie else film.directors,
         "Rating": entry.rating,
         "WatchedDate": entry.watched_date,
         "Rewatch": "Yes" if entry.rewatch else None,
@@ -4258,6 +4569,7 @@ def import_row(film: Film, entry: Viewing) -> Row:
         "Liked": "Yes" if film.liked else None,
         "tmdbURL": tmdb_ref and tmdb_url(*tmdb_ref),
         "MatchStatus": status if tmdb_ref or imdb_id else None,
+        "WatchlistDate": film.watchlist_date,
     }
 
 
