@@ -28,7 +28,8 @@ page/, beside this file, is the web page; this file works without it. The sectio
     Errors       what can go wrong, and the HTTP status of each
     Films        the words of the domain: Film, Viewing, Movie, Match
     Export       an upload -> CSVs: ZIPs, paths, limits
-    Tables       CSVs -> rows: encodings, file kinds, columns, cells, warnings
+    Cells        what headers and cells say: words, numbers, dates, addresses
+    Tables       CSVs -> rows: encodings, headers, file kinds, columns, warnings
     Joining      rows -> films
     Matching     film + candidates -> match: scores, judgement, search queries, the list of known films
     Records      TMDB's JSON -> movies and candidates
@@ -697,6 +698,7 @@ def csvs_in(name: str, data: bytes, limits: Limits) -> list[tuple[str, bytes]]:
     if not data.startswith(b"PK"):
         path = _path_in_export(name)  # from a folder, the rules of a ZIP apply
         return [(path, data)] if path else []
+    _check_format(data)
     try:
         return list(_unzipped(data, limits))
     except (Unreadable, UploadTooLarge):
@@ -714,7 +716,6 @@ def _unzipped(data: bytes, limits: Limits) -> Iterator[tuple[str, bytes]]:
         raise UploadTooLarge(f"The ZIP has over {MAX_FILES:,} files, which no export does.")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         names = archive.namelist()
-        _check_members(names)
         wanted = [(path, info) for info in archive.infolist() if (path := _path_in_export(info.filename))]
         if not wanted:
             raise Unreadable(
@@ -736,36 +737,22 @@ def _few(items: Sequence[str], separator: str = ", ", most: int = MAX_TOLD) -> s
     return separator.join([*items[:most], *([f"{rest:,} more"] if rest > 0 else [])])
 
 
-# What people upload instead of a CSV, by how it starts, or by what is in it if it is a ZIP.
+# What people upload instead of a CSV or a ZIP of CSVs, by how it starts and what a ZIP lists at its end.
 FORMATS = {
-    rb"\x1f\x8b": "a gzip file; unpack it and upload what is in it",
-    rb"7z\xbc\xaf|Rar!": "an archive that is no ZIP; unpack it and upload what is in it",
-    rb".{257}ustar": "a tar archive; unpack it and upload what is in it",
-    rb"%PDF": "a PDF; export the films as CSV instead",
+    rb"PK.*\bxl/workbook": "an Excel workbook; save it as CSV (UTF-8)",
+    rb"PK.*Index(/Document\.iwa|\.zip)": "a Numbers document; export it as CSV (UTF-8)",
+    rb"PK.*(\bcontent\.xml|\bword/)": "an OpenDocument or Word file; save its table as CSV (UTF-8)",
     rb"\xd0\xcf\x11\xe0": "an old Excel workbook; save it as CSV (UTF-8)",
-    rb"SQLite format 3": "a database; export the films as CSV instead",
-    rb"\s*<(!doctype|html|\?xml)": "a web page or XML; export the films as CSV instead",
-    rb"\s*(\{|\[\s*\{)": "JSON or RTF; export the films as CSV instead",
-    rb"\x89PNG|\xff\xd8\xff": "a picture; export the films as CSV instead",
-}
-ZIPPED_FORMATS = {
-    "xl/": "an Excel workbook; save it as CSV (UTF-8)",
-    "Index/Document.iwa": "a Numbers document; export it as CSV (UTF-8)",
-    "Index.zip": "a Numbers document; export it as CSV (UTF-8)",
-    "content.xml": "an OpenDocument file; save it as CSV (UTF-8)",
-    "word/": "a Word document; save its table as CSV (UTF-8)",
+    rb"\x1f\x8b|7z\xbc\xaf|Rar!|.{257}ustar": "an archive, but no ZIP; unpack it and upload what is in it",
+    rb"\s*(<(!doctype|html|\?xml)|\{|\[\s*\{)": "a web page, XML or JSON; export the films as CSV instead",
+    rb"%PDF|\x89PNG|\xff\xd8\xff|SQLite": "a PDF, picture or database; export the films as CSV instead",
 }
 
 
 def _check_format(data: bytes) -> None:
-    for start, what in FORMATS.items():
-        if re.match(start, data[:1_000].removeprefix(codecs.BOM_UTF8), re.DOTALL | re.IGNORECASE):
-            raise Unreadable(f"is {what}")
-
-
-def _check_members(names: list[str]) -> None:
-    for member, what in ZIPPED_FORMATS.items():
-        if any(name.startswith(member) for name in names):
+    sample = data[:1_000].removeprefix(codecs.BOM_UTF8) + data[-20_000:]
+    for pattern, what in FORMATS.items():
+        if re.match(pattern, sample, re.DOTALL | re.IGNORECASE):
             raise Unreadable(f"is {what}")
 
 
@@ -808,82 +795,242 @@ def _path_in_export(path: str) -> str | None:
     return None if name.startswith(".") else name[-100:] or None
 
 
+# === Cells ====================================================================
+# What headers and cells say: words, numbers, dates, addresses. Dates may be written 2024-12-31, or 31/12/2024
+# if the file shows which is the day. A parser raises ValueError with what would be right.
+
+T = TypeVar("T")
+
+NOT_GIVEN = {"", "na", "n/a", "nan", "null", "none", "-"}
+ISO_DATE = re.compile(r"([0-9]{4})[-/.]([0-9]{1,2})[-/.]([0-9]{1,2})(?![0-9])")
+SLASH_DATE = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4}|[0-9]{2})(?:[ T,].*)?")
+
+MAX_TITLE_LENGTH = 300
+MAX_CELL_LENGTH = 300  # in columns that are not listed here
+MAX_CELL_LENGTHS = {"title": MAX_TITLE_LENGTH, "directors": 2_000, "tags": 20_000, "review": 1_000_000}
+
+
+def _by_word(text: str) -> dict[str, str]:
+    """From each word to what it means, given lines of 'meaning: words'."""
+    lines = (line.split(":") for line in text.strip().splitlines())
+    return {word: meaning.strip() for meaning, words in lines for word in words.split()}
+
+
+# Of columns that mean the same, the one named first here is read.
+COLUMNS = _by_word("""
+    title: name title film movie filmname filmtitle moviename movietitle originaltitle
+    year: year releaseyear yearreleased yearofrelease filmyear movieyear released releasedate
+    uri: letterboxduri letterboxdurl uri url
+    tmdbID: tmdbid tmdb themoviedbid
+    tmdbURL: tmdburl
+    imdbID: imdbid imdb const tconst imdburl
+    type: tmdbtype type titletype mediatype
+    directors: directors director directedby
+    date: date daterated ratedat created createdat added addedat dateadded listedat
+    watched date: watcheddate watchedat watchedon datewatched lastwatched lastwatchedat dateseen
+    watchlist date: watchlistdate watchlistedat
+    rating: yourrating yourated userrating myrating ownerrating personalrating rating
+    rating10: rating10 ratings10 ratingoutof10
+    rewatch: rewatch
+    tags: tags
+    review: review
+    liked: liked like favorite favourite
+    watched: watched seen
+    state: watchlist status watchstatus
+    position: position
+    movieid: movieid
+    match: matchstatus
+""")
+STATES = _by_word("""
+    watched: watched seen completed finished watching
+    watchlist: watchlist plantowatch planned towatch wanttowatch wishlist
+    none: dropped abandoned hold onhold paused notinteresting
+    yes: yes true y 1
+    no: no false n 0
+""")
+TYPES = _by_word("""
+    movie: movie film feature featurefilm short shortfilm documentary video tvmovie tvspecial tvshort
+    tv: tv series show tvseries tvshow serietv miniseries tvminiseries miniserietv limitedseries anime
+    none: episode tvepisode season tvseason videogame game podcast podcastseries podcastepisode
+""")
+
+
+def _is_long_entry(uri: str) -> bool:
+    return bool((long := LONG_URI.fullmatch(uri)) and long[1])
+
+
+def _parser(pattern: str, expected: str, convert: Callable[[str], T]) -> Callable[[str], T]:
+    """Parses cells that match `pattern`. `expected` says what would be right for the others."""
+
+    def parse(text: str) -> T:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(expected)
+        return convert(text)
+
+    return parse
+
+
+class _NotAFilm(Exception):
+    """Why a row is left out. Completes the sentence whose subject is the row."""
+
+
+TITLE_ENDING = re.compile(r"(.*\S)\s*\(([^()]{1,40})\)")
+ENTITY = re.compile(r"&(#[0-9]{1,7}|#x[0-9a-fA-F]{1,6}|[a-zA-Z]{2,31});")
+NUMBER = re.compile(r"[0-9]{1,3}([.,][0-9]{1,4})?")
+
+
+def _from_title(title: str, year: int | None, tmdb_type: str | None) -> tuple[str, int | None, str | None]:
+    """Title, year and type, of which other tools write the last two behind the title: 'Alien (1979)'."""
+    title = ENTITY.sub(lambda entity: html.unescape(entity[0]), title)
+    while ending := TITLE_ENDING.fullmatch(title):
+        years, word = (
+            re.findall(r"\b(?:18|19|20|21)[0-9]{2}\b", ending[2]),
+            re.sub(r"\b[0-9]{4}\b", "", ending[2]),
+        )
+        found = int(years[0]) if years else year, TYPES.get(_squash(word), tmdb_type)
+        is_other = _squash(word) not in ("", *TYPES)
+        if is_other or (year or found[0], tmdb_type or found[1]) != found:
+            break
+        title, (year, tmdb_type) = ending[1], found
+    return title, year, tmdb_type
+
+
+def _word_parser(words: dict[str, str], expected: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        meaning = words.get(_squash(text))
+        if meaning is None:
+            raise ValueError(expected)
+        if meaning == "none":
+            raise _NotAFilm(f"is left out, since it is '{text}'")
+        return meaning
+
+    return parse
+
+
+def _parse_address(text: str) -> tuple[str, Any]:
+    """The column whose value the address gives, and the value."""
+    if LETTERBOXD_URL.fullmatch(text):
+        return "uri", text
+    if page := IMDB_URL.fullmatch(text):
+        return "imdbID", page[1]
+    if ref := parse_tmdb_url(text):
+        return "tmdbURL", ref
+    raise ValueError("an address at letterboxd.com, boxd.it, imdb.com or themoviedb.org")
+
+
+_parse_year = _parser(
+    r"\(?(18|19|20|21)[0-9]{2}\)?(\.0|[-–/][0-9–/T:.Z-]*)?|[0-9]{1,2}[/.-][0-9]{1,2}[/.-](18|19|20|21)[0-9]{2}",
+    "between 1800 and 2199",
+    lambda text: int(re.findall(r"[0-9]{4}", text)[0]),
+)
+_parse_tmdb_id = _parser(r"[1-9][0-9]{0,8}(\.0)?", "a number such as 27205", lambda text: int(float(text)))
+_parse_tmdb_url = _parser(
+    TMDB_URL.pattern, "a TMDB URL such as https://www.themoviedb.org/movie/27205", parse_tmdb_url
+)
+_parse_imdb_id = _parser(
+    rf"(.*imdb\.com/title/)?{IMDB_ID.pattern}([/?#].*)?",
+    "an IMDb id such as tt1375666",
+    lambda text: IMDB_ID.findall(text)[0],
+)
+
+
+def _parse_rating(text: str, max_stars: int) -> float | None:
+    """Stars out of 5, from a rating out of `max_stars`. Other tools write 0 for "not rated"."""
+    text, step = text.replace(",", "."), max_stars / 10
+    rating = float(text) if NUMBER.fullmatch(text) else -1
+    if rating and not (step <= rating <= max_stars and rating % step == 0):
+        raise ValueError(f"between {step:g} and {max_stars} in steps of {step:g}")
+    return rating / max_stars * 5 or None
+
+
+def _parse_yes(text: str) -> bool:
+    return text.casefold() in {"yes", "true", "1", "y"}
+
+
+def _parse_tags(text: str, shared: dict[str, str]) -> tuple[str, ...]:
+    """Equal tags of a file become one string."""
+    tags = (tag for part in _clean(text).split(",") if (tag := part.strip()))
+    return tuple(shared.setdefault(tag, tag) for tag in tags)
+
+
+def _parse_date(text: str, day_first: bool | None) -> date:
+    if parts := SLASH_DATE.fullmatch(text):
+        first, second, year = map(int, parts.groups())
+        year += 0 if year > 99 else 2000 if year < 30 else 1900
+        if day_first is None and first != second:
+            raise ValueError("written like 2024-12-31, since day and month cannot be told apart")
+        month, day = (second, first) if day_first else (first, second)
+    elif parts := ISO_DATE.match(text):
+        year, month, day = map(int, parts.groups())
+    else:
+        raise ValueError("a date such as 2024-12-31")
+    try:
+        return date(year, month, day)
+    except ValueError:
+        raise ValueError("a valid date") from None
+
+
+CONTROL = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]+"
+)  # commands to a terminal, for example
+
+
+def _clean(text: str) -> str:
+    return text if text.isprintable() else CONTROL.sub("", text)
+
+
+def _squash(text: str) -> str:
+    """Without case, spaces and punctuation, as far as words of COLUMNS, STATES and TYPES are long."""
+    return "".join(filter(str.isalnum, text[:40].casefold()))
+
+
+# Columns of plain text have no parser. A table adds the parsers that depend on its file.
+PARSERS: dict[str, Callable[[str], Any]] = {
+    "year": _parse_year,
+    "rating10": partial(_parse_rating, max_stars=10),
+    "rewatch": _parse_yes,
+    **dict.fromkeys(("watched", "liked"), _parser(r"(?i)yes|no|true|false|[yn01]", "yes or no", _parse_yes)),
+    "state": _word_parser(STATES, "like completed, plan to watch, yes or no"),
+    "type": _word_parser(TYPES, "like film or series"),
+    "uri": _parse_address,
+    "tmdbID": _parse_tmdb_id,
+    "tmdbURL": _parse_tmdb_url,
+    "imdbID": _parse_imdb_id,
+    "match": lambda text: text if text in ("guessed", "corrected") else "exact",
+}
+
+
 # === Tables ===================================================================
-# CSVs -> rows. Each CSV becomes a Table, whose rows are a film and an entry (a viewing, a rating or a mark).
-# Its kind and its columns are recognised by the header, since people re-save files. Dates may be written
-# 2024-12-31, or 31/12/2024 if the file shows which is the day. Whatever cannot be read becomes a warning with
-# file, line and reason; everything else is used.
+# CSVs -> rows. Each CSV is a Source of one or more Tables, whose rows are a film and an entry (a viewing, a
+# rating or a mark). Kinds and columns are recognised by the header, since people re-save files. Whatever
+# cannot be read becomes a warning with file, line and reason; everything else is used.
 
 csv.field_size_limit(1_000_000)  # Python stops at 131,072 characters; the longest review seen has 17,958
 
 Kind = Literal["watched", "ratings", "likes", "watchlist", "import", "diary", "reviews"]
 KINDS = get_args(Kind)  # in the order in which they are joined
-T = TypeVar("T")
 
 
-def _by_word(words: dict[T, str]) -> dict[str, T]:
-    """From each word to its meaning. Case, spaces and punctuation do not count."""
-    return {word: meaning for meaning, several in words.items() for word in several.split()}
-
-
-# What a column means, by its header. Of columns that mean the same, the one named first here is read.
-COLUMNS = _by_word(
-    {
-        "title": "name title film movie filmname filmtitle moviename movietitle originaltitle",
-        "year": "year releaseyear yearreleased yearofrelease filmyear movieyear released releasedate",
-        "uri": "letterboxduri letterboxdurl uri url",
-        "tmdbID": "tmdbid tmdb themoviedbid",
-        "tmdbURL": "tmdburl",
-        "imdbID": "imdbid imdb const tconst imdburl",
-        "type": "tmdbtype type titletype mediatype",
-        "directors": "directors director directedby",
-        "date": "date daterated ratedat created createdat added addedat dateadded listedat",
-        "watched date": "watcheddate watchedat watchedon datewatched lastwatched lastwatchedat dateseen",
-        "watchlist date": "watchlistdate watchlistedat",
-        "rating": "yourrating yourated userrating myrating ownerrating personalrating rating",
-        "rating10": "rating10 ratings10 ratingoutof10",
-        "rewatch": "rewatch",
-        "tags": "tags",
-        "review": "review",
-        "liked": "liked like favorite favourite",
-        "watched": "watched seen",
-        "state": "watchlist status watchstatus",  # yes or no in our downloads
-        "position": "position",
-        "movieid": "movieid",
-        "match": "matchstatus",
-    }
-)
 NAMING = {"title", "uri", "tmdbID", "tmdbURL", "imdbID"}  # columns that name a film
-TELLING = {"rating", "rating10", "watched date", "rewatch", "review", "watched", "state"}  # what was watched
 DATES = ("date", "watched date", "watchlist date")
 LETTERBOXDS = {"date", "name", "year", "letterboxduri"}
 OUT_OF_TEN = {"yourrating", "yourated", "userrating", "simklid", "traktid"}  # IMDb, TMDB, Movary, …
-STATES: dict[str, tuple[bool | None, bool]] = _by_word(  # whether it was watched, whether it is to be
-    {
-        (True, False): "watched seen completed finished watching",
-        (False, True): "watchlist plantowatch planned towatch wanttowatch wishlist",
-        (False, False): "dropped abandoned hold onhold paused notinteresting",
-        (None, True): "yes true y 1",
-        (None, False): "no false n 0",
-    }
-)
-TYPES = _by_word(  # TMDB's types
-    {
-        "movie": "movie film feature featurefilm short shortfilm documentary video tvmovie tvspecial tvshort",
-        "tv": "tv series show tvseries tvshow serietv miniseries tvminiseries miniserietv limitedseries",
-        "either": "anime",
-        "neither": "episode tvepisode season tvseason videogame game podcast podcastseries podcastepisode",
-    }
-)
-NOT_GIVEN = {"", "na", "n/a", "nan", "null", "none", "-"}
-ISO_DATE = re.compile(r"([0-9]{4})[-/.]([0-9]{1,2})[-/.]([0-9]{1,2})(?![0-9])")
-SLASH_DATE = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4}|[0-9]{2})(?:[ T,].*)?")
+# What a file lists, by the first of these columns that it has.
+TOLD_KINDS: dict[Kind, set[str]] = {
+    "import": {"tmdbID", "tmdbURL", "imdbID", "rating10"},
+    "reviews": {"review"},
+    "diary": {"watched date", "rewatch"},
+    "ratings": {"rating"},
+}
+TELLING = {"watched", "state", "rating10"}.union(*list(TOLD_KINDS.values())[1:])
+# And by its name: a kind, its plain word, which needs no warning, and all words for it.
+NAMED_KINDS: list[tuple[Kind, str, str]] = [
+    ("watchlist", "watchlist", r"(watch|wish)[ _-]*list|(to|want)[ _-]*(watch|see)|planned|un(watched|seen)"),
+    ("likes", "like", r"like|loved|favou?rite|(^|/)films\b"),
+    ("watched", "watched", ""),  # whatever else
+]
 CONTROL_BYTES = bytes({*range(32), 127} - {*b"\t\n\r"})  # in no encoding part of a letter
 ACCENTED = "àâäáãåçèéêëìíîïñòóôöõùúûü’“”–"
-
-MAX_TITLE_LENGTH = 300
-MAX_CELL_LENGTH = 300  # in columns that are not listed here
-MAX_CELL_LENGTHS = {"title": MAX_TITLE_LENGTH, "directors": 2_000, "tags": 20_000, "review": 1_000_000}
 MAX_WARNINGS_PER_FILE = 50
 MAX_LINES_ABOVE = 10  # in which the first header is looked for
 MAX_COLUMNS_TOLD = 30
@@ -895,11 +1042,14 @@ CONFLICT = re.compile(r"(<{7}|\|{7}|={7}|>{7})( .*)?")  # a line of Git's
 Rows = list[tuple[int, list[str]]]  # line and cells
 
 
+def _meanings(cells: list[str]) -> set[str]:
+    return {meaning for cell in cells[:100] if (meaning := COLUMNS.get(_squash(cell)))}
+
+
 def is_header(cells: list[str]) -> bool:
-    """Whether it names a film's column and another one, and few columns that are not known."""
-    known = [COLUMNS.get(_squash(cell)) for cell in cells[:100] if cell.strip()]
-    meanings = {meaning for meaning in known if meaning}
-    return len(meanings) > 1 and bool(meanings & NAMING) and len(known) > 2 * known.count(None)
+    """Whether it names columns, at least two, one of them a film's. Most have to be known."""
+    known, filled = _meanings(cells), sum(bool(cell.strip()) for cell in cells)
+    return len(known) > 1 and bool(known & NAMING) and 2 * len(known) > filled
 
 
 def is_list(rows: Rows) -> bool:
@@ -908,13 +1058,8 @@ def is_list(rows: Rows) -> bool:
     return any(LIST_START.match(start) for start in starts)
 
 
-IS_LIST = (
-    "is a list, which does not say what was watched, so it was left out; "
-    "if it is your watchlist, name it watchlist.csv"
-)
-LIST_START = re.compile(
-    "letterboxdlistexport|date,name,tags,url,description|position,name,year,url,description"
-)
+IS_LIST = "is a list, which does not say what was watched, so it was left out; name a watchlist watchlist.csv"
+LIST_START = re.compile("letterboxdlistexport|date,name,tags,url,|position,name,year,url,")
 
 
 class Source:
@@ -931,9 +1076,9 @@ class Source:
         self.tables = list(self._split(rows))
 
     def _decode(self, data: bytes) -> str:
+        _check_format(data)
         if data.startswith(b"PK\3\4"):
             raise Unreadable("is a ZIP inside the ZIP; upload it by itself")
-        _check_format(data)
         if b"\0" in data and not data.strip(b"\0\r\n\t "):
             raise Unreadable("contains nothing but NUL bytes")
         if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -989,25 +1134,19 @@ class Source:
 
     def _split(self, rows: Rows) -> Iterator[Table]:
         """One table per header, since people join files. The first header may have lines above it."""
-        top = rows[:MAX_LINES_ABOVE]
-        if not self._starts or self._starts[0] >= len(top):
-            naming = (
-                i for i, (_, cells) in enumerate(top) if NAMING & {COLUMNS.get(_squash(c)) for c in cells}
+        if not self._starts or self._starts[0] >= MAX_LINES_ABOVE:
+            self._starts.insert(
+                0, next((i for i, row in enumerate(rows[:MAX_LINES_ABOVE]) if _meanings(row[1]) & NAMING), 0)
             )
-            self._starts.insert(0, next(naming, 0))
         for line, cells in rows[: self._starts[0]]:
             self.warn(line, f"'{','.join(cells)[:40]}' stands above the header; skipped")
-        parts: list[tuple[list[str], Rows]] = []
+        parts: defaultdict[tuple[str, ...], Rows] = defaultdict(list)
         for start, end in itertools.pairwise([*self._starts, len(rows)]):
             line, header = rows[start]
-            if parts and header == parts[-1][0]:
-                self.warn(line, "is the header again; skipped")
-                parts[-1][1].extend(rows[start + 1 : end])
-                continue
             if parts:
                 self.warn(line, "is another header, by which the lines after it were read")
-            parts.append((header, rows[start + 1 : end]))
-        return (Table(self, header, lines) for header, lines in parts)
+            parts[tuple(header)] += rows[start + 1 : end]
+        return (Table(self, list(header), lines) for header, lines in parts.items())
 
     def say(self, what: str) -> None:
         """Warns of something about the whole file."""
@@ -1124,7 +1263,7 @@ class Table:
             try:
                 film, entry = self._row(line, cells)
             except _NotAFilm as reason:
-                self.warn(line, f"{shown} {reason}; skipped")
+                self.warn(line, f"{shown} {reason}")
                 continue
             named = film.title or film.tmdb_ref or film.imdb_id or film.film_uri or entry.entry_uri
             if not named or CONFLICT.fullmatch(",".join(cells).rstrip(",")):
@@ -1190,11 +1329,11 @@ class Table:
     def _state(self, values: dict[str, Any]) -> tuple[bool, bool]:
         """Whether it was watched, and whether it is on the watchlist: by its row, otherwise by its file."""
         of_file = self.kind not in ("likes", "watchlist"), self.kind == "watchlist"
-        dates = values.keys() & {"watched date", "watchlist date"}
-        if self.is_foreign and dates == {"watchlist date"}:
+        if self.is_foreign and values.keys() & {"watched date", "watchlist date"} == {"watchlist date"}:
             return False, True
-        watched, watchlist = values.get("state", of_file)
-        return of_file[0] if watched is None else watched, watchlist
+        state = values.get("state")
+        watched = state != "watchlist" and (state == "watched" or of_file[0])
+        return watched, state in ("watchlist", "yes") or (state is None and of_file[1])
 
 
 def _delimiter(text: str) -> str:
@@ -1216,177 +1355,6 @@ def _guess_encoding(data: bytes) -> str:
         return "mac_roman"
     guesses = {name: data[:100_000].decode(name, "replace").lower() for name in ("cp1252", "mac_roman")}
     return max(guesses, key=lambda name: sum(map(guesses[name].count, ACCENTED)))
-
-
-# What the names of files say: a kind, its plain word, which needs no warning, and all words for it.
-NAMED_KINDS: list[tuple[Kind, str, str]] = [
-    (
-        "watchlist",
-        "watchlist",
-        r"(watch|wish)[ _-]*list|(to|want)[ _-]*(watch|see)|plan[ _-]*to|planned|un(watched|seen)|backlog",
-    ),
-    ("likes", "like", r"like|loved|favou?rite|(^|/)films\b"),
-    ("watched", "watched", ""),  # whatever else
-]
-# The columns that tell what a file lists, by the first of these that it has.
-TOLD_KINDS: dict[Kind, set[str]] = {
-    "import": {"tmdbID", "tmdbURL", "imdbID", "rating10"},
-    "reviews": {"review"},
-    "diary": {"watched date", "rewatch"},
-    "ratings": {"rating"},
-}
-
-
-def _is_long_entry(uri: str) -> bool:
-    return bool((long := LONG_URI.fullmatch(uri)) and long[1])
-
-
-def _parser(pattern: str, expected: str, convert: Callable[[str], T]) -> Callable[[str], T]:
-    """Parses cells that match `pattern`. `expected` says what would be right for the others."""
-
-    def parse(text: str) -> T:
-        if not re.fullmatch(pattern, text):
-            raise ValueError(expected)
-        return convert(text)
-
-    return parse
-
-
-class _NotAFilm(Exception):
-    """Why a row is left out. Completes the sentence whose subject is the row."""
-
-
-TITLE_ENDING = re.compile(r"(.*\S)\s*\(([^()]{1,40})\)")
-ENTITY = re.compile(r"&(#[0-9]{1,7}|#x[0-9a-fA-F]{1,6}|[a-zA-Z]{2,31});")
-NUMBER = re.compile(r"[0-9]{1,3}([.,][0-9]{1,4})?")
-
-
-def _from_title(title: str, year: int | None, tmdb_type: str | None) -> tuple[str, int | None, str | None]:
-    """Title, year and type, of which other tools write the last two behind the title: 'Alien (1979)'."""
-    title = ENTITY.sub(lambda entity: html.unescape(entity[0]), title)
-    while ending := TITLE_ENDING.fullmatch(title):
-        years = re.findall(r"\b(?:18|19|20|21)[0-9]{2}\b", ending[2])
-        word = _squash(re.sub(r"\b[0-9]{4}\b", "", ending[2]))
-        found_year = int(years[0]) if years else year
-        found_type = TYPES.get(word) if word else tmdb_type
-        if (word and not found_type) or (year or found_year, tmdb_type or found_type) != (
-            found_year,
-            found_type,
-        ):
-            break
-        title, year, tmdb_type = ending[1], found_year, found_type
-    return title, year, tmdb_type
-
-
-def _parse_state(text: str) -> tuple[bool | None, bool]:
-    state = STATES.get(_squash(text))
-    if state is None:
-        raise ValueError("like completed, plan to watch, yes or no")
-    if state == (False, False):
-        raise _NotAFilm("is neither watched nor on the watchlist")
-    return state
-
-
-def _parse_type(text: str) -> str | None:
-    found = TYPES.get(_squash(text))
-    if found is None:
-        raise ValueError("like film or series")
-    if found == "neither":
-        raise _NotAFilm("is neither a film nor a series")
-    return found if found in ("movie", "tv") else None
-
-
-def _parse_address(text: str) -> tuple[str, Any]:
-    """The column whose value the address gives, and the value."""
-    if LETTERBOXD_URL.fullmatch(text):
-        return "uri", text
-    if page := IMDB_URL.fullmatch(text):
-        return "imdbID", page[1]
-    if ref := parse_tmdb_url(text):
-        return "tmdbURL", ref
-    raise ValueError("an address at letterboxd.com, boxd.it, imdb.com or themoviedb.org")
-
-
-_parse_year = _parser(
-    r"\(?(18|19|20|21)[0-9]{2}\)?(\.0|[-–/][0-9–/T:.Z-]*)?|[0-9]{1,2}[/.-][0-9]{1,2}[/.-](18|19|20|21)[0-9]{2}",
-    "between 1800 and 2199",
-    lambda text: int(re.findall(r"[0-9]{4}", text)[0]),
-)
-_parse_tmdb_id = _parser(r"[1-9][0-9]{0,8}(\.0)?", "a number such as 27205", lambda text: int(float(text)))
-_parse_tmdb_url = _parser(
-    TMDB_URL.pattern, "a TMDB URL such as https://www.themoviedb.org/movie/27205", parse_tmdb_url
-)
-_parse_imdb_id = _parser(
-    rf"(.*imdb\.com/title/)?{IMDB_ID.pattern}([/?#].*)?",
-    "an IMDb id such as tt1375666",
-    lambda text: IMDB_ID.findall(text)[0],
-)
-
-
-def _parse_rating(text: str, max_stars: int) -> float | None:
-    """Stars out of 5, from a rating out of `max_stars`. Other tools write 0 for "not rated"."""
-    text, step = text.replace(",", "."), max_stars / 10
-    rating = float(text) if NUMBER.fullmatch(text) else -1
-    if rating and not (step <= rating <= max_stars and rating % step == 0):
-        raise ValueError(f"between {step:g} and {max_stars} in steps of {step:g}")
-    return rating / max_stars * 5 or None
-
-
-def _parse_yes(text: str) -> bool:
-    return text.casefold() in {"yes", "true", "1", "y"}
-
-
-def _parse_tags(text: str, shared: dict[str, str]) -> tuple[str, ...]:
-    """Equal tags of a file become one string."""
-    tags = (tag for part in _clean(text).split(",") if (tag := part.strip()))
-    return tuple(shared.setdefault(tag, tag) for tag in tags)
-
-
-def _parse_date(text: str, day_first: bool | None) -> date:
-    if parts := SLASH_DATE.fullmatch(text):
-        first, second, year = map(int, parts.groups())
-        year += 0 if year > 99 else 2000 if year < 30 else 1900
-        if day_first is None and first != second:
-            raise ValueError("written like 2024-12-31, since day and month cannot be told apart")
-        month, day = (second, first) if day_first else (first, second)
-    elif parts := ISO_DATE.match(text):
-        year, month, day = map(int, parts.groups())
-    else:
-        raise ValueError("a date such as 2024-12-31")
-    try:
-        return date(year, month, day)
-    except ValueError:
-        raise ValueError("a valid date") from None
-
-
-CONTROL = re.compile(
-    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]+"
-)  # commands to a terminal, for example
-
-
-def _clean(text: str) -> str:
-    return text if text.isprintable() else CONTROL.sub("", text)
-
-
-def _squash(text: str) -> str:
-    """Without case, spaces and punctuation, as far as words of COLUMNS, STATES and TYPES are long."""
-    return "".join(filter(str.isalnum, text[:40].casefold()))
-
-
-# Columns of plain text have no parser. A table adds the parsers that depend on its file.
-PARSERS: dict[str, Callable[[str], Any]] = {
-    "year": _parse_year,
-    "rating10": partial(_parse_rating, max_stars=10),
-    "rewatch": _parse_yes,
-    **dict.fromkeys(("watched", "liked"), _parser(r"(?i)yes|no|true|false|[yn01]", "yes or no", _parse_yes)),
-    "state": _parse_state,
-    "type": _parse_type,
-    "uri": _parse_address,
-    "tmdbID": _parse_tmdb_id,
-    "tmdbURL": _parse_tmdb_url,
-    "imdbID": _parse_imdb_id,
-    "match": lambda text: text if text in ("guessed", "corrected") else "exact",
-}
 
 
 def read_sources(files: Iterable[tuple[str, bytes]], limits: Limits) -> tuple[list[Source], list[str]]:
@@ -1676,7 +1644,7 @@ TMDB_ID_KNOTS: list[tuple[int, ...]] = [
     1207541:1327766 1234878:1340206 1310863:1432596 1393775:1517772
     """.split()
 ]
-SERIES_SCORE = -1.8
+OTHER_TYPE_SCORE = -1.8  # a series, unless the upload says that it is one
 YEAR_SCORES = {0: 0.0, 1: -1.3, -1: -2.5, 2: -2.8, -2: -2.8, 3: -3.2, -3: -3.2}
 ON_THE_LINE = 0.005  # the largest deviation that counts as none
 MIN_EVIDENCE = -3.3  # a candidate whose evidence, without votes, is below this is no match
@@ -1685,6 +1653,7 @@ STOP_SCORE = 0.6  # searching stops at this score, unless the number or the year
 SAFE_LEAD = 2.0  # without a number, a match is exact if it scores this much more than its namesakes
 SAME_TITLE = -1.0  # a title that scores more than this is the same
 SIMILAR_TITLE = -2.5
+DIRECTOR_SCORE = 2.0  # of the upload's director, or less this much for another one
 MIN_LIKENESS = 0.6  # of two titles that are compared letter by letter
 
 
@@ -1696,12 +1665,14 @@ class ScoredCandidate:
     title_score: float
     year_score: float
     number_score: float
+    type_score: float
     votes_score: float
+    director_score: float = 0
 
     @property
     def evidence(self) -> float:
-        type_score = SERIES_SCORE if self.candidate.tmdb_type == "tv" else 0
-        return self.title_score + self.year_score + self.number_score + type_score
+        known = self.title_score + self.year_score + self.number_score
+        return known + self.type_score + self.director_score
 
     @property
     def score(self) -> float:
@@ -1739,8 +1710,16 @@ def score_candidate(film: Film, candidate: Candidate, other_titles: Iterable[str
         title_score=_title_score(film.title, candidate, other_titles),
         year_score=_year_score(film.year, candidate.year),
         number_score=_number_score(film.letterboxd_number, candidate),
+        type_score=0 if candidate.tmdb_type == (film.tmdb_type or "movie") else OTHER_TYPE_SCORE,
         votes_score=0.6 * math.log10(1 + min(candidate.votes, 10_000)),
     )
+
+
+def score_director(film: Film, scored: ScoredCandidate, movie: Movie) -> ScoredCandidate:
+    """With its record, which has the directors."""
+    found = set(map(fold_title, movie.directors))
+    score = 0 if not found else DIRECTOR_SCORE if found & folded_names(film.directors) else -DIRECTOR_SCORE
+    return replace(scored, director_score=score)
 
 
 def _title_score(title: str, candidate: Candidate, other_titles: Iterable[str]) -> float:
@@ -1835,6 +1814,8 @@ def _why_exact(best: ScoredCandidate, others: list[ScoredCandidate]) -> str:
         return "Title, year and Letterboxd's own number agree."
     if best.has_number:
         return "Title and Letterboxd's own number agree, and the year is one off."
+    if best.director_score > 0:
+        return "Title, year and director agree."
     if any(other.has_title_and_year for other in others):
         return "It is by far the likeliest result with that title and year."
     return "It is the only result with that title and year."
@@ -1854,6 +1835,8 @@ def _doubts(film: Film, best: ScoredCandidate, others: list[ScoredCandidate]) ->
         yield f"its year is not {film.year}"
     if is_contradicted(film, best):
         yield "Letterboxd's own number points to another film"
+    if best.director_score < 0:
+        yield f"its director is not {film.directors[:60]}"
     if rivals := [other for other in others if _is_rival(best, other)]:
         alike = "title and year" if all(rival.has_title_and_year for rival in rivals) else "title"
         yield f"{len(rivals)} other result{'s have' if len(rivals) > 1 else ' has'} the same {alike}"
@@ -1881,6 +1864,8 @@ def search_queries(film: Film) -> Iterator[SearchQuery]:
     for what the others miss.
     """
     title, year = film.title, film.year
+    if film.tmdb_type == "tv":
+        yield SearchQuery("tv", title, year)
     if year is None:
         yield from (SearchQuery("movie", title, None), SearchQuery("tv", title, None))
         return
@@ -2684,10 +2669,14 @@ class TMDBClient:
         await self._turnstile.close()
         await self._http.close()
 
-    async def search(self, tmdb_type: MediaType, query: str, year: int | None) -> list[Candidate]:
+    async def search(
+        self, tmdb_type: MediaType, query: str, year: int | None, adult: bool = False
+    ) -> list[Candidate]:
         """The first page of candidates. TMDB also searches translated and alternative titles."""
         year_name = "primary_release_year" if tmdb_type == "movie" else "first_air_date_year"
-        params = {"query": query, "include_adult": "false"} | ({year_name: str(year)} if year else {})
+        params = {"query": query, "include_adult": str(adult).lower()} | (
+            {year_name: str(year)} if year else {}
+        )
         body = await self._get(f"search/{tmdb_type}", SearchBody, params)
         return [candidate_from_result(tmdb_type, result) for result in body.results[:PAGE_SIZE]]
 
@@ -3860,6 +3849,8 @@ class SessionStore:
 
 MAX_CORRECTIONS = 2_000
 MAX_CANDIDATES = 10  # kept with a match
+OTHER_TYPE: dict[MediaType, MediaType] = {"movie": "tv", "tv": "movie"}
+MAX_DIRECTED = 5  # namesakes whose directors are looked up
 CANDIDATES_SECONDS = 5  # how long opening a film waits for its candidates
 COLLECTIONS_SECONDS = 60  # for reading all collections of a session, a few dozen
 NO_KEY = "No TMDB_API_KEY is set, so no film was looked up."
@@ -3867,7 +3858,7 @@ NO_KEY = "No TMDB_API_KEY is set, so no film was looked up."
 
 def cache_key(film: Film) -> Hashable:
     """A key that is the same for films that are looked up in the same way."""
-    return identity_key(film), film.tmdb_ref, film.imdb_id, film.given_status
+    return identity_key(film), film.tmdb_ref, film.imdb_id, film.given_status, film.tmdb_type
 
 
 class Corrections:
@@ -3918,17 +3909,38 @@ class Matcher:
         return match
 
     async def _find_movie(self, film: Film) -> Match:
-        if film.tmdb_ref:
-            with contextlib.suppress(TMDBNotFound):
-                movie = await self.tmdb.movie(*film.tmdb_ref)
-                return Match(film.given_status, "The upload includes its TMDB id.", movie)
-        if film.imdb_id and (ref := await self.tmdb.find_by_imdb_id(film.imdb_id)):
-            with contextlib.suppress(TMDBNotFound):
-                movie = await self.tmdb.movie(*ref)
-                return Match(film.given_status, "The upload includes its IMDb id.", movie)
+        other: Movie | None = None  # the record of an id that is not believed
+        async for scheme, movie in self._records_given(film):
+            if await self._is_believed(film, movie):
+                return Match(film.given_status, f"The upload includes its {scheme} id.", movie)
+            other = other or movie
         if not film.title:
             return Match("not_found", "TMDB has no record with the id in the upload.")
-        return await self._find_known(film) or await self._search(film)
+        match = await self._find_known(film) or await self._search(film)
+        return match if other is None else without_certainty(match, other)
+
+    async def _records_given(self, film: Film) -> AsyncIterator[tuple[str, Movie]]:
+        """What the upload's ids name, the likelier first. A TMDB id may be that of a series."""
+        ref = film.tmdb_ref
+        if movie := await self._movie(ref):
+            yield "TMDB", movie
+        if film.imdb_id and (movie := await self._movie(await self.tmdb.find_by_imdb_id(film.imdb_id))):
+            yield "IMDb", movie
+        other = (OTHER_TYPE[ref[0]], ref[1]) if ref and film.title else None
+        if (movie := await self._movie(other)) and has_title_and_year(film, movie):
+            yield "TMDB", movie
+
+    async def _movie(self, ref: TMDBRef | None) -> Movie | None:
+        with contextlib.suppress(TMDBNotFound):
+            return await self.tmdb.movie(*ref) if ref else None
+        return None
+
+    async def _is_believed(self, film: Film, movie: Movie) -> bool:
+        """Whether the record has the film's title or its year. In our downloads, any record may be meant."""
+        if not film.title or film.given_status != "exact" or shares_title_or_year(film, movie):
+            return True
+        titled = await self.tmdb.movie(movie.tmdb_type, movie.tmdb_id, with_titles=True)
+        return shares_title_or_year(film, titled)
 
     async def _find_known(self, film: Film) -> Match | None:
         """A match from the list of known films, if TMDB's record confirms it."""
@@ -3954,6 +3966,8 @@ class Matcher:
     async def _search(self, film: Film, gone: frozenset[TMDBRef] = frozenset()) -> Match:
         """`gone` are results of whose records TMDB says that there are none, as happens."""
         ranked, movie = await self.rank(film, gone), None
+        if film.directors:
+            ranked = await self._by_director(film, ranked)
         if ranked and is_promising(film, ranked[0]):
             try:
                 movie, ranked[0] = await self._look_at(film, ranked[0])
@@ -3961,6 +3975,13 @@ class Matcher:
                 return await self._search(film, gone | {ranked[0].candidate.ref})
         candidate, status, reason = judge(film, ranked)
         return Match(status, reason, movie if candidate else None, _first_candidates(ranked))
+
+    async def _by_director(self, film: Film, ranked: list[ScoredCandidate]) -> list[ScoredCandidate]:
+        """Compares the directors of the first candidates that have the title."""
+        for scored in [scored for scored in ranked if scored.has_title][:MAX_DIRECTED]:
+            if movie := await self._movie(scored.candidate.ref):
+                ranked[ranked.index(scored)] = score_director(film, scored, movie)
+        return sorted(ranked, key=partial(best_first, film))
 
     async def _look_at(self, film: Film, best: ScoredCandidate) -> tuple[Movie, ScoredCandidate]:
         """TMDB's record of the candidate. If the title differs, the other titles decide its score."""
@@ -3990,7 +4011,26 @@ class Matcher:
             ranked = sorted(by_ref.values(), key=partial(best_first, film))
             if ranked and is_settled(film, ranked[0]) and (query.year or complete or ranked[0].has_number):
                 break
-        return ranked
+        if not any(scored.has_title for scored in ranked):
+            adult = await self.tmdb.search("movie", film.title, None, adult=True)
+            ranked += [score_candidate(film, each) for each in adult if each.ref not in by_ref.keys() | gone]
+        return sorted(ranked, key=partial(best_first, film))
+
+
+def shares_title_or_year(film: Film, movie: Movie) -> bool:
+    scored = score_candidate(film, candidate_from_movie(movie), movie.other_titles)
+    return scored.title_score >= SIMILAR_TITLE or (film.year is not None and scored.has_year)
+
+
+def has_title_and_year(film: Film, movie: Movie) -> bool:
+    scored = score_candidate(film, candidate_from_movie(movie))
+    return film.year is not None and scored.has_title_and_year
+
+
+def without_certainty(match: Match, other: Movie) -> Match:
+    """The match of a film whose id is that of another movie."""
+    reason = f"The upload's id is that of '{other.title}' ({other.year or 'no year'}). {match.reason}"
+    return replace(match, status="guessed" if match.movie else match.status, reason=reason)
 
 
 def _first_candidates(ranked: list[ScoredCandidate]) -> tuple[Candidate, ...]:
