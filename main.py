@@ -2951,6 +2951,35 @@ class FilmSnapshot:
         return self.movie is not None and self.movie.tmdb_type == "tv"
 
 
+def snapshots(films: Iterable[Film]) -> tuple[list[FilmSnapshot], list[list[int]]]:
+    """Snapshots of the films, where those with one record of TMDB's are one, and the ids of those."""
+    same: defaultdict[Hashable, list[FilmSnapshot]] = defaultdict(list)
+    for film in map(FilmSnapshot.of, films):
+        movie = film.movie
+        same[(movie.tmdb_type, movie.tmdb_id) if movie else film.movie_id].append(film)
+    shared = [[film.movie_id for film in group] for group in same.values() if len(group) > 1]
+    return [group[0] if len(group) == 1 else _as_one(group) for group in same.values()], shared
+
+
+def _as_one(group: list[FilmSnapshot]) -> FilmSnapshot:
+    """The first of them, with what was logged of all. A day in several of them is one viewing."""
+    logged = [film.logged for film in group]
+    viewings = list(logged[0].viewings)
+    for film in logged[1:]:
+        days = {viewing.watched_date for viewing in viewings} - {None}
+        viewings += [viewing for viewing in film.viewings if viewing.watched_date not in days]
+    merged = replace(
+        logged[0],
+        viewings=viewings,
+        undated_reviews=[review for film in logged for review in film.undated_reviews],
+        watched=any(film.watched for film in logged),
+        liked=any(film.liked for film in logged),
+        watchlist=any(film.watchlist for film in logged),
+    )
+    rating = next((film.rating for film in group if film.rating is not None), None)
+    return replace(group[0], logged=merged, rating=rating)
+
+
 @dataclass(slots=True)
 class FilmViewing:
     """One viewing of one film. `day` is None if the diary has none."""
@@ -3108,8 +3137,8 @@ def _hours(films: Iterable[FilmSnapshot], times: Mapping[int, int]) -> float:
 
 WHAT_COUNTS = """Computed from the films looked up so far, for all time or for one `year` of the diary.
 
-- A film counts if it was watched; with a `year`, if it has a viewing in that year. Its year of release is the
-  export's, or TMDB's if the export has none.
+- A film counts if it was watched; with a `year`, if it has a viewing in that year. Films with one record of
+  TMDB's count once. The year of release is the export's, or TMDB's if the export has none.
 - A viewing is a row of the diary. A rewatch is a viewing that says so, or that is not the film's first. The
   date in watched.csv is not a viewing. Viewings without a date count, but in no year. Viewings on one day are
   in the order of the session's films.
@@ -3503,7 +3532,8 @@ def _watchlist(every: list[FilmSnapshot], limit: int) -> Watchlist:
 
 @dataclass(slots=True)
 class Statistics:
-    """Everything from TMDB covers the `matched` of the `films`. `pending` ones are still being looked up."""
+    """Everything from TMDB covers the `matched` of the `films`. `pending` ones are still being looked up.
+    `same_record` has the movie_ids of films that share a record; they count as the first of them."""
 
     year: int | None
     years: list[int]
@@ -3518,13 +3548,14 @@ class Statistics:
     who: People
     lists: FilmLists
     watchlist: Watchlist
+    same_record: list[list[int]]
 
 
 def compute_statistics(
     films: list[Film], collections: Mapping[int, Collection], year: int | None = None, limit: int = 10
 ) -> Statistics:
     """See WHAT_COUNTS. Lists have up to `limit` entries."""
-    every = [FilmSnapshot.of(film) for film in films]
+    every, same_record = snapshots(films)
     viewings = [viewing for film in every for viewing in _viewings(film)]
     years = sorted({viewing.day.year for viewing in viewings if viewing.day}, reverse=True)
     watched = [film for film in every if film.logged.watched]
@@ -3546,6 +3577,7 @@ def compute_statistics(
         who=_people(watched, limit),
         lists=_lists(watched, viewings, year, limit),
         watchlist=_watchlist(every, limit),
+        same_record=same_record,
     )
 
 
@@ -5428,10 +5460,13 @@ def csvs_below(folder: Path) -> Iterator[Path]:
                 yield Path(entry)
 
 
+BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")  # would turn the text after them around
+
+
 def say(text: str, stream: TextIO) -> None:
     """Nothing depends on whether somebody reads it. Raises OSError if the results have no room."""
     try:
-        stream.write(text)
+        stream.write(BIDI.sub("", text))
         stream.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python tries again when it exits
