@@ -28,7 +28,8 @@ page/, beside this file, is the web page; this file works without it. The sectio
     Errors       what can go wrong, and the HTTP status of each
     Films        the words of the domain: Film, Viewing, Movie, Match
     Export       an upload -> CSVs: ZIPs, paths, limits
-    Tables       CSVs -> rows: encodings, file kinds, columns, cells, warnings
+    Cells        what headers and cells say: words, numbers, dates, addresses
+    Tables       CSVs -> rows: encodings, headers, file kinds, columns, warnings
     Joining      rows -> films
     Matching     film + candidates -> match: scores, judgement, search queries, the list of known films
     Records      TMDB's JSON -> movies and candidates
@@ -66,6 +67,7 @@ import gc
 import gzip
 import hashlib
 import heapq
+import html
 import io
 import itertools
 import json
@@ -529,10 +531,13 @@ class Film:
     liked: bool = False
     watchlist: bool = False
     added_date: date | None = None  # when it was marked as watched or liked, or added to the watchlist
+    watchlist_date: date | None = None  # when it was added to the watchlist
     viewings: list[Viewing] = field(default_factory=list)  # latest first once the export has been read
     undated_reviews: list[Viewing] = field(default_factory=list)  # reviews that are not in the diary
-    tmdb_ref: TMDBRef | None = None  # from the upload, like the next two
+    tmdb_ref: TMDBRef | None = None  # from the upload, like the next four
     imdb_id: str = ""
+    tmdb_type: MediaType | None = None
+    directors: str = ""  # separated by commas
     given_status: MatchStatus = "exact"  # that of these ids, if the file is a download of this service
     movie_id: int = 0  # its place in the session, from 1
     match: Match = PENDING
@@ -571,12 +576,14 @@ class Film:
 def identity_key(film: Film) -> Hashable:
     """A key that is the same for one film in every upload."""
     ids = film.letterboxd_number or film.film_uri or (film.tmdb_ref, film.imdb_id)
-    return film.title, film.year, ids
+    return film.title, film.year, ids, *([film.directors] if film.directors else [])
 
 
 BASE62 = {digit: i for i, digit in enumerate(string.digits + string.ascii_lowercase + string.ascii_uppercase)}
 SHORT_URI = re.compile(r"(?:https?://)?boxd\.it/([0-9a-zA-Z]{1,8})/?")
 IMDB_ID = re.compile(r"tt[0-9]{5,10}")
+IMDB_URL = re.compile(r"(?i)(?:https?://)?(?:www\.|m\.)?imdb\.com/title/(tt[0-9]{5,10})(?:[/?#].*)?")
+LETTERBOXD_URL = re.compile(r"(?i)(?:https?://)?(?:(?:www\.)?letterboxd\.com|boxd\.it)/[!-~]*")
 LONG_URI = re.compile(r"(?:https?://)?(?:www\.)?letterboxd\.com/([\w-]+/)?film/([\w-]+)(?:/.*)?")
 TMDB_URL = re.compile(
     r"(?i)(?:https?://)?(?:www\.)?themoviedb\.org/(movie|tv)/([1-9][0-9]{0,8})(?:[-/?#].*)?"
@@ -615,6 +622,10 @@ def year_of(iso_date: str | None) -> int | None:
 def normalize_title(title: str) -> str:
     """A key that is the same for equal titles: ignores case, spacing and how an accent is encoded."""
     return " ".join(unicodedata.normalize("NFC", title).casefold().split())
+
+
+def folded_names(names: str) -> set[str]:
+    return {fold_title(name) for name in names.split(",") if name.strip()}
 
 
 def fold_title(title: str) -> str:
@@ -683,6 +694,7 @@ def csvs_in(name: str, data: bytes, limits: Limits) -> list[tuple[str, bytes]]:
     if not data.startswith(b"PK"):
         path = _path_in_export(name)  # from a folder, the rules of a ZIP apply
         return [(path, data)] if path else []
+    _check_format(data)
     try:
         return list(_unzipped(data, limits))
     except (Unreadable, UploadTooLarge):
@@ -715,10 +727,29 @@ def _unzipped(data: bytes, limits: Limits) -> Iterator[tuple[str, bytes]]:
 MAX_TOLD = 6  # files or problems in one sentence
 
 
-def _few(items: Sequence[str], separator: str = ", ") -> str:
+def _few(items: Sequence[str], separator: str = ", ", most: int = MAX_TOLD) -> str:
     """The first of them, and how many more there are."""
-    rest = len(items) - MAX_TOLD
-    return separator.join([*items[:MAX_TOLD], *([f"{rest:,} more"] if rest > 0 else [])])
+    rest = len(items) - most
+    return separator.join([*items[:most], *([f"{rest:,} more"] if rest > 0 else [])])
+
+
+# What people upload instead of a CSV or a ZIP of CSVs, by how it starts and what a ZIP lists at its end.
+FORMATS = {
+    rb"PK.*\bxl/workbook": "an Excel workbook; save it as CSV (UTF-8)",
+    rb"PK.*Index(/Document\.iwa|\.zip)": "a Numbers document; export it as CSV (UTF-8)",
+    rb"PK.*(\bcontent\.xml|\bword/)": "an OpenDocument or Word file; save its table as CSV (UTF-8)",
+    rb"\xd0\xcf\x11\xe0": "an old Excel workbook; save it as CSV (UTF-8)",
+    rb"\x1f\x8b|7z\xbc\xaf|Rar!|.{257}ustar": "an archive, but no ZIP; unpack it and upload what is in it",
+    rb"\s*(<(!doctype|html|\?xml)|\{|\[\s*\{)": "a web page, XML or JSON; export the films as CSV instead",
+    rb"%PDF|\x89PNG|\xff\xd8\xff|SQLite": "a PDF, picture or database; export the films as CSV instead",
+}
+
+
+def _check_format(data: bytes) -> None:
+    sample = data[:1_000].removeprefix(codecs.BOM_UTF8) + data[-20_000:]
+    for pattern, what in FORMATS.items():
+        if re.match(pattern, sample, re.DOTALL | re.IGNORECASE):
+            raise Unreadable(f"is {what}")
 
 
 def _check_files(files: list[zipfile.ZipInfo]) -> None:
@@ -760,256 +791,64 @@ def _path_in_export(path: str) -> str | None:
     return None if name.startswith(".") else name[-100:] or None
 
 
-# === Tables ===================================================================
-# CSVs -> rows. Each CSV becomes a Table, whose rows are a film and an entry (a viewing, a rating or a mark).
-# Its kind and its columns are recognised by the header, since people re-save files. Dates may be written
-# 2024-12-31, or 31/12/2024 if the file shows which is the day. Whatever cannot be read becomes a warning with
-# file, line and reason; everything else is used.
-
-csv.field_size_limit(1_000_000)  # Python stops at 131,072 characters; the longest review seen has 17,958
-
-Kind = Literal["watched", "ratings", "likes", "watchlist", "import", "diary", "reviews"]
-KINDS = get_args(Kind)  # in the order in which they are joined
-
-# What a column means, by its header without case, spaces and punctuation.
-COLUMNS = {
-    **dict.fromkeys(("name", "title", "film", "movie", "filmname", "filmtitle"), "title"),
-    **dict.fromkeys(("year", "releaseyear"), "year"),
-    **dict.fromkeys(("letterboxduri", "uri", "url"), "uri"),
-    **{name: name for name in ("date", "rating", "rating10", "rewatch", "tags", "review", "liked")},
-    **{name: name for name in ("watched", "watchlist", "movieid")},
-    "watcheddate": "watched date",
-    "tmdbid": "tmdbID",
-    "tmdburl": "tmdbURL",
-    "imdbid": "imdbID",
-    **dict.fromkeys(("matchstatus", "status"), "match"),
-}
-NOT_GIVEN = {"", "na", "n/a", "nan", "null", "none", "-"}
-ISO_DATE = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})(?![0-9])")
-SLASH_DATE = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4})")
-CONTROL_BYTES = bytes({*range(32), 127} - {*b"\t\n\r"})  # in no encoding part of a letter
-ACCENTED = "àâäáãåçèéêëìíîïñòóôöõùúûü’“”–"
+# === Cells ====================================================================
+# What headers and cells say: words, numbers, dates, addresses. Dates may be written 2024-12-31, or 31/12/2024
+# if the file shows which is the day. A parser raises ValueError with what would be right.
 
 T = TypeVar("T")
 
+NOT_GIVEN = {"", "na", "n/a", "nan", "null", "none", "-"}
+ISO_DATE = re.compile(r"([0-9]{4})[-/.]([0-9]{1,2})[-/.]([0-9]{1,2})(?![0-9])")
+SLASH_DATE = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4}|[0-9]{2})(?:[ T,].*)?")
+
 MAX_TITLE_LENGTH = 300
 MAX_CELL_LENGTH = 300  # in columns that are not listed here
-MAX_CELL_LENGTHS = {"title": MAX_TITLE_LENGTH, "tags": 20_000, "review": 1_000_000}
-MAX_WARNINGS_PER_FILE = 50
-
-# A line in a quoted cell that looks like a row of its own: the quotation mark before it was never closed.
-SWALLOWED_ROW = re.compile(r"[\r\n][0-9]{4}-[0-9]{2}-[0-9]{2},[^\r\n]*,[0-9]{4},(https?://|[\r\n]|\Z)")
+MAX_CELL_LENGTHS = {"title": MAX_TITLE_LENGTH, "directors": 2_000, "tags": 20_000, "review": 1_000_000}
 
 
-class Table:
-    """One CSV: its kind and its rows. Raises Unreadable if it cannot list films."""
-
-    def __init__(self, name: str, data: bytes, limits: Limits) -> None:
-        self.name = name
-        self._limits = limits
-        self.rows_used = 0
-        self._warnings: list[str] = []
-        self._unlisted_warnings = 0
-        self._header: list[str | None] = []  # what each column means, once the header has been read
-        header, *self._lines = self._read(self._decode(data))
-        self._width = len(self._header)
-        self._columns = {column: self._header.index(column) for column in self._header if column}
-        if not self._columns.keys() & {"title", "tmdbID", "tmdbURL", "imdbID"}:
-            shown = ",".join(header[1])[:60]
-            raise Unreadable(f"the header '{shown}' has no Name column, so this file lists no films")
-        self.kind = _kind(name.lower(), set(self._columns))
-        if self.kind in NAMED_KINDS and not re.search(NAMED_KINDS[self.kind], name.lower()):
-            self._warnings.append(
-                f"{name}: neither its name nor its columns say what it lists, so it was read as {self.kind}; "
-                "to change that, name it watched.csv, watchlist.csv or likes.csv"
-            )
-        self.is_our_download = "tmdbURL" in self._columns
-        self.has_line_per_film = "movieid" in self._columns  # movies.csv and matches.csv
-        self.has_rating_column = bool(self._columns.keys() & {"rating", "rating10"})
-        parsers = {column: cache(parse) for column, parse in self._file_parsers().items()}
-        self._cells = [
-            (column, i, parsers.get(column), MAX_CELL_LENGTHS.get(column, MAX_CELL_LENGTH))
-            for column, i in self._columns.items()
-        ]
-
-    def _file_parsers(self) -> dict[str, Callable[[str], Any]]:
-        """PARSERS, and those that depend on what else is in this file."""
-        parse_date = partial(_parse_date, day_first=self._detect_day_first())
-        return PARSERS | {
-            "date": parse_date,
-            "watched date": parse_date,
-            "rating": partial(_parse_rating, max_stars=self._detect_max_stars()),
-            "tags": partial(_parse_tags, shared={}),
-        }
-
-    def _decode(self, data: bytes) -> str:
-        if data.startswith(b"PK\3\4"):
-            raise Unreadable("is a ZIP inside the ZIP; upload it by itself")
-        if b"\0" in data and not data.strip(b"\0\r\n\t "):
-            raise Unreadable("contains nothing but NUL bytes")
-        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            data = data.decode("utf-16", "replace").encode()
-        data = data.translate(None, CONTROL_BYTES).removeprefix(codecs.BOM_UTF8)
-        with contextlib.suppress(UnicodeDecodeError):
-            return data.decode()
-        encoding = _guess_encoding(data)
-        self._warnings.append(f"{self.name}: is not all UTF-8; read as {encoding}, so check accented letters")
-        return data.decode(encoding, "replace")
-
-    def _read(self, text: str) -> list[tuple[int, list[str]]]:
-        """`(line, cells)` of each row that is not blank. The first is the header."""
-        first = text.lstrip()[:100_000].splitlines() or [""]
-        source = io.StringIO(text, newline="")
-        reader = csv.reader(iter(source.readline, ""), delimiter=max(",;\t", key=first[0].count))
-        rows: list[tuple[int, list[str]]] = []
-        line = 1
-        while True:
-            start, before, problem = source.tell(), reader.line_num, None
-            self._limits.count_row()
-            try:
-                cells = next(reader)
-                if reader.line_num - before > 1 and self._has_swallowed(cells):
-                    problem = "a quotation mark is never closed; this line was skipped"
-            except StopIteration:
-                break
-            except csv.Error as error:
-                problem = f"{error}; skipped"
-            if problem:  # go on with the next line, whatever the reader took for a row
-                self.warn(line, problem)
-                source.seek(start)
-                source.readline()
-                line += 1
-                continue
-            is_excels = not rows and "".join(cells).startswith("sep=")  # says what separates the cells
-            if any(map(str.strip, cells)) and not is_excels:
-                rows.append((line, cells))
-                self._header = self._header or [_column_name(cell) for cell in cells]
-            line += reader.line_num - before
-        if not rows:
-            raise Unreadable("is empty")
-        return rows
-
-    def _has_swallowed(self, cells: list[str]) -> bool:
-        """Whether a cell has taken in the lines after it. Only reviews may have several lines."""
-        columns = itertools.chain(self._header, itertools.repeat(None))
-        return any(
-            ("\n" in cell or "\r" in cell) and (column != "review" or SWALLOWED_ROW.search(cell))
-            for cell, column in zip(cells, columns, strict=False)
-        )
-
-    def _column(self, name: str) -> Iterator[str]:
-        i = self._columns.get(name, self._width)
-        return (cells[i].strip() for _, cells in self._lines if i < len(cells))
-
-    def _detect_day_first(self) -> bool | None:
-        """Whether 03/04/2024 is 3 April: known if any date in the file has a part over 12."""
-        for text in itertools.chain(self._column("date"), self._column("watched date")):
-            if (parts := SLASH_DATE.fullmatch(text)) and max(int(parts[1]), int(parts[2])) > 12:
-                return int(parts[1]) > 12
-        return None
-
-    def _detect_max_stars(self) -> int:
-        """10 for an import file whose writer put 1 to 10 into Rating, otherwise 5."""
-        if self.kind != "import" or not any(re.match(r"[6-9]|10", text) for text in self._column("rating")):
-            return 5
-        self._warnings.append(f"{self.name}: has ratings over 5, so all its ratings were read as out of 10")
-        return 10
-
-    def rows(self) -> Iterator[tuple[int, Film, Viewing]]:
-        for line, cells in self._lines:
-            self._limits.check_time()
-            while len(cells) > self._width and not cells[-1].strip():
-                cells.pop()
-            if len(cells) > self._width:
-                self.warn(line, f"row has {len(cells)} cells but the header has {self._width}; skipped")
-                continue
-            film, entry = self._row(line, cells)
-            if not (film.title or film.tmdb_ref or film.imdb_id):
-                self.warn(line, f"'{','.join(cells)[:40]}' does not name a film; skipped")
-                continue
-            self.rows_used += 1
-            yield line, film, entry
-
-    def _row(self, line: int, cells: list[str]) -> tuple[Film, Viewing]:
-        values: dict[str, Any] = {}
-        for column, i, parse, max_length in self._cells:
-            text = cells[i].strip() if i < len(cells) else ""
-            if len(text) > max_length:
-                self.warn(
-                    line, f"{column} has {len(text):,} characters, over the limit of {max_length:,}; ignored"
-                )
-            elif parse is None:
-                values[column] = _clean(text)
-            elif text.casefold() not in NOT_GIVEN:
-                try:
-                    values[column] = parse(text)
-                except ValueError as expected:
-                    self.warn(line, f"{column} '{text[:40]}' must be {expected}")
-        uri = values.get("uri", "")
-        number, is_film = parse_short_uri(uri) or (None, not _is_long_entry(uri))
-        film = Film(
-            title=unicodedata.normalize("NFC", values.get("title", "")),
-            year=values.get("year"),
-            film_uri=uri if is_film else "",
-            letterboxd_number=number if is_film else None,
-            watched=values.get("watched", self.kind not in ("likes", "watchlist")),
-            liked=values.get("liked", self.kind == "likes"),
-            watchlist=values.get("watchlist", self.kind == "watchlist"),
-            added_date=values.get("date"),
-            tmdb_ref=values.get("tmdbURL") or values.get("tmdbID"),
-            imdb_id=values.get("imdbID", ""),
-            given_status=values.get("match", "exact"),
-        )
-        entry = Viewing(
-            watched_date=values.get("watched date"),
-            rating=values.get("rating") or values.get("rating10"),
-            rewatch=values.get("rewatch", False),
-            tags=values.get("tags", ()),
-            review=values.get("review", ""),
-            entry_uri="" if is_film else uri,
-        )
-        return film, entry
-
-    def warn(self, line: int, reason: str) -> None:
-        if len(self._warnings) < MAX_WARNINGS_PER_FILE:
-            self._warnings.append(f"{self.name}, line {line}: {reason}")
-        else:
-            self._unlisted_warnings += 1
-
-    def warnings(self, most: int = MAX_WARNINGS_PER_FILE) -> list[str]:
-        """The first of them, and how many more there are."""
-        rest = len(self._warnings) + self._unlisted_warnings - most
-        more = [f"{self.name}: {rest:,} more warnings not shown"] if rest > 0 else []
-        return self._warnings[:most] + more
+def _by_word(text: str) -> dict[str, str]:
+    """From each word to what it means, given lines of 'meaning: words'."""
+    lines = (line.split(":") for line in text.strip().splitlines())
+    return {word: meaning.strip() for meaning, words in lines for word in words.split()}
 
 
-def _guess_encoding(data: bytes) -> str:
-    """UTF-8 with some damage, or the legacy encoding in which the text has more accented letters."""
-    text = data.decode("utf-8", "replace")
-    if 2 * text.count("\ufffd") <= len(text) - len(text.encode("ascii", "ignore")):
-        return "utf-8"
-    guesses = {name: data[:100_000].decode(name, "replace").lower() for name in ("cp1252", "mac_roman")}
-    return max(guesses, key=lambda name: sum(map(guesses[name].count, ACCENTED)))
-
-
-# What the name of a file of that kind has, since the columns are those of other kinds, too.
-NAMED_KINDS: dict[Kind, str] = {"watched": "watched", "likes": "like", "watchlist": "watchlist"}
-
-
-def _kind(path: str, columns: set[str]) -> Kind:
-    """A watchlist by its name, others by header. `watched` and `likes/films` share one: the path decides."""
-    name = path.rpartition("/")[2]
-    if "watchlist" in name:
-        return "watchlist"
-    if columns & {"tmdbID", "tmdbURL", "imdbID", "rating10"}:
-        return "import"
-    if "review" in columns:
-        return "reviews"
-    if columns & {"watched date", "rewatch"}:
-        return "diary"
-    if "rating" in columns:
-        return "ratings"
-    return "likes" if "like" in path or re.match(r"films\b", name) else "watched"
+# Of columns that mean the same, the one named first here is read.
+COLUMNS = _by_word("""
+    title: name title film movie filmname filmtitle moviename movietitle originaltitle
+    year: year releaseyear yearreleased yearofrelease filmyear movieyear released releasedate
+    uri: letterboxduri letterboxdurl uri url
+    tmdbID: tmdbid tmdb themoviedbid
+    tmdbURL: tmdburl
+    imdbID: imdbid imdb const tconst imdburl
+    type: tmdbtype type titletype mediatype
+    directors: directors director directedby
+    date: date daterated ratedat created createdat added addedat dateadded listedat
+    watched date: watcheddate watchedat watchedon datewatched lastwatched lastwatchedat dateseen
+    watchlist date: watchlistdate watchlistedat
+    rating: yourrating yourated userrating myrating ownerrating personalrating rating
+    rating10: rating10 ratings10 ratingoutof10
+    rewatch: rewatch
+    tags: tags
+    review: review
+    liked: liked like favorite favourite
+    watched: watched seen
+    state: watchlist status watchstatus
+    position: position
+    movieid: movieid
+    match: matchstatus
+""")
+STATES = _by_word("""
+    watched: watched seen completed finished watching
+    watchlist: watchlist plantowatch planned towatch wanttowatch wishlist
+    none: dropped abandoned hold onhold paused notinteresting
+    yes: yes true y 1
+    no: no false n 0
+""")
+TYPES = _by_word("""
+    movie: movie film feature featurefilm short shortfilm documentary video tvmovie tvspecial tvshort
+    tv: tv series show tvseries tvshow serietv miniseries tvminiseries miniserietv limitedseries anime
+    none: episode tvepisode season tvseason videogame game podcast podcastseries podcastepisode
+""")
 
 
 def _is_long_entry(uri: str) -> bool:
@@ -1027,20 +866,74 @@ def _parser(pattern: str, expected: str, convert: Callable[[str], T]) -> Callabl
     return parse
 
 
-_parse_year = _parser(r"(18|19|20|21)[0-9]{2}(\.0)?", "between 1800 and 2199", lambda text: int(text[:4]))
-_parse_tmdb_id = _parser(
-    r"[1-9][0-9]{0,8}(\.0)?", "a number such as 27205", lambda text: ("movie", int(float(text)))
+class _NotAFilm(Exception):
+    """Why a row is left out. Completes the sentence whose subject is the row."""
+
+
+TITLE_ENDING = re.compile(r"(.*\S)\s*\(([^()]{1,40})\)")
+ENTITY = re.compile(r"&(#[0-9]{1,7}|#x[0-9a-fA-F]{1,6}|[a-zA-Z]{2,31});")
+NUMBER = re.compile(r"[0-9]{1,3}([.,][0-9]{1,4})?")
+
+
+def _from_title(title: str, year: int | None, tmdb_type: str | None) -> tuple[str, int | None, str | None]:
+    """Title, year and type, of which other tools write the last two behind the title: 'Alien (1979)'."""
+    title = ENTITY.sub(lambda entity: html.unescape(entity[0]), title)
+    while ending := TITLE_ENDING.fullmatch(title):
+        years, word = (
+            re.findall(r"\b(?:18|19|20|21)[0-9]{2}\b", ending[2]),
+            re.sub(r"\b[0-9]{4}\b", "", ending[2]),
+        )
+        found = int(years[0]) if years else year, TYPES.get(_squash(word), tmdb_type)
+        is_other = _squash(word) not in ("", *TYPES)
+        if is_other or (year or found[0], tmdb_type or found[1]) != found:
+            break
+        title, (year, tmdb_type) = ending[1], found
+    return title, year, tmdb_type
+
+
+def _word_parser(words: dict[str, str], expected: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        meaning = words.get(_squash(text))
+        if meaning is None:
+            raise ValueError(expected)
+        if meaning == "none":
+            raise _NotAFilm(f"is left out, since it is '{text}'")
+        return meaning
+
+    return parse
+
+
+def _parse_address(text: str) -> tuple[str, Any]:
+    """The column whose value the address gives, and the value."""
+    if LETTERBOXD_URL.fullmatch(text):
+        return "uri", text
+    if page := IMDB_URL.fullmatch(text):
+        return "imdbID", page[1]
+    if ref := parse_tmdb_url(text):
+        return "tmdbURL", ref
+    raise ValueError("an address at letterboxd.com, boxd.it, imdb.com or themoviedb.org")
+
+
+_parse_year = _parser(
+    r"\(?(18|19|20|21)[0-9]{2}\)?(\.0|[-–/][0-9–/T:.Z-]*)?|[0-9]{1,2}[/.-][0-9]{1,2}[/.-](18|19|20|21)[0-9]{2}",
+    "between 1800 and 2199",
+    lambda text: int(re.findall(r"[0-9]{4}", text)[0]),
 )
+_parse_tmdb_id = _parser(r"[1-9][0-9]{0,8}(\.0)?", "a number such as 27205", lambda text: int(float(text)))
 _parse_tmdb_url = _parser(
     TMDB_URL.pattern, "a TMDB URL such as https://www.themoviedb.org/movie/27205", parse_tmdb_url
 )
-_parse_imdb_id = _parser(IMDB_ID.pattern, "an IMDb id such as tt1375666", str)
+_parse_imdb_id = _parser(
+    rf"(.*imdb\.com/title/)?{IMDB_ID.pattern}([/?#].*)?",
+    "an IMDb id such as tt1375666",
+    lambda text: IMDB_ID.findall(text)[0],
+)
 
 
 def _parse_rating(text: str, max_stars: int) -> float | None:
     """Stars out of 5, from a rating out of `max_stars`. Other tools write 0 for "not rated"."""
     text, step = text.replace(",", "."), max_stars / 10
-    rating = float(text) if re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,4})?", text) else -1
+    rating = float(text) if NUMBER.fullmatch(text) else -1
     if rating and not (step <= rating <= max_stars and rating % step == 0):
         raise ValueError(f"between {step:g} and {max_stars} in steps of {step:g}")
     return rating / max_stars * 5 or None
@@ -1059,6 +952,7 @@ def _parse_tags(text: str, shared: dict[str, str]) -> tuple[str, ...]:
 def _parse_date(text: str, day_first: bool | None) -> date:
     if parts := SLASH_DATE.fullmatch(text):
         first, second, year = map(int, parts.groups())
+        year += 0 if year > 99 else 2000 if year < 30 else 1900
         if day_first is None and first != second:
             raise ValueError("written like 2024-12-31, since day and month cannot be told apart")
         month, day = (second, first) if day_first else (first, second)
@@ -1081,8 +975,9 @@ def _clean(text: str) -> str:
     return text if text.isprintable() else CONTROL.sub("", text)
 
 
-def _column_name(header: str) -> str | None:
-    return COLUMNS.get("".join(filter(str.isalnum, header[:100].casefold())))
+def _squash(text: str) -> str:
+    """Without case, spaces and punctuation, as far as words of COLUMNS, STATES and TYPES are long."""
+    return "".join(filter(str.isalnum, text[:40].casefold()))
 
 
 # Columns of plain text have no parser. A table adds the parsers that depend on its file.
@@ -1090,9 +985,10 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "year": _parse_year,
     "rating10": partial(_parse_rating, max_stars=10),
     "rewatch": _parse_yes,
-    **dict.fromkeys(
-        ("watched", "liked", "watchlist"), _parser(r"(?i)yes|no|true|false", "yes or no", _parse_yes)
-    ),
+    **dict.fromkeys(("watched", "liked"), _parser(r"(?i)yes|no|true|false|[yn01]", "yes or no", _parse_yes)),
+    "state": _word_parser(STATES, "like completed, plan to watch, yes or no"),
+    "type": _word_parser(TYPES, "like film or series"),
+    "uri": _parse_address,
     "tmdbID": _parse_tmdb_id,
     "tmdbURL": _parse_tmdb_url,
     "imdbID": _parse_imdb_id,
@@ -1100,9 +996,366 @@ PARSERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def read_tables(files: Iterable[tuple[str, bytes]], limits: Limits) -> tuple[list[Table], list[str]]:
-    """The tables in the uploaded `(name, bytes)`, and why the other files could not be used."""
-    tables, problems = [], []
+# === Tables ===================================================================
+# CSVs -> rows. Each CSV is a Source of one or more Tables, whose rows are a film and an entry (a viewing, a
+# rating or a mark). Kinds and columns are recognised by the header, since people re-save files. Whatever
+# cannot be read becomes a warning with file, line and reason; everything else is used.
+
+csv.field_size_limit(1_000_000)  # Python stops at 131,072 characters; the longest review seen has 17,958
+
+Kind = Literal["watched", "ratings", "likes", "watchlist", "import", "diary", "reviews"]
+KINDS = get_args(Kind)  # in the order in which they are joined
+
+
+NAMING = {"title", "uri", "tmdbID", "tmdbURL", "imdbID"}  # columns that name a film
+DATES = ("date", "watched date", "watchlist date")
+LETTERBOXDS = {"date", "name", "year", "letterboxduri"}
+OUT_OF_TEN = {"yourrating", "yourated", "userrating", "simklid", "traktid"}  # IMDb, TMDB, Movary, …
+# What a file lists, by the first of these columns that it has.
+TOLD_KINDS: dict[Kind, set[str]] = {
+    "import": {"tmdbID", "tmdbURL", "imdbID", "rating10"},
+    "reviews": {"review"},
+    "diary": {"watched date", "rewatch"},
+    "ratings": {"rating"},
+}
+TELLING = {"watched", "state", "rating10"}.union(*list(TOLD_KINDS.values())[1:])
+# And by its name: a kind, its plain word, which needs no warning, and all words for it.
+NAMED_KINDS: list[tuple[Kind, str, str]] = [
+    ("watchlist", "watchlist", r"(watch|wish)[ _-]*list|(to|want)[ _-]*(watch|see)|planned|un(watched|seen)"),
+    ("likes", "like", r"like|loved|favou?rite|(^|/)films\b"),
+    ("watched", "watched", ""),  # whatever else
+]
+CONTROL_BYTES = bytes({*range(32), 127} - {*b"\t\n\r"})  # in no encoding part of a letter
+ACCENTED = "àâäáãåçèéêëìíîïñòóôöõùúûü’“”–"
+MAX_WARNINGS_PER_FILE = 50
+MAX_LINES_ABOVE = 10  # in which the first header is looked for
+MAX_COLUMNS_TOLD = 30
+
+# A line in a quoted cell that looks like a row of its own: the quotation mark before it was never closed.
+SWALLOWED_ROW = re.compile(r"[\r\n][0-9]{4}-[0-9]{2}-[0-9]{2},[^\r\n]*,[0-9]{4},(https?://|[\r\n]|\Z)")
+CONFLICT = re.compile(r"(<{7}|\|{7}|={7}|>{7})( .*)?")  # a line of Git's
+
+Rows = list[tuple[int, list[str]]]  # line and cells
+
+
+def _meanings(cells: list[str]) -> set[str]:
+    return {meaning for cell in cells[:100] if (meaning := COLUMNS.get(_squash(cell)))}
+
+
+def is_header(cells: list[str]) -> bool:
+    """Whether it names columns, at least two, one of them a film's. Most have to be known."""
+    known, filled = _meanings(cells), sum(bool(cell.strip()) for cell in cells)
+    return len(known) > 1 and bool(known & NAMING) and 2 * len(known) > filled
+
+
+def is_list(rows: Rows) -> bool:
+    """Whether it is a list of Letterboxd's: one header for the list, another one for its films."""
+    starts = (",".join(map(_squash, cells)) for _, cells in rows[:MAX_LINES_ABOVE])
+    return any(LIST_START.match(start) for start in starts)
+
+
+IS_LIST = "is a list, which does not say what was watched, so it was left out; name a watchlist watchlist.csv"
+LIST_START = re.compile("letterboxdlistexport|date,name,tags,url,|position,name,year,url,")
+
+
+class Source:
+    """One CSV: its tables, and what could not be read. Raises Unreadable if it cannot list films."""
+
+    def __init__(self, name: str, data: bytes, limits: Limits) -> None:
+        self.name, self.limits, self.rows_used = name, limits, 0
+        self._warnings: list[str] = []
+        self._unlisted_warnings = 0
+        self._starts: list[int] = []  # the rows that are headers
+        rows = self._read(self._decode(data))
+        if is_list(rows):
+            raise Unreadable(IS_LIST)
+        self.tables = list(self._split(rows))
+
+    def _decode(self, data: bytes) -> str:
+        _check_format(data)
+        if data.startswith(b"PK\3\4"):
+            raise Unreadable("is a ZIP inside the ZIP; upload it by itself")
+        if b"\0" in data and not data.strip(b"\0\r\n\t "):
+            raise Unreadable("contains nothing but NUL bytes")
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            data = data.decode("utf-16", "replace").encode()
+        data = data.translate(None, CONTROL_BYTES).replace(codecs.BOM_UTF8, b"")  # also of appended files
+        with contextlib.suppress(UnicodeDecodeError):
+            return data.decode()
+        encoding = _guess_encoding(data)
+        self.say(f"is not all UTF-8; read as {encoding}, so check accented letters")
+        return data.decode(encoding, "replace")
+
+    def _read(self, text: str) -> Rows:
+        """The rows that are not blank."""
+        source = io.StringIO(text, newline="")
+        reader = csv.reader(iter(source.readline, ""), delimiter=_delimiter(text))
+        rows: Rows = []
+        line = 1
+        while True:
+            start, before, problem = source.tell(), reader.line_num, None
+            self.limits.count_row()
+            try:
+                cells = next(reader)
+                if reader.line_num - before > 1 and self._has_swallowed(cells, rows):
+                    problem = "a quotation mark is never closed; this line was skipped"
+            except StopIteration:
+                break
+            except csv.Error as error:
+                problem = f"{error}; skipped"
+            if problem:  # go on with the next line, whatever the reader took for a row
+                self.warn(line, problem)
+                source.seek(start)
+                source.readline()
+                line += 1
+                continue
+            is_excels = not rows and "".join(cells).startswith("sep=")  # says what separates the cells
+            if any(map(str.strip, cells)) and not is_excels:
+                if not cells[0][:1].isdigit() and is_header(cells):
+                    self._starts.append(len(rows))
+                rows.append((line, cells))
+            line += reader.line_num - before
+        if not rows:
+            raise Unreadable("is empty")
+        return rows
+
+    def _has_swallowed(self, cells: list[str], rows: Rows) -> bool:
+        """Whether a cell has taken in the lines after it. Only reviews may have several lines."""
+        header = rows[self._starts[-1] if self._starts else 0][1] if rows else []
+        names = itertools.chain(header, itertools.repeat(""))
+        return any(
+            ("\n" in cell or "\r" in cell) and (_squash(name) != "review" or SWALLOWED_ROW.search(cell))
+            for cell, name in zip(cells, names, strict=False)
+        )
+
+    def _split(self, rows: Rows) -> Iterator[Table]:
+        """One table per header, since people join files. The first header may have lines above it."""
+        if not self._starts or self._starts[0] >= MAX_LINES_ABOVE:
+            self._starts.insert(
+                0, next((i for i, row in enumerate(rows[:MAX_LINES_ABOVE]) if _meanings(row[1]) & NAMING), 0)
+            )
+        for line, cells in rows[: self._starts[0]]:
+            self.warn(line, f"'{','.join(cells)[:40]}' stands above the header; skipped")
+        parts: defaultdict[tuple[str, ...], Rows] = defaultdict(list)
+        for start, end in itertools.pairwise([*self._starts, len(rows)]):
+            line, header = rows[start]
+            if parts:
+                self.warn(line, "is another header, by which the lines after it were read")
+            parts[tuple(header)] += rows[start + 1 : end]
+        return (Table(self, list(header), lines) for header, lines in parts.items())
+
+    def say(self, what: str) -> None:
+        """Warns of something about the whole file."""
+        self._warnings.append(f"{self.name}: {what}")
+
+    def warn(self, line: int, reason: str) -> None:
+        if len(self._warnings) < MAX_WARNINGS_PER_FILE:
+            self._warnings.append(f"{self.name}, line {line}: {reason}")
+        else:
+            self._unlisted_warnings += 1
+
+    def warnings(self, most: int = MAX_WARNINGS_PER_FILE) -> list[str]:
+        """The first of them, and how many more there are."""
+        rest = len(self._warnings) + self._unlisted_warnings - most
+        more = [f"{self.name}: {rest:,} more warnings not shown"] if rest > 0 else []
+        return self._warnings[:most] + more
+
+
+class Table:
+    """A header and the rows under it. Raises Unreadable if they cannot list films."""
+
+    def __init__(self, source: Source, header: list[str], lines: Rows) -> None:
+        self.source, self.warn = source, source.warn
+        self._header, self._lines = header, lines
+        self._words = {_squash(name): i for i, name in reversed(list(enumerate(header)))}
+        preferred = [word for word in reversed(COLUMNS) if word in self._words]
+        self._columns = {COLUMNS[word]: self._words[word] for word in preferred}
+        columns = self._columns.keys()
+        if not columns & NAMING:
+            shown = ",".join(header)[:60]
+            raise Unreadable(f"the header '{shown}' has no Name column, so this file lists no films")
+        self.is_our_download = columns >= {"tmdbURL", "match"}
+        self.is_foreign = not self.is_our_download and not self._words.keys() >= LETTERBOXDS
+        self.has_line_per_film = self.is_our_download and "movieid" in columns  # movies.csv and matches.csv
+        self.has_rating_column = bool(columns & {"rating", "rating10"})
+        self.has_names = bool(columns & (NAMING - {"uri"}))
+        self.kind = self._find_kind(source.name.lower())
+        if not self.is_our_download:
+            self._name_unread_columns()
+        parsers = {column: cache(parse) for column, parse in self._file_parsers().items()}
+        self._cells = [
+            (column, i, parsers.get(column), MAX_CELL_LENGTHS.get(column, MAX_CELL_LENGTH))
+            for column, i in self._columns.items()
+        ]
+
+    def _find_kind(self, path: str) -> Kind:
+        """What it lists, by its columns. If they do not say, or if it is a watchlist, by its name."""
+        columns = self._columns.keys()
+        named, plain = next((kind, plain) for kind, plain, name in NAMED_KINDS if re.search(name, path))
+        told = next((kind for kind, telling in TOLD_KINDS.items() if columns & telling), None)
+        is_plain = re.search(plain, path)
+        if "position" in columns and not is_plain and not all(list(self._column("rating")) or [""]):
+            raise Unreadable(IS_LIST)
+        if named == "watchlist" or not columns & TELLING:
+            if not is_plain:
+                self.source.say(
+                    f"its columns do not say what it lists, so it was read as {named}; "
+                    "to change that, name it watched.csv, watchlist.csv or likes.csv"
+                )
+            return told if told and named == "watched" else named
+        if named == "likes":
+            self.source.say("its columns say what was watched, so it was not read as likes")
+        return told or "watched"
+
+    def _name_unread_columns(self) -> None:
+        """Says which columns were not read, though they have cells."""
+        unread = [i for i in range(len(self._header)) if i not in self._columns.values()][:MAX_COLUMNS_TOLD]
+        filled = [i for i in unread if any(i < len(cells) and cells[i].strip() for _, cells in self._lines)]
+        if filled:
+            names = [self._header[i].strip()[:40] or f"number {i + 1}" for i in filled]
+            self.source.say(f"these columns were not read: {', '.join(names)}")
+
+    def _file_parsers(self) -> dict[str, Callable[[str], Any]]:
+        """PARSERS, and those that depend on what else is in this file."""
+        parse_date = partial(_parse_date, day_first=self._detect_day_first())
+        return PARSERS | {
+            **dict.fromkeys(DATES, parse_date),
+            "rating": partial(_parse_rating, max_stars=self._detect_max_stars()),
+            "tags": partial(_parse_tags, shared={}),
+        }
+
+    def _column(self, name: str) -> Iterator[str]:
+        i = self._columns.get(name, len(self._header))
+        return (cells[i].strip() for _, cells in self._lines if i < len(cells))
+
+    def _detect_day_first(self) -> bool | None:
+        """Whether 03/04/2024 is 3 April: known if any date in the file has a part over 12."""
+        for text in itertools.chain.from_iterable(map(self._column, DATES)):
+            if (parts := SLASH_DATE.fullmatch(text)) and max(int(parts[1]), int(parts[2])) > 12:
+                return int(parts[1]) > 12
+        return None
+
+    def _detect_max_stars(self) -> int:
+        """10 if another tool's file has a rating over 5, or a column of a service that has ten stars."""
+        ratings = [float(t.replace(",", ".")) for t in self._column("rating") if NUMBER.fullmatch(t)]
+        has_more = any(5 < rating <= 10 for rating in ratings)
+        is_named = bool(OUT_OF_TEN & self._words.keys()) and all(rating % 1 == 0 for rating in ratings)
+        if not self.is_foreign or not ratings or not (has_more or is_named):
+            return 5
+        reason = "has ratings over 5" if has_more else "has columns of a service with ten stars"
+        self.source.say(f"{reason}, so all its ratings were read as out of 10")
+        return 10
+
+    def rows(self) -> Iterator[tuple[int, Film, Viewing]]:
+        width = len(self._header)
+        for line, cells in self._lines:
+            self.source.limits.check_time()
+            while len(cells) > width and not cells[-1].strip():
+                cells.pop()
+            if len(cells) > width:
+                self.warn(line, f"row has {len(cells)} cells but the header has {width}; skipped")
+                continue
+            shown = f"'{','.join(cells)[:40]}'"
+            try:
+                film, entry = self._row(line, cells)
+            except _NotAFilm as reason:
+                self.warn(line, f"{shown} {reason}")
+                continue
+            named = film.title or film.tmdb_ref or film.imdb_id or film.film_uri or entry.entry_uri
+            if not named or CONFLICT.fullmatch(",".join(cells).rstrip(",")):
+                self.warn(line, f"{shown} does not name a film; skipped")
+                continue
+            yield line, film, entry
+
+    def _values(self, line: int, cells: list[str]) -> dict[str, Any]:
+        """What the columns say. Addresses say what they name."""
+        values: dict[str, Any] = {}
+        for column, i, parse, max_length in self._cells:
+            text = cells[i].strip() if i < len(cells) else ""
+            if len(text) > max_length:
+                self.warn(
+                    line, f"{column} has {len(text):,} characters, over the limit of {max_length:,}; ignored"
+                )
+            elif parse is None:
+                values[column] = _clean(text)
+            elif text.casefold() not in NOT_GIVEN:
+                try:
+                    values[column] = parse(text)
+                except ValueError as expected:
+                    self.warn(line, f"{column} '{text[:40]}' must be {expected}")
+        meaning, named = values.pop("uri", ("uri", ""))
+        return {meaning: named} | values
+
+    def _row(self, line: int, cells: list[str]) -> tuple[Film, Viewing]:
+        values = self._values(line, cells)
+        title = unicodedata.normalize("NFC", values.get("title", ""))
+        year, tmdb_type = values.get("year"), values.get("type")
+        if self.is_foreign:
+            title, year, tmdb_type = _from_title(title, year, tmdb_type)
+        uri = values.get("uri", "")
+        number, is_film = parse_short_uri(uri) or (None, not _is_long_entry(uri))
+        tmdb_id, added, listed = values.get("tmdbID"), values.get("date"), values.get("watchlist date")
+        watched, watchlist = self._state(values)
+        film = Film(
+            title=title,
+            year=year,
+            film_uri=uri if is_film else "",
+            letterboxd_number=number if is_film else None,
+            watched=values.get("watched", watched),
+            liked=values.get("liked", self.kind == "likes"),
+            watchlist=watchlist,
+            added_date=added,
+            watchlist_date=listed or (added if watchlist and not watched else None),
+            tmdb_ref=values.get("tmdbURL") or ((tmdb_type or "movie", tmdb_id) if tmdb_id else None),
+            imdb_id=values.get("imdbID", ""),
+            tmdb_type=tmdb_type,
+            directors="" if self.is_our_download else values.get("directors", ""),
+            given_status=values.get("match", "exact"),
+        )
+        entry = Viewing(
+            watched_date=values.get("watched date"),
+            rating=values.get("rating") or values.get("rating10"),
+            rewatch=values.get("rewatch", False),
+            tags=values.get("tags", ()),
+            review=values.get("review", ""),
+            entry_uri="" if is_film else uri,
+        )
+        return film, entry
+
+    def _state(self, values: dict[str, Any]) -> tuple[bool, bool]:
+        """Whether it was watched, and whether it is on the watchlist: by its row, otherwise by its file."""
+        of_file = self.kind not in ("likes", "watchlist"), self.kind == "watchlist"
+        if self.is_foreign and values.keys() & {"watched date", "watchlist date"} == {"watchlist date"}:
+            return False, True
+        state = values.get("state")
+        watched = state != "watchlist" and (state == "watched" or of_file[0])
+        return watched, state in ("watchlist", "yes") or (state is None and of_file[1])
+
+
+def _delimiter(text: str) -> str:
+    """That of the first header, or the one that the first line has most of."""
+    lines = text.lstrip()[:100_000].splitlines()[:MAX_LINES_ABOVE] or [""]
+    headers = (mark for line in lines for mark in ",;\t" if is_header(line.split(mark, 100)))
+    return next(headers, max(",;\t", key=lines[0].count))
+
+
+def _guess_encoding(data: bytes) -> str:
+    """UTF-8 with some damage, or the legacy encoding in which the text has more accented letters.
+
+    Lines that end with CR alone were written on a Mac of old.
+    """
+    text = data.decode("utf-8", "replace")
+    if 2 * text.count("\ufffd") <= len(text) - len(text.encode("ascii", "ignore")):
+        return "utf-8"
+    if b"\r" in data and b"\n" not in data:
+        return "mac_roman"
+    guesses = {name: data[:100_000].decode(name, "replace").lower() for name in ("cp1252", "mac_roman")}
+    return max(guesses, key=lambda name: sum(map(guesses[name].count, ACCENTED)))
+
+
+def read_sources(files: Iterable[tuple[str, bytes]], limits: Limits) -> tuple[list[Source], list[str]]:
+    """The CSVs in the uploaded `(name, bytes)`, and why the other files could not be used."""
+    sources, problems = [], []
     for given_name, data in files:
         name = given_name or "unnamed file"
         try:
@@ -1115,10 +1368,10 @@ def read_tables(files: Iterable[tuple[str, bytes]], limits: Limits) -> tuple[lis
                 problems.append(f"{name}: contains {count} files named {path}; all were read")
         for path, content in csvs:
             try:
-                tables.append(Table(path, content, limits))
+                sources.append(Source(path, content, limits))
             except Unreadable as reason:
                 problems.append(f"{path}: {reason}")
-    return tables, problems
+    return sources, problems
 
 
 # === Joining ==================================================================
@@ -1169,8 +1422,16 @@ class Joiner:
         self._rated: set[int] = set()  # id() of films whose own rating is given, even if it is none
         self._has_ratings, self._has_viewings = has_ratings, has_viewings
 
-    def add(self, row: Film, entry: Viewing, table: Table, line: int) -> None:
+    def add(self, row: Film, entry: Viewing, table: Table, line: int) -> bool:
+        """Returns whether the row names a film: itself, or by an address that a row before it names."""
         film = self._film(row, entry, table, line)
+        if film is None:
+            uri = row.film_uri or entry.entry_uri
+            table.warn(
+                line,
+                f"no other row names the film at '{uri}'; upload the file that does, such as watched.csv",
+            )
+            return False
         film.watched |= row.watched
         film.liked |= row.liked
         film.watchlist |= row.watchlist
@@ -1184,16 +1445,21 @@ class Joiner:
             film.rating = entry.rating
         if imported and not is_viewing and table.has_rating_column:
             self._rated.add(id(film))
+        return True
 
-    def _film(self, row: Film, entry: Viewing, table: Table, line: int) -> Film:
+    def _film(self, row: Film, entry: Viewing, table: Table, line: int) -> Film | None:
         identities = _identities(row, entry.entry_uri)
         # The ids in our own downloads say what was matched; two films may share one.
         schemes = {"number", "slug"} if table.is_our_download and row.title else identities.keys()
         naming = [(scheme, name) for scheme, name in identities.items() if scheme in schemes]
         film = next((self._by_identity[key] for key in naming if key in self._by_identity), None)
         if film is None:
+            if not (row.title or row.tmdb_ref or row.imdb_id):
+                return None
             film = self._namesake(row, identities, entry, table, line)
         film.film_uri = film.film_uri or row.film_uri
+        film.watchlist_date = film.watchlist_date or row.watchlist_date
+        film.directors, film.tmdb_type = film.directors or row.directors, film.tmdb_type or row.tmdb_type
         film.given_status = film.given_status if film.tmdb_ref or film.imdb_id else row.given_status
         film.tmdb_ref, film.imdb_id = film.tmdb_ref or row.tmdb_ref, film.imdb_id or row.imdb_id
         film.letterboxd_number = film.letterboxd_number or row.letterboxd_number
@@ -1207,7 +1473,11 @@ class Joiner:
         """The film of that name and year whose identities do not contradict, or else a new one."""
         namesakes = self._by_name[normalize_title(row.title), row.year]
         compared = namesakes if row.title else []
-        alike = [film for film in compared if _compatible(self._identities[id(film)], identities)]
+        alike = [
+            film
+            for film in compared
+            if _compatible(self._identities[id(film)], identities) and _may_share_directors(film, row)
+        ]
         if alike:
             return alike[0] if len(alike) == 1 else _choose(alike, row, entry, table, line)
         self.films.append(row)
@@ -1282,6 +1552,11 @@ def _compatible(own: dict[str, Hashable], other: dict[str, Hashable]) -> bool:
     return all(own.get(scheme, identity) == identity for scheme, identity in other.items())
 
 
+def _may_share_directors(film: Film, other: Film) -> bool:
+    own, others = folded_names(film.directors), folded_names(other.directors)
+    return not own or not others or not own.isdisjoint(others)
+
+
 def _order(film: Film) -> tuple[int, int, int]:
     group = 0 if film.watched else 1 if film.liked else 2
     viewed = film.viewings[0].watched_date if film.viewings else None
@@ -1297,36 +1572,37 @@ def parse_export(
     Raises UnusableUpload if no file lists films, UploadTooLarge beyond `max_films` or `limits`.
     """
     files = list(files)
-    tables, problems = read_tables(files, limits or Limits())
+    sources, problems = read_sources(files, limits or Limits())
+    tables = [table for source in sources for table in source.tables]
     joined = Joiner(
         has_ratings=any(table.kind == "ratings" for table in tables),
         has_viewings=any(
             table.kind in ("import", "diary", "reviews") and not table.has_line_per_film for table in tables
         ),
     )
-    for table in sorted(tables, key=lambda table: KINDS.index(table.kind)):
+    for table in sorted(tables, key=lambda table: (not table.has_names, KINDS.index(table.kind))):
         for line, film, entry in table.rows():
-            joined.add(film, entry, table, line)
+            table.source.rows_used += joined.add(film, entry, table, line)
             if len(joined.films) > max_films:
                 raise UploadTooLarge(f"The upload has over {max_films:,} films (MAX_FILMS).")
     if not joined.films:
         raise UnusableUpload(
-            f"No films in this upload: {_why_empty(files, tables, problems)}. "
+            f"No films in this upload: {_why_empty(files, sources, problems)}. "
             "Upload the ZIP that Letterboxd exports, or CSVs from it."
         )
     rows: Counter[str] = Counter()
-    for table in tables:
-        rows[table.name] += table.rows_used
-        problems += table.warnings()
+    for source in sources:
+        rows[source.name] += source.rows_used
+        problems += source.warnings()
     if len(problems) > MAX_WARNINGS:
         problems[MAX_WARNINGS:] = [f"{len(problems) - MAX_WARNINGS:,} more warnings not shown"]
     films = joined.finish()
     return Export(films, rows, problems, estimated_bytes(films))
 
 
-def _why_empty(files: list[tuple[str, bytes]], tables: list[Table], problems: list[str]) -> str:
-    for table in tables:
-        problems += [*table.warnings(1), f"{table.name}: none of its rows names a film"]
+def _why_empty(files: list[tuple[str, bytes]], sources: list[Source], problems: list[str]) -> str:
+    for source in sources:
+        problems += [*source.warnings(1), f"{source.name}: none of its rows names a film"]
     names = [name for name, _ in files]
     return _few(problems, "; ") or (f"it has only {_few(names)}" if names else "it is empty")
 
@@ -1364,7 +1640,7 @@ TMDB_ID_KNOTS: list[tuple[int, ...]] = [
     1207541:1327766 1234878:1340206 1310863:1432596 1393775:1517772
     """.split()
 ]
-SERIES_SCORE = -1.8
+OTHER_TYPE_SCORE = -1.8  # a series, unless the upload says that it is one
 YEAR_SCORES = {0: 0.0, 1: -1.3, -1: -2.5, 2: -2.8, -2: -2.8, 3: -3.2, -3: -3.2}
 ON_THE_LINE = 0.005  # the largest deviation that counts as none
 MIN_EVIDENCE = -3.3  # a candidate whose evidence, without votes, is below this is no match
@@ -1373,6 +1649,7 @@ STOP_SCORE = 0.6  # searching stops at this score, unless the number or the year
 SAFE_LEAD = 2.0  # without a number, a match is exact if it scores this much more than its namesakes
 SAME_TITLE = -1.0  # a title that scores more than this is the same
 SIMILAR_TITLE = -2.5
+DIRECTOR_SCORE = 2.0  # of the upload's director, or less this much for another one
 MIN_LIKENESS = 0.6  # of two titles that are compared letter by letter
 
 
@@ -1384,12 +1661,14 @@ class ScoredCandidate:
     title_score: float
     year_score: float
     number_score: float
+    type_score: float
     votes_score: float
+    director_score: float = 0
 
     @property
     def evidence(self) -> float:
-        type_score = SERIES_SCORE if self.candidate.tmdb_type == "tv" else 0
-        return self.title_score + self.year_score + self.number_score + type_score
+        known = self.title_score + self.year_score + self.number_score
+        return known + self.type_score + self.director_score
 
     @property
     def score(self) -> float:
@@ -1427,8 +1706,16 @@ def score_candidate(film: Film, candidate: Candidate, other_titles: Iterable[str
         title_score=_title_score(film.title, candidate, other_titles),
         year_score=_year_score(film.year, candidate.year),
         number_score=_number_score(film.letterboxd_number, candidate),
+        type_score=0 if candidate.tmdb_type == (film.tmdb_type or "movie") else OTHER_TYPE_SCORE,
         votes_score=0.6 * math.log10(1 + min(candidate.votes, 10_000)),
     )
+
+
+def score_director(film: Film, scored: ScoredCandidate, movie: Movie) -> ScoredCandidate:
+    """With its record, which has the directors."""
+    found = set(map(fold_title, movie.directors))
+    score = 0 if not found else DIRECTOR_SCORE if found & folded_names(film.directors) else -DIRECTOR_SCORE
+    return replace(scored, director_score=score)
 
 
 def _title_score(title: str, candidate: Candidate, other_titles: Iterable[str]) -> float:
@@ -1523,6 +1810,8 @@ def _why_exact(best: ScoredCandidate, others: list[ScoredCandidate]) -> str:
         return "Title, year and Letterboxd's own number agree."
     if best.has_number:
         return "Title and Letterboxd's own number agree, and the year is one off."
+    if best.director_score > 0:
+        return "Title, year and director agree."
     if any(other.has_title_and_year for other in others):
         return "It is by far the likeliest result with that title and year."
     return "It is the only result with that title and year."
@@ -1542,6 +1831,8 @@ def _doubts(film: Film, best: ScoredCandidate, others: list[ScoredCandidate]) ->
         yield f"its year is not {film.year}"
     if is_contradicted(film, best):
         yield "Letterboxd's own number points to another film"
+    if best.director_score < 0:
+        yield f"its director is not {film.directors[:60]}"
     if rivals := [other for other in others if _is_rival(best, other)]:
         alike = "title and year" if all(rival.has_title_and_year for rival in rivals) else "title"
         yield f"{len(rivals)} other result{'s have' if len(rivals) > 1 else ' has'} the same {alike}"
@@ -1569,6 +1860,8 @@ def search_queries(film: Film) -> Iterator[SearchQuery]:
     for what the others miss.
     """
     title, year = film.title, film.year
+    if film.tmdb_type == "tv":
+        yield SearchQuery("tv", title, year)
     if year is None:
         yield from (SearchQuery("movie", title, None), SearchQuery("tv", title, None))
         return
@@ -2343,10 +2636,14 @@ class TMDBClient:
         await self._turnstile.close()
         await self._http.close()
 
-    async def search(self, tmdb_type: MediaType, query: str, year: int | None) -> list[Candidate]:
+    async def search(
+        self, tmdb_type: MediaType, query: str, year: int | None, adult: bool = False
+    ) -> list[Candidate]:
         """The first page of candidates. TMDB also searches translated and alternative titles."""
         year_name = "primary_release_year" if tmdb_type == "movie" else "first_air_date_year"
-        params = {"query": query, "include_adult": "false"} | ({year_name: str(year)} if year else {})
+        params = {"query": query, "include_adult": str(adult).lower()} | (
+            {year_name: str(year)} if year else {}
+        )
         body = await self._get(f"search/{tmdb_type}", SearchBody, params)
         return [candidate_from_result(tmdb_type, result) for result in body.results[:PAGE_SIZE]]
 
@@ -2621,6 +2918,35 @@ class FilmSnapshot:
         return self.movie is not None and self.movie.tmdb_type == "tv"
 
 
+def snapshots(films: Iterable[Film]) -> tuple[list[FilmSnapshot], list[list[int]]]:
+    """Snapshots of the films, where those with one record of TMDB's are one, and the ids of those."""
+    same: defaultdict[Hashable, list[FilmSnapshot]] = defaultdict(list)
+    for film in map(FilmSnapshot.of, films):
+        movie = film.movie
+        same[(movie.tmdb_type, movie.tmdb_id) if movie else film.movie_id].append(film)
+    shared = [[film.movie_id for film in group] for group in same.values() if len(group) > 1]
+    return [group[0] if len(group) == 1 else _as_one(group) for group in same.values()], shared
+
+
+def _as_one(group: list[FilmSnapshot]) -> FilmSnapshot:
+    """The first of them, with what was logged of all. A day in several of them is one viewing."""
+    logged = [film.logged for film in group]
+    viewings = list(logged[0].viewings)
+    for film in logged[1:]:
+        days = {viewing.watched_date for viewing in viewings} - {None}
+        viewings += [viewing for viewing in film.viewings if viewing.watched_date not in days]
+    merged = replace(
+        logged[0],
+        viewings=viewings,
+        undated_reviews=[review for film in logged for review in film.undated_reviews],
+        watched=any(film.watched for film in logged),
+        liked=any(film.liked for film in logged),
+        watchlist=any(film.watchlist for film in logged),
+    )
+    rating = next((film.rating for film in group if film.rating is not None), None)
+    return replace(group[0], logged=merged, rating=rating)
+
+
 @dataclass(slots=True)
 class FilmViewing:
     """One viewing of one film. `day` is None if the diary has none."""
@@ -2778,8 +3104,8 @@ def _hours(films: Iterable[FilmSnapshot], times: Mapping[int, int]) -> float:
 
 WHAT_COUNTS = """Computed from the films looked up so far, for all time or for one `year` of the diary.
 
-- A film counts if it was watched; with a `year`, if it has a viewing in that year. Its year of release is the
-  export's, or TMDB's if the export has none.
+- A film counts if it was watched; with a `year`, if it has a viewing in that year. Films with one record of
+  TMDB's count once. The year of release is the export's, or TMDB's if the export has none.
 - A viewing is a row of the diary. A rewatch is a viewing that says so, or that is not the film's first. The
   date in watched.csv is not a viewing. Viewings without a date count, but in no year. Viewings on one day are
   in the order of the session's films.
@@ -3173,7 +3499,8 @@ def _watchlist(every: list[FilmSnapshot], limit: int) -> Watchlist:
 
 @dataclass(slots=True)
 class Statistics:
-    """Everything from TMDB covers the `matched` of the `films`. `pending` ones are still being looked up."""
+    """Everything from TMDB covers the `matched` of the `films`. `pending` ones are still being looked up.
+    `same_record` has the movie_ids of films that share a record; they count as the first of them."""
 
     year: int | None
     years: list[int]
@@ -3188,13 +3515,14 @@ class Statistics:
     who: People
     lists: FilmLists
     watchlist: Watchlist
+    same_record: list[list[int]]
 
 
 def compute_statistics(
     films: list[Film], collections: Mapping[int, Collection], year: int | None = None, limit: int = 10
 ) -> Statistics:
     """See WHAT_COUNTS. Lists have up to `limit` entries."""
-    every = [FilmSnapshot.of(film) for film in films]
+    every, same_record = snapshots(films)
     viewings = [viewing for film in every for viewing in _viewings(film)]
     years = sorted({viewing.day.year for viewing in viewings if viewing.day}, reverse=True)
     watched = [film for film in every if film.logged.watched]
@@ -3216,6 +3544,7 @@ def compute_statistics(
         who=_people(watched, limit),
         lists=_lists(watched, viewings, year, limit),
         watchlist=_watchlist(every, limit),
+        same_record=same_record,
     )
 
 
@@ -3519,6 +3848,8 @@ class SessionStore:
 
 MAX_CORRECTIONS = 2_000
 MAX_CANDIDATES = 10  # kept with a match
+OTHER_TYPE: dict[MediaType, MediaType] = {"movie": "tv", "tv": "movie"}
+MAX_DIRECTED = 5  # namesakes whose directors are looked up
 CANDIDATES_SECONDS = 5  # how long opening a film waits for its candidates
 COLLECTIONS_SECONDS = 60  # for reading all collections of a session, a few dozen
 NO_KEY = "No TMDB_API_KEY is set, so no film was looked up."
@@ -3526,7 +3857,7 @@ NO_KEY = "No TMDB_API_KEY is set, so no film was looked up."
 
 def cache_key(film: Film) -> Hashable:
     """A key that is the same for films that are looked up in the same way."""
-    return identity_key(film), film.tmdb_ref, film.imdb_id, film.given_status
+    return identity_key(film), film.tmdb_ref, film.imdb_id, film.given_status, film.tmdb_type
 
 
 class Corrections:
@@ -3569,17 +3900,38 @@ class Matcher:
         self.tmdb.cache.forget(cache_key(film))
 
     async def _find(self, film: Film) -> Match:
-        if film.tmdb_ref:
-            with contextlib.suppress(TMDBNotFound):
-                movie = await self.tmdb.movie(*film.tmdb_ref)
-                return Match(film.given_status, "The upload includes its TMDB id.", movie)
-        if film.imdb_id and (ref := await self.tmdb.find_by_imdb_id(film.imdb_id)):
-            with contextlib.suppress(TMDBNotFound):
-                movie = await self.tmdb.movie(*ref)
-                return Match(film.given_status, "The upload includes its IMDb id.", movie)
+        other: Movie | None = None  # the record of an id that is not believed
+        async for scheme, movie in self._records_given(film):
+            if await self._is_believed(film, movie):
+                return Match(film.given_status, f"The upload includes its {scheme} id.", movie)
+            other = other or movie
         if not film.title:
             return Match("not_found", "TMDB has no record with the id in the upload.")
-        return await self._find_known(film) or await self._search(film)
+        match = await self._find_known(film) or await self._search(film)
+        return match if other is None else without_certainty(match, other)
+
+    async def _records_given(self, film: Film) -> AsyncIterator[tuple[str, Movie]]:
+        """What the upload's ids name, the likelier first. A TMDB id may be that of a series."""
+        ref = film.tmdb_ref
+        if movie := await self._movie(ref):
+            yield "TMDB", movie
+        if film.imdb_id and (movie := await self._movie(await self.tmdb.find_by_imdb_id(film.imdb_id))):
+            yield "IMDb", movie
+        other = (OTHER_TYPE[ref[0]], ref[1]) if ref and film.title else None
+        if (movie := await self._movie(other)) and has_title_and_year(film, movie):
+            yield "TMDB", movie
+
+    async def _movie(self, ref: TMDBRef | None) -> Movie | None:
+        with contextlib.suppress(TMDBNotFound):
+            return await self.tmdb.movie(*ref) if ref else None
+        return None
+
+    async def _is_believed(self, film: Film, movie: Movie) -> bool:
+        """Whether the record has the film's title or its year. In our downloads, any record may be meant."""
+        if not film.title or film.given_status != "exact" or shares_title_or_year(film, movie):
+            return True
+        titled = await self.tmdb.movie(movie.tmdb_type, movie.tmdb_id, with_titles=True)
+        return shares_title_or_year(film, titled)
 
     async def _find_known(self, film: Film) -> Match | None:
         """A match from the list of known films, if TMDB's record confirms it."""
@@ -3605,6 +3957,8 @@ class Matcher:
     async def _search(self, film: Film, gone: frozenset[TMDBRef] = frozenset()) -> Match:
         """`gone` are results of whose records TMDB says that there are none, as happens."""
         ranked, movie = await self.rank(film, gone), None
+        if film.directors:
+            ranked = await self._by_director(film, ranked)
         if ranked and is_promising(film, ranked[0]):
             try:
                 movie, ranked[0] = await self._look_at(film, ranked[0])
@@ -3612,6 +3966,13 @@ class Matcher:
                 return await self._search(film, gone | {ranked[0].candidate.ref})
         candidate, status, reason = judge(film, ranked)
         return Match(status, reason, movie if candidate else None, _first_candidates(ranked))
+
+    async def _by_director(self, film: Film, ranked: list[ScoredCandidate]) -> list[ScoredCandidate]:
+        """Compares the directors of the first candidates that have the title."""
+        for scored in [scored for scored in ranked if scored.has_title][:MAX_DIRECTED]:
+            if movie := await self._movie(scored.candidate.ref):
+                ranked[ranked.index(scored)] = score_director(film, scored, movie)
+        return sorted(ranked, key=partial(best_first, film))
 
     async def _look_at(self, film: Film, best: ScoredCandidate) -> tuple[Movie, ScoredCandidate]:
         """TMDB's record of the candidate. If the title differs, the other titles decide its score."""
@@ -3641,7 +4002,26 @@ class Matcher:
             ranked = sorted(by_ref.values(), key=partial(best_first, film))
             if ranked and is_settled(film, ranked[0]) and (query.year or complete or ranked[0].has_number):
                 break
-        return ranked
+        if not any(scored.has_title for scored in ranked):
+            adult = await self.tmdb.search("movie", film.title, None, adult=True)
+            ranked += [score_candidate(film, each) for each in adult if each.ref not in by_ref.keys() | gone]
+        return sorted(ranked, key=partial(best_first, film))
+
+
+def shares_title_or_year(film: Film, movie: Movie) -> bool:
+    scored = score_candidate(film, candidate_from_movie(movie), movie.other_titles)
+    return scored.title_score >= SIMILAR_TITLE or (film.year is not None and scored.has_year)
+
+
+def has_title_and_year(film: Film, movie: Movie) -> bool:
+    scored = score_candidate(film, candidate_from_movie(movie))
+    return film.year is not None and scored.has_title_and_year
+
+
+def without_certainty(match: Match, other: Movie) -> Match:
+    """The match of a film whose id is that of another movie."""
+    reason = f"The upload's id is that of '{other.title}' ({other.year or 'no year'}). {match.reason}"
+    return replace(match, status="guessed" if match.movie else match.status, reason=reason)
 
 
 def _first_candidates(ranked: list[ScoredCandidate]) -> tuple[Candidate, ...]:
@@ -3896,6 +4276,7 @@ class LoggedView(BaseModel):
     liked: bool
     watched: bool
     watchlist: bool
+    watchlist_date: date | None = Field(description="The day it was added to the watchlist.")
     match: MatchView
 
 
@@ -4081,6 +4462,7 @@ def _logged(film: Film) -> dict[str, object]:
         "liked": film.liked,
         "watched": film.watched,
         "watchlist": film.watchlist,
+        "watchlist_date": film.watchlist_date,
         "match": film.match,
     }
 
@@ -4177,9 +4559,10 @@ def match_row(film: Film) -> Row:
         "letterboxd_uri": film.uri,
         "watched": film.watched,
         "watchlist": film.watchlist,
+        "watchlist_date": film.watchlist_date,
         "liked": film.liked,
-        "status": match.status,
-        "reason": match.reason,
+        "match_status": match.status,
+        "match_reason": match.reason,
         "tmdb_url": movie and tmdb_url(movie.tmdb_type, movie.tmdb_id),
         "tmdb_id": movie and movie.tmdb_id,
         "tmdb_type": movie and movie.tmdb_type,
@@ -4189,7 +4572,7 @@ def match_row(film: Film) -> Row:
 
 
 def import_row(film: Film, entry: Viewing) -> Row:
-    """Letterboxd's columns, then three that it ignores and an upload to this service reads.
+    """Letterboxd's columns, then four that it ignores and an upload to this service reads.
 
     Letterboxd takes a tmdbID for a film's, so a series only has its URL. A cleared match leaves no id.
     """
@@ -4205,7 +4588,7 @@ def import_row(film: Film, entry: Viewing) -> Row:
         "imdbID": imdb_id,
         "Title": film.name,
         "Year": film.year,
-        "Directors": movie and movie.directors,
+        "Directors": movie.directors if movie else film.directors,
         "Rating": entry.rating,
         "WatchedDate": entry.watched_date,
         "Rewatch": "Yes" if entry.rewatch else None,
@@ -4214,6 +4597,7 @@ def import_row(film: Film, entry: Viewing) -> Row:
         "Liked": "Yes" if film.liked else None,
         "tmdbURL": tmdb_ref and tmdb_url(*tmdb_ref),
         "MatchStatus": status if tmdb_ref or imdb_id else None,
+        "WatchlistDate": film.watchlist_date,
     }
 
 
@@ -4986,12 +5370,15 @@ def csvs_below(folder: Path) -> Iterator[Path]:
                 yield Path(entry)
 
 
+BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")  # would turn the text after them around
+
+
 def say(text: str, name: str = "stderr") -> None:
     """Nothing depends on whether somebody reads it. Raises OSError if what goes to stdout has no room."""
     stream = getattr(sys, name) or io.TextIOWrapper(io.BytesIO())  # it may be closed
     try:
         stream.reconfigure(errors="replace")  # not every terminal shows every title
-        stream.write(text)
+        stream.write(BIDI.sub("", text))
         stream.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python tries again when it exits

@@ -40,10 +40,13 @@ function picture(url) {
   return image;
 }
 
+/** Title and year. A title may have signs that turn the text after them around, so it is isolated. */
+export const named = film => [h("bdi", null, film.title), film.year && ` (${film.year})`];
+
 /** A poster, or a card with the title if there is none. */
 export function poster(film, size = "w185") {
   const image = film.poster_url && picture(sized(film.poster_url, size));
-  return h("span.poster", { "aria-hidden": "true" }, h("span", null, film.title), image);
+  return h("span.poster", { "aria-hidden": "true" }, h("span", { dir: "auto" }, film.title), image);
 }
 
 export function portrait(person) {

@@ -103,7 +103,7 @@ function row(film, alone) {
   ];
   const more = alone && [
     film.cast.length > 0 && h("p.small", null, "With ", list(film.cast.slice(0, 6))),
-    film.review && h("blockquote", null, film.review),
+    film.review && h("blockquote", { dir: "auto" }, film.review),
   ];
   return h(
     alone ? "div.film.alone" : "div.film",
@@ -112,7 +112,7 @@ function row(film, alone) {
     h(
       "div",
       null,
-      h("p", null, h("strong", null, film.title), film.year ? ` ${film.year}` : ""),
+      h("p", null, h("strong", { dir: "auto" }, film.title), film.year ? ` ${film.year}` : ""),
       h("p", null, verdict(film)),
       h("p.small.soft", null, facts.filter(Boolean).join(" · ")),
       film.watched_dates.length > 0 &&

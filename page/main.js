@@ -298,7 +298,7 @@ function warningsView(warnings) {
         h(
           "ul",
           null,
-          warnings.map(text => h("li", null, text)),
+          warnings.map(text => h("li", { dir: "auto" }, text)),
         ),
       )
     : null;

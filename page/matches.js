@@ -1,6 +1,6 @@
 // Films that were guessed, corrected or not found: confirm, choose another, search, undo.
 import { allMovies, call, choose, clear, ended, sessionUrl, undo } from "./api.js";
-import { h, notice, poster, update } from "./dom.js";
+import { h, named, notice, poster, update } from "./dom.js";
 import { number, plural, titled } from "./words.js";
 
 const OPEN = ["guessed", "failed", "not_found"],
@@ -144,9 +144,9 @@ function matchNode(app, film, changed) {
         h(
           "div",
           null,
-          h("p", null, h("strong", null, titled(film)), " ", h("span.tag", null, WORDS[film.match.status])),
-          film.tmdb_title && h("p", null, "→ ", film.tmdb_title, film.release_date ? ` (${film.release_date.slice(0, 4)})` : ""),
-          h("p.soft.small", null, film.match.reason),
+          h("p", null, h("strong", null, named(film)), " ", h("span.tag", null, WORDS[film.match.status])),
+          film.tmdb_title && h("p", null, "→ ", h("bdi", null, film.tmdb_title), film.release_date ? ` (${film.release_date.slice(0, 4)})` : ""),
+          h("p.soft.small", { dir: "auto" }, film.match.reason),
           isOpen &&
             choice &&
             h("button.main", { "aria-label": `Yes, ${film.title} is right`, onclick: set(choice) }, "That’s right"),
@@ -178,7 +178,7 @@ function matchNode(app, film, changed) {
               h(
                 "span",
                 null,
-                titled(each),
+                named(each),
                 h("span.soft", null, each.tmdb_type === "tv" ? "series" : plural(each.votes, "vote")),
               ),
             ),

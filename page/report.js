@@ -1,7 +1,7 @@
 // The report: sections, each of parts. A part takes its slice of the data and draws it; main.js draws a part
 // again only when its slice has changed. A part without anything to say returns null.
 import { calendar, calendars, columns, dot, lines, mark, meter, openable, rows, world } from "./charts.js";
-import { h, portrait, poster, sized, verdict } from "./dom.js";
+import { h, named, portrait, poster, sized, verdict } from "./dom.js";
 import { address, addressOf, opens } from "./state.js";
 import {
   date,
@@ -135,7 +135,7 @@ const hero = {
               link(null, "All time"),
               years.map(each => link(each, String(each))),
             ),
-          film && h("p.credit", null, `Behind: ${titled(film)} `, film.rating !== null && stars(film.rating)),
+          film && h("p.credit", null, "Behind: ", named(film), " ", film.rating !== null && stars(film.rating)),
         ),
       ),
     ];
@@ -234,7 +234,7 @@ const inShort = {
             h("b", null, actor.name),
             ` (${plural(actor.count, "film")}). `,
           ],
-          longest && ["The longest sitting was ", h("b", null, longest.title), `, ${minutes(longest.value)}.`],
+          longest && ["The longest sitting was ", h("b", { dir: "auto" }, longest.title), `, ${minutes(longest.value)}.`],
         ),
 };
 
@@ -273,7 +273,7 @@ const cards = {
       card(
         name,
         poster(listed, "w342"),
-        titled(listed),
+        named(listed),
         [!say?.includes("you ") && (listed.rating !== null || listed.liked) && verdict(listed), say && h("span", null, say)],
         opens(`film:${listed.movie_id}`, listed.title, [listed.movie_id]),
       );

@@ -82,8 +82,8 @@ class StoredFilm(Film):
 
 def film_of(body: Body, movie_id: int, tags: dict[tuple[str, ...], tuple[str, ...]]) -> StoredFilm:
     """Pending. `tags` are those seen so far, so that viewings with the same tags share them."""
-    if "added_date" in body:
-        body["added_date"] = date.fromisoformat(body["added_date"])
+    for name in body.keys() & {"added_date", "watchlist_date"}:
+        body[name] = date.fromisoformat(body[name])
     if "tmdb_ref" in body:
         body["tmdb_ref"] = tuple(body["tmdb_ref"])
     for name in body.keys() & {"viewings", "undated_reviews"}:

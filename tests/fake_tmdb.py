@@ -283,6 +283,8 @@ class FakeTMDB:
         media, query = request.match_info["media"], request.query
         year = query.get("primary_release_year") or query.get("first_air_date_year") or ""
         found = self._index.search(media, query.get("query", ""), year)
+        if query.get("include_adult") != "true":
+            found = [body for body in found if not body.get("adult")]
         return _gzipped(_page(found, 1))
 
     async def _discover(self, request: web.Request) -> web.Response:

@@ -87,14 +87,14 @@ async def test_files_and_folders_are_analysed_together(tmdb: FakeTMDB, tmp_path:
 
 @pytest.mark.long
 async def test_terminal_gets_no_commands_from_an_export(tmdb: FakeTMDB, tmp_path: Path) -> None:
-    rows = "2024-01-02,\x1b[2JInception\x9b31m,2010,,\x1b]0;x\x07"
+    rows = "2024-01-02,\x1b[2JIn\u202eception\u2066\x9b31m,2010,,\u202b\x1b]0;x\x07"
     (tmp_path / "ratings.csv").write_bytes(files(ratings=rows)[0][1])
 
     _, out, err = await run(tmp_path / "ratings.csv", tmdb=tmdb)
 
     assert "Inception" in out
     assert "rating ']0;x' must be" in err
-    assert not re.search(r"[\x1b\x9b\x07]", out + err)
+    assert not re.search(r"[\x1b\x9b\x07\u202a-\u202e\u2066-\u2069]", out + err)
 
 
 @pytest.mark.long

@@ -201,7 +201,12 @@ def test_refusal_tells_the_first_problems_and_how_many_more() -> None:
 
 @pytest.mark.parametrize(
     ("name", "read_as"),
-    [("films.csv", "likes"), ("2024.csv", "watched"), ("watch-list.csv", "watched"), ("seen.csv", "watched")],
+    [
+        ("films.csv", "likes"),
+        ("2024.csv", "watched"),
+        ("watch-list.csv", "watchlist"),
+        ("seen.csv", "watched"),
+    ],
 )
 def test_file_whose_kind_is_not_plain_says_how_it_was_read(name: str, read_as: str) -> None:
     read = main.parse_export([(name, b"Name,Year\r\nDune,2021")])

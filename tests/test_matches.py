@@ -12,6 +12,7 @@ import signal
 import zipfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import date
 from typing import Any
 
 import httpx
@@ -751,7 +752,7 @@ async def test_match_report_lists_status_choice_and_candidates(api: Api) -> None
     assert [int(row["movie_id"]) for row in report] == list(range(1, 20))
     rows = {row["title"]: row for row in report}
     onion, missing = rows["Glass Onion"], rows["Our Summer on Super 8"]
-    assert (onion["status"], onion["tmdb_url"], onion["tmdb_title"]) == (
+    assert (onion["match_status"], onion["tmdb_url"], onion["tmdb_title"]) == (
         "corrected",
         INCEPTION_URL,
         "Inception",
@@ -760,8 +761,36 @@ async def test_match_report_lists_status_choice_and_candidates(api: Api) -> None
         "Glass Onion: A Knives Out Mystery (2022) https://www.themoviedb.org/movie/661374"
         in (onion["candidates"])
     )
-    assert (missing["status"], missing["tmdb_id"]) == ("not_found", "")
-    assert missing["reason"].startswith("TMDB")
+    assert (missing["match_status"], missing["tmdb_id"]) == ("not_found", "")
+    assert missing["match_reason"].startswith("TMDB")
+
+
+async def test_csvs_call_the_same_thing_by_the_same_name(api: Api) -> None:
+    added = INCEPTION.replace("2024-01-02", "2024-02-03")
+    session = await done(api, *files(watched=f"{INCEPTION}\n{PARASITE}", watchlist=added))
+
+    names = ("movies.csv", "matches.csv", "letterboxd.csv", "letterboxd.csv?list=watchlist")
+    downloads = [await api.get(f"{session}/{name}") for name in names]
+    tables = list(map(table, downloads))
+    back = [main.parse_export([("watchlist.csv", download.content)]).films[0] for download in downloads]
+
+    same = [{name.casefold().replace("_", ""): value for name, value in rows[0].items()} for rows in tables]
+    assert {(row["matchstatus"], row["watchlistdate"]) for row in same} == {("exact", "2024-02-03")}
+    assert "status" not in tables[1][0]
+    assert "matchreason" in same[0].keys() & same[1].keys()
+    assert [film.watchlist_date for film in back] == [date(2024, 2, 3)] * 4
+
+
+async def test_day_of_the_watchlist_is_not_that_of_watching(api: Api) -> None:
+    session = await done(api, *files(watched=f"{INCEPTION}\n{PARASITE}", watchlist=CHERNOBYL))
+
+    movies = await get(api, f"{session}/movies")
+
+    assert {movie["title"]: movie["watchlist_date"] for movie in movies} == {
+        "Inception": None,
+        "Parasite": None,
+        "Chernobyl": "2024-01-02",
+    }
 
 
 async def test_round_trip_gives_the_same_films_with_one_call_each(serve: Serve, tmdb: FakeTMDB) -> None:

@@ -474,9 +474,12 @@ def test_parts_sum_to_wholes(seed: int) -> None:
     assert sum(bar.count for bar in time.decades) == sum(bar.count for bar in time.release_years)
     assert sum(bar.count for bar in ever.lists.runtimes) == ever.films - ever.totals.without_runtime
     assert ever.totals.watchlist == ever.watchlist.films + ever.watchlist.watched_from_it
+    shared = {same[0]: same for same in ever.same_record}
+    given = [[diary[m - 1].rating for m in shared.get(n, [n])] for n in range(1, len(diary) + 1)]
+    rating = [next((rating for rating in same if rating is not None), None) for same in given]
     for bar in [*ever.what.genres.most_watched, *ever.who.directors.most_watched]:
         assert bar.count == len(bar.movie_ids)
-        ratings = [diary[n - 1].rating for n in bar.movie_ids if diary[n - 1].rating is not None]
+        ratings = [rating[n - 1] for n in bar.movie_ids if rating[n - 1] is not None]
         assert bar.mean_rating == (round(sum(r or 0 for r in ratings) / len(ratings), 2) if ratings else None)
 
 
@@ -673,3 +676,51 @@ async def test_latest_statistics_are_cached() -> None:
         await session.compute(year, compute)
 
     assert len(session._computed) == main.MAX_COMPUTED
+
+
+# --- Films with one record
+
+
+SEVEN = movie(807, runtime=127, directors=labels(("David Fincher", 7467)), collections=labels(("Sins", 1)))
+PANIC = movie(4547, runtime=112, directors=labels(("Sam Raimi", 7623)))
+
+
+def test_films_with_one_record_count_once() -> None:
+    films = [
+        film(1, "Se7en", 1995, movie=SEVEN),
+        film(2, "Seven", 1995, movie=SEVEN, rating=4.5),
+        film(3, "Darkman", 1990, movie=PANIC, rating=3),
+        film(4, "Lost", None),
+        film(5, "Lost", None),
+    ]
+
+    found = main.compute_statistics(films, {1: main.Collection("Sins", (807, 808))})
+
+    assert (found.films, found.totals.films, found.totals.hours, found.totals.rated) == (4, 4, 4.0, 2)
+    assert [(bar.name, bar.count) for bar in found.who.directors.most_watched] == [
+        ("David Fincher", 1),
+        ("Sam Raimi", 1),
+    ]
+    assert (found.totals.mean_rating, found.what.completeness) == (3.75, [])
+    assert found.same_record == [[1, 2]]
+
+
+def test_films_with_one_record_have_what_is_logged_of_each() -> None:
+    films = [
+        film(1, "Se7en", 1995, ["2024-01-05", "2023-01-05"], movie=SEVEN),
+        film(2, "Seven", 1995, ["2024-01-05", "2022-01-01", "-"], movie=SEVEN, watched=False, liked=True),
+        film(3, "Sept", 1995, movie=SEVEN, watched=False, watchlist=True),
+    ]
+
+    found, in_2022 = main.compute_statistics(films, {}), main.compute_statistics(films, {}, 2022)
+
+    totals = found.totals
+    assert (totals.films, totals.viewings, totals.rewatches, totals.undated) == (1, 4, 3, 1)
+    assert (totals.liked, totals.watchlist, found.watchlist.films) == (1, 1, 0)
+    assert (in_2022.films, in_2022.same_record, films[0].liked) == (1, [[1, 2, 3]], False)
+
+
+def test_film_and_series_with_one_number_are_two() -> None:
+    found = main.compute_statistics([film(1, "A", 1979, movie=ALIEN), film(2, "B", 1990, movie=SERIES)], {})
+
+    assert (found.films, found.same_record) == (2, [])

@@ -224,7 +224,7 @@ async def test_other_titles_are_requested_only_if_the_title_differs(
 
 @pytest.mark.parametrize("number", [None, NUMBERED])
 @pytest.mark.parametrize("title", ["The Seventh Continent of Utopia", "Love"])
-async def test_film_missing_from_tmdb_takes_at_most_five_calls(title: str, number: int | None) -> None:
+async def test_film_missing_from_tmdb_takes_at_most_six_calls(title: str, number: int | None) -> None:
     namesakes = [body(n, title, f"{1950 + n}-01-01") for n in range(1, 30)]
     film = main.Film(title, 2021, letterboxd_number=number)
 
@@ -232,7 +232,7 @@ async def test_film_missing_from_tmdb_takes_at_most_five_calls(title: str, numbe
         match, asked = await found_and_asked(film, None, *bodies)
 
         assert match.status == "not_found"
-        assert len(asked) <= 5, asked
+        assert len(asked) <= 6, asked
 
 
 async def test_full_page_of_namesakes_is_followed_by_a_search_within_the_year() -> None:
@@ -305,8 +305,11 @@ async def test_film_without_a_year_is_guessed() -> None:
     assert "the upload gives no year" in match.reason
 
 
-async def test_tmdb_id_needs_no_search(matcher: main.Matcher, tmdb: FakeTMDB) -> None:
-    match = await matcher.find(main.Film("Whatever", 1999, tmdb_ref=("movie", 27205)))
+@pytest.mark.parametrize(("title", "year"), [("Inception", 1999), ("Whatever", 2010), ("", None)])
+async def test_tmdb_id_needs_no_search(
+    title: str, year: int | None, matcher: main.Matcher, tmdb: FakeTMDB
+) -> None:
+    match = await matcher.find(main.Film(title, year, tmdb_ref=("movie", 27205)))
 
     assert match.status == "exact"
     assert [asked.path for asked in tmdb.requests] == ["movie/27205"]
@@ -319,6 +322,90 @@ async def test_unknown_id_falls_back_to_search(matcher: main.Matcher) -> None:
 
     assert by_title.movie == by_imdb_id.movie
     assert unknown.status == "not_found"
+
+
+HEAT = body(949, "Heat", "1995-12-15", runtime=170)
+NORMAL_PEOPLE = body(89905, "Normal People", "2020-04-26", media="tv")
+SHORT = body(87108, "A Short", "1987-01-01")
+CHERNOBYL = body(87108, "Chernobyl", "2019-05-06", media="tv")
+
+
+@pytest.mark.parametrize(
+    ("film", "status", "found_ref"),
+    [
+        (main.Film("Normal People", 2020, tmdb_ref=("movie", 949)), "guessed", ("tv", 89905)),
+        (main.Film("Normal People", 2020, tmdb_ref=("movie", 89905)), "exact", ("tv", 89905)),
+        (main.Film("Chernobyl", 2019, tmdb_ref=("movie", 87108)), "exact", ("tv", 87108)),
+        (main.Film("Chernobyl", 2019, imdb_id="tt0113277"), "guessed", ("tv", 87108)),
+        (main.Film("Heat", 1995, tmdb_ref=("tv", 949)), "exact", ("movie", 949)),
+        (main.Film("La grande sfida", 1995, tmdb_ref=("movie", 949)), "exact", ("movie", 949)),
+        (main.Film("Heat", 1996, tmdb_ref=("movie", 949)), "exact", ("movie", 949)),
+        (main.Film("Nowhere", 2000, tmdb_ref=("movie", 949)), "not_found", None),
+        (main.Film("Any", 1, tmdb_ref=("movie", 949), given_status="corrected"), "corrected", ("movie", 949)),
+    ],
+)  # fmt: skip
+async def test_id_of_another_film_is_not_believed(film: main.Film, status: str, found_ref: Any) -> None:
+    match = await found(film, HEAT | {"imdb_id": "tt0113277"}, NORMAL_PEOPLE, SHORT, CHERNOBYL)
+
+    movie = match.movie
+    assert (match.status, movie and (movie.tmdb_type, movie.tmdb_id)) == (status, found_ref)
+    if status in ("guessed", "not_found"):
+        assert match.reason.startswith("The upload's id is that of 'Heat' (1995). ")
+
+
+@pytest.mark.parametrize("titles", [{"alternative_titles": {"titles": [{"title": "Fuoco"}]}}, {}])
+async def test_id_is_believed_if_another_of_its_titles_is_the_films(titles: dict[str, Any]) -> None:
+    match = await found(main.Film("Fuoco", None, tmdb_ref=("movie", 949)), HEAT | titles)
+
+    assert match.status == ("exact" if titles else "not_found")
+
+
+async def test_type_decides_between_film_and_series() -> None:
+    namesakes = body(1, "Fargo", "2014-01-01", 90), body(2, "Fargo", "2014-04-15", 90, media="tv")
+
+    series, film = [
+        await found(main.Film("Fargo", 2014, tmdb_type=kind), *namesakes) for kind in ("tv", "movie")
+    ]
+
+    assert [match.movie and match.movie.tmdb_type for match in (series, film)] == ["tv", "movie"]
+
+
+def directed(tmdb_id: int, title: str, day: str, votes: int, *directors: str) -> dict[str, Any]:
+    crew = [{"id": 1_000 * tmdb_id + n, "name": name, "job": "Director"} for n, name in enumerate(directors)]
+    return body(tmdb_id, title, day, votes) | {"credits": {"cast": [], "crew": crew}}
+
+
+@pytest.mark.parametrize(
+    ("directors", "status", "tmdb_id"),
+    [
+        ("Lokesh Kanagaraj", "exact", 1),
+        ("ROBERT SMIGEL", "exact", 2),
+        ("Nobody, Róbert  Marianetti", "exact", 2),
+        ("Jane Doe", "guessed", 1),
+        ("", "guessed", 1),
+    ],
+)
+async def test_directors_decide_among_namesakes(directors: str, status: str, tmdb_id: int) -> None:
+    match = await found(
+        main.Film("Leo", 2023, directors=directors),
+        directed(1, "Leo", "2023-10-19", 900, "Lokesh Kanagaraj"),
+        directed(2, "Leo", "2023-11-17", 800, "Robert Marianetti", "Robert Smigel"),
+    )
+
+    assert (match.status, match.movie and match.movie.tmdb_id) == (status, tmdb_id)
+
+
+@pytest.mark.parametrize("number", [None, NUMBERED])
+async def test_adult_film_is_found_if_nothing_else_has_the_title(number: int | None) -> None:
+    adult = body(PREDICTED, "Deep Space", "1972-06-12", adult=True)
+    film = main.Film("Deep Space", 1972, letterboxd_number=number)
+
+    alone, asked = await found_and_asked(film, None, adult, body(12, "Deep Space Nine", "1993-01-03"))
+    beside, _ = await found_and_asked(film, None, adult, body(12, "Deep Space", "1973-01-01"))
+
+    assert (alone.status, alone.movie and alone.movie.tmdb_id) == ("exact", PREDICTED)
+    assert asked[-2:] == ["search/movie", f"movie/{PREDICTED}"]
+    assert beside.movie is None or beside.movie.tmdb_id == 12
 
 
 # --- Known films
@@ -466,7 +553,7 @@ async def test_films_with_known_ids_are_found() -> None:
         calls = 0
 
         async def search(
-            self, tmdb_type: main.MediaType, query: str, year: int | None
+            self, tmdb_type: main.MediaType, query: str, year: int | None, adult: bool = False
         ) -> list[main.Candidate]:
             self.calls += 1
             results = catalogue.search(tmdb_type, query, str(year or ""))[:20]
