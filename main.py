@@ -1066,10 +1066,9 @@ class Source:
         self._warnings: list[str] = []
         self._unlisted_warnings = 0
         self._starts: list[int] = []  # the rows that are headers
-        rows = self._read(self._decode(data))
-        if is_list(rows):
+        self._rows = self._read(self._decode(data))
+        if is_list(self._rows):
             raise Unreadable(IS_LIST)
-        self.tables = list(self._split(rows))
 
     def _decode(self, data: bytes) -> str:
         _check_format(data)
@@ -1128,8 +1127,9 @@ class Source:
             for cell, name in zip(cells, names, strict=False)
         )
 
-    def _split(self, rows: Rows) -> Iterator[Table]:
-        """One table per header, since people join files. The first header may have lines above it."""
+    def tables(self) -> Iterator[Table]:
+        """One per header, since people join files. The first header may have lines above it."""
+        rows = self._rows
         if not self._starts or self._starts[0] >= MAX_LINES_ABOVE:
             self._starts.insert(
                 0, next((i for i, row in enumerate(rows[:MAX_LINES_ABOVE]) if _meanings(row[1]) & NAMING), 0)
@@ -1353,9 +1353,13 @@ def _guess_encoding(data: bytes) -> str:
     return max(guesses, key=lambda name: sum(map(guesses[name].count, ACCENTED)))
 
 
-def read_sources(files: Iterable[tuple[str, bytes]], limits: Limits) -> tuple[list[Source], list[str]]:
-    """The CSVs in the uploaded `(name, bytes)`, and why the other files could not be used."""
-    sources, problems = [], []
+def read_sources(
+    files: Iterable[tuple[str, bytes]], limits: Limits
+) -> tuple[list[Source], list[Table], list[str]]:
+    """The CSVs in the uploaded `(name, bytes)`, their tables, and why the other files could not be used."""
+    sources: list[Source] = []
+    tables: list[Table] = []
+    problems: list[str] = []
     for given_name, data in files:
         name = given_name or "unnamed file"
         try:
@@ -1368,10 +1372,12 @@ def read_sources(files: Iterable[tuple[str, bytes]], limits: Limits) -> tuple[li
                 problems.append(f"{name}: contains {count} files named {path}; all were read")
         for path, content in csvs:
             try:
-                sources.append(Source(path, content, limits))
+                source = Source(path, content, limits)
+                tables += source.tables()
+                sources.append(source)
             except Unreadable as reason:
                 problems.append(f"{path}: {reason}")
-    return sources, problems
+    return sources, tables, problems
 
 
 # === Joining ==================================================================
@@ -1572,8 +1578,7 @@ def parse_export(
     Raises UnusableUpload if no file lists films, UploadTooLarge beyond `max_films` or `limits`.
     """
     files = list(files)
-    sources, problems = read_sources(files, limits or Limits())
-    tables = [table for source in sources for table in source.tables]
+    sources, tables, problems = read_sources(files, limits or Limits())
     joined = Joiner(
         has_ratings=any(table.kind == "ratings" for table in tables),
         has_viewings=any(
