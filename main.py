@@ -4550,30 +4550,20 @@ def movie_row(film: Film) -> Row:
     return row | {"match_status": match["status"], "match_reason": match["reason"]}
 
 
+MATCH_COLUMNS = (
+    "movie_id title year letterboxd_uri watched watchlist watchlist_date liked match_status match_reason "
+    "tmdb_url tmdb_id tmdb_type tmdb_title"
+).split()
+
+
 def match_row(film: Film) -> Row:
-    match = film.match
-    movie = match.movie
+    """Some of movies.csv, and what else was considered."""
+    row = movie_row(film)
     candidates = (
         f"{c.title} ({c.year or 'no year'}) {tmdb_url(c.tmdb_type, c.tmdb_id)} {c.score:g}"
-        for c in match.candidates or ()
+        for c in film.match.candidates or ()
     )
-    return {
-        "movie_id": film.movie_id,
-        "title": film.title,
-        "year": film.year,
-        "letterboxd_uri": film.uri,
-        "watched": film.watched,
-        "watchlist": film.watchlist,
-        "watchlist_date": film.watchlist_date,
-        "liked": film.liked,
-        "match_status": match.status,
-        "match_reason": match.reason,
-        "tmdb_url": movie and tmdb_url(movie.tmdb_type, movie.tmdb_id),
-        "tmdb_id": movie and movie.tmdb_id,
-        "tmdb_type": movie and movie.tmdb_type,
-        "tmdb_title": movie and movie.title,
-        "candidates": "; ".join(candidates),
-    }
+    return {name: row[name] for name in MATCH_COLUMNS} | {"candidates": "; ".join(candidates)}
 
 
 def import_row(film: Film, entry: Viewing) -> Row:
@@ -4836,10 +4826,7 @@ DOCS = """<!doctype html>
 <link rel="icon" href="data:,"><link rel="stylesheet" href="docs/swagger-ui.css">
 <div id="docs"></div><script src="docs/swagger-ui-bundle.js"></script><script src="docs/start.js"></script>"""
 PAGINATION_HEADERS = {
-    "X-Total-Count": {
-        "description": "How many films match, on all pages.",
-        "schema": {"type": "integer"},
-    },
+    "X-Total-Count": {"description": "How many films match, on all pages.", "schema": {"type": "integer"}},
     "Link": {
         "description": 'The next page, `<…>; rel="next"`, if there is one.',
         "schema": {"type": "string"},
@@ -4869,10 +4856,6 @@ class CSVResponse(Response):
     media_type = "text/csv"
 
 
-class JSONBytes(Response):
-    media_type = "application/json"
-
-
 def _attachment(name: str) -> dict[str, str]:
     return {"Content-Disposition": f'attachment; filename="{name}"'}
 
@@ -4883,12 +4866,7 @@ Files = Annotated[
 ]
 
 
-@routes.post(
-    "/api/upload",
-    summary="Upload an export",
-    status_code=201,
-    tags=["sessions"],
-)
+@routes.post("/api/upload", summary="Upload an export", status_code=201, tags=["sessions"])
 async def upload(files: Files, service: ServiceDep, request: Request, response: Response) -> UploadView:
     """The ZIP exactly as Letterboxd exports it, or any of its CSVs, one or many.
 
@@ -4904,10 +4882,7 @@ async def upload(files: Files, service: ServiceDep, request: Request, response: 
     return UploadView.model_validate(session)
 
 
-@of_session.post(
-    "/export",
-    summary="Upload a newer export into a session",
-)
+@of_session.post("/export", summary="Upload a newer export into a session")
 async def update_session(session: SessionDep, files: Files, service: ServiceDep) -> UpdateView:
     """Films that are in both exports keep their matches, also those by hand; only new ones are looked up.
 
@@ -4960,7 +4935,7 @@ async def read_movies(
     if after < count:
         next_page = request.url.include_query_params(skip=after, limit=query.limit)
         headers["Link"] = f'<{next_page.path}?{next_page.query}>; rel="next"'
-    return JSONBytes(content, headers=headers)
+    return Response(content, media_type="application/json", headers=headers)
 
 
 @of_session.get("/movies/ids", summary="The ids of a session's films")
@@ -4999,10 +4974,7 @@ async def search_candidates(
         raise TMDBUnavailable("TMDB is not answering; search again later.") from None
 
 
-@of_session.put(
-    "/movies/{movie_id}/match",
-    summary="Correct a match",
-)
+@of_session.put("/movies/{movie_id}/match", summary="Correct a match")
 async def correct_match(
     session: SessionDep, film: FilmDep, choice: Choice, service: ServiceDep
 ) -> MovieDetail:
@@ -5031,10 +5003,7 @@ async def clear_match(session: SessionDep, film: FilmDep, service: ServiceDep) -
     await session.save()
 
 
-@of_session.post(
-    "/movies/{movie_id}/match/undo",
-    summary="Undo a correction",
-)
+@of_session.post("/movies/{movie_id}/match/undo", summary="Undo a correction")
 async def undo_match(session: SessionDep, film: FilmDep, service: ServiceDep) -> MovieDetail:
     """Takes back the latest `PUT` or `DELETE` for this film in this session; earlier ones stay."""
     undo_correction(session, film, service.matcher)
@@ -5050,14 +5019,10 @@ async def read_statistics(
     limit: Annotated[int, Query(ge=1, le=100, description="The maximum length of a list.")] = 10,
 ) -> Response:
     compute = partial(service.in_thread, statistics_json, session, year, limit)
-    return JSONBytes(await session.compute((year, limit), compute))
+    return Response(await session.compute((year, limit), compute), media_type="application/json")
 
 
-@of_session.post(
-    "/retry",
-    summary="Retry films without a match",
-    status_code=202,
-)
+@of_session.post("/retry", summary="Retry films without a match", status_code=202)
 async def retry_session(session: SessionDep, service: ServiceDep) -> SessionView:
     """Looks up all failed and not-found films again, except those cleared by hand."""
     retry_films(session, service.matcher)
