@@ -1050,7 +1050,7 @@ def is_header(cells: list[str]) -> bool:
 
 def is_list(rows: Rows) -> bool:
     """Whether it is a list of Letterboxd's: one header for the list, another one for its films."""
-    starts = (",".join(map(_squash, cells)) for _, cells in rows[:MAX_LINES_ABOVE])
+    starts = (",".join(map(_squash, cells[:6])) for _, cells in rows[:MAX_LINES_ABOVE])
     return any(LIST_START.match(start) for start in starts)
 
 

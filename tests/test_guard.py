@@ -336,7 +336,8 @@ async def open_connection(api: Api, request: bytes) -> asyncio.StreamWriter:
     return writer
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_signal_ends_the_service_whatever_is_in_progress(
     number: signal.Signals, tmdb: FakeTMDB
 ) -> None:

@@ -99,7 +99,16 @@ ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("archive", "said"), ARCHIVES.values(), ids=ARCHIVES.keys())
+LARGE = {"zeros", "bzip2", "LZMA", "many files", "overlapping"}
+
+
+@pytest.mark.parametrize(
+    ("archive", "said"),
+    [
+        pytest.param(*each, id=name, marks=pytest.mark.long if name in LARGE else ())
+        for name, each in ARCHIVES.items()
+    ],
+)
 def test_archive_is_refused_with_its_own_message_in_little_memory(
     archive: Callable[[], bytes], said: str
 ) -> None:
@@ -163,7 +172,7 @@ def flip_bytes(data: bytes, flips: int) -> set[str]:
 
 
 def test_flipped_byte_is_a_201_or_400() -> None:
-    assert flip_bytes(SAMPLE.read_bytes(), 500) == {"201", "400"}
+    assert flip_bytes(SAMPLE.read_bytes(), 50) == {"201", "400"}
 
 
 @pytest.mark.long
@@ -177,7 +186,7 @@ def test_hundred_thousand_flipped_bytes_of_a_real_export_are_201_or_400() -> Non
 # --- CSVs
 
 
-@settings(max_examples=1_000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.binary(max_size=3_000), st.sampled_from([*HEADERS, "x"]), st.booleans())
 def test_random_bytes_are_a_201_or_400(content: bytes, name: str, headed: bool) -> None:
     header = HEADERS.get(name, "tmdbID,Title").encode() + b"\r\n" if headed else b""
@@ -299,6 +308,7 @@ BIG = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("content", BIG.values(), ids=BIG.keys())
 def test_impossible_exports_are_reported_cheaply(content: bytes) -> None:
     tracemalloc.start()
@@ -350,6 +360,7 @@ def test_unpacked_bytes_have_a_limit_across_archives() -> None:
         main.parse_export(archives, limits=main.Limits(unpacked_bytes=used - 1))
 
 
+@pytest.mark.long
 def test_many_namesakes_or_viewings_cost_no_more_than_any_upload() -> None:
     """Each is compared with each other."""
     films = "\r\n".join(f"Dune,2021,{uri((n + 1) * 10)}" for n in range(50_000))
@@ -441,6 +452,7 @@ QUADRATIC = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("content", QUADRATIC.values(), ids=QUADRATIC.keys())
 async def test_cost_of_an_upload_is_not_quadratic(content: bytes, api: Api) -> None:
     """Each took minutes, in which nobody else was answered."""

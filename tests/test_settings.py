@@ -244,6 +244,7 @@ def test_invalid_base_url_is_refused_and_not_shown(url: str) -> None:
     assert SECRET not in str(stopped.value)
 
 
+@pytest.mark.long
 def test_invalid_value_at_startup_has_no_traceback() -> None:
     environment = os.environ | {"TMDB_CONNECTIONS": "many", "TMDB_API_KEY": SECRET}
     command = [sys.executable, "-c", "import main; print('imported', flush=True); from main import app"]
