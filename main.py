@@ -912,7 +912,7 @@ def _parse_address(text: str) -> tuple[str, Any]:
 
 
 _parse_year = _parser(
-    r"([0-9]{1,2}[/.-][0-9]{1,2}[/.-])?\(?(18|19|20|21)[0-9]{2}\)?(\.0|[-–/][0-9–/T:.Z -]*)?",  # may be a date
+    r"([0-9]{1,2}[/.-][0-9]{1,2}[/.-])?\(?(18|19|20|21)[0-9]{2}\)?(\.0|[-–/][0-9–/T:.Z -]*)?",  # or a date
     "between 1800 and 2199",
     lambda text: int(re.findall(r"[0-9]{4}", text)[0]),
 )
@@ -1041,13 +1041,13 @@ def _meanings(cells: list[str]) -> set[str]:
 
 def is_header(cells: list[str]) -> bool:
     """Whether it names columns, at least two, one of them a film's. Most have to be known."""
-    known, filled = _meanings(cells), sum(bool(cell.strip()) for cell in cells)
+    known, filled = _meanings(cells), sum(bool(cell.strip()) for cell in cells[:100])
     return len(known) > 1 and bool(known & NAMING) and 2 * len(known) > filled
 
 
 def is_list(rows: Rows) -> bool:
     """Whether it is a list of Letterboxd's: one header for the list, another one for its films."""
-    starts = (",".join(map(_squash, cells)) for _, cells in rows[:MAX_LINES_ABOVE])
+    starts = (",".join(map(_squash, cells[:5])) for _, cells in rows[:MAX_LINES_ABOVE])
     return any(LIST_START.match(start) for start in starts)
 
 
