@@ -807,9 +807,9 @@ MAX_CELL_LENGTHS = {"title": MAX_TITLE_LENGTH, "directors": 2_000, "tags": 20_00
 
 
 def _by_word(text: str) -> dict[str, str]:
-    """From each word to what it means, given lines of 'meaning: words'."""
-    lines = (line.split(":") for line in text.strip().splitlines())
-    return {word: meaning.strip() for meaning, words in lines for word in words.split()}
+    """From each word to what it means, given lines of 'meaning: words', or of words that mean themselves."""
+    lines = (line.rpartition(":") for line in text.splitlines())
+    return {word: meaning.strip() or word for meaning, _, words in lines for word in words.split()}
 
 
 # Of columns that mean the same, the one named first here is read.
@@ -818,23 +818,19 @@ COLUMNS = _by_word("""
     year: year releaseyear yearreleased yearofrelease filmyear movieyear released releasedate
     uri: letterboxduri letterboxdurl uri url
     tmdbID: tmdbid tmdb themoviedbid
-    tmdbURL: tmdburl
     imdbID: imdbid imdb const tconst imdburl
     type: tmdbtype type titletype mediatype
     directors: directors director directedby
     date: date daterated ratedat created createdat added addedat dateadded listedat
-    watched date: watcheddate watchedat watchedon datewatched lastwatched lastwatchedat dateseen
+    watched date: watcheddate watchedat watchedon datewatched lastwatched lastwatchedat lastviewedat dateseen
     watchlist date: watchlistdate watchlistedat
     rating: yourrating yourated userrating myrating ownerrating personalrating rating
     rating10: rating10 ratings10 ratingoutof10
-    rewatch: rewatch
-    tags: tags
-    review: review
+    tmdbURL: tmdburl
+    rewatch tags review position movieid
     liked: liked like favorite favourite
     watched: watched seen
     state: watchlist status watchstatus
-    position: position
-    movieid: movieid
     match: matchstatus
 """)
 STATES = _by_word("""
@@ -879,13 +875,10 @@ def _from_title(title: str, year: int | None, tmdb_type: str | None) -> tuple[st
     """Title, year and type, of which other tools write the last two behind the title: 'Alien (1979)'."""
     title = ENTITY.sub(lambda entity: html.unescape(entity[0]), title)
     while ending := TITLE_ENDING.fullmatch(title):
-        years, word = (
-            re.findall(r"\b(?:18|19|20|21)[0-9]{2}\b", ending[2]),
-            re.sub(r"\b[0-9]{4}\b", "", ending[2]),
-        )
-        found = int(years[0]) if years else year, TYPES.get(_squash(word), tmdb_type)
-        is_other = _squash(word) not in ("", *TYPES)
-        if is_other or (year or found[0], tmdb_type or found[1]) != found:
+        years = re.findall(r"\b(?:18|19|20|21)[0-9]{2}\b", ending[2])
+        word = _squash(re.sub(r"\b[0-9]{4}\b", "", ending[2]))
+        found = int(years[0]) if years else year, TYPES.get(word, tmdb_type)
+        if word not in ("", *TYPES) or (year or found[0], tmdb_type or found[1]) != found:
             break
         title, (year, tmdb_type) = ending[1], found
     return title, year, tmdb_type
@@ -915,7 +908,7 @@ def _parse_address(text: str) -> tuple[str, Any]:
 
 
 _parse_year = _parser(
-    r"\(?(18|19|20|21)[0-9]{2}\)?(\.0|[-–/][0-9–/T:.Z-]*)?|[0-9]{1,2}[/.-][0-9]{1,2}[/.-](18|19|20|21)[0-9]{2}",
+    r"([0-9]{1,2}[/.-][0-9]{1,2}[/.-])?\(?(18|19|20|21)[0-9]{2}\)?(\.0|[-–/][0-9–/T:.Z -]*)?",  # or a date
     "between 1800 and 2199",
     lambda text: int(re.findall(r"[0-9]{4}", text)[0]),
 )
@@ -1010,7 +1003,7 @@ KINDS = get_args(Kind)  # in the order in which they are joined
 NAMING = {"title", "uri", "tmdbID", "tmdbURL", "imdbID"}  # columns that name a film
 DATES = ("date", "watched date", "watchlist date")
 LETTERBOXDS = {"date", "name", "year", "letterboxduri"}
-OUT_OF_TEN = {"yourrating", "yourated", "userrating", "simklid", "traktid"}  # IMDb, TMDB, Movary, …
+OUT_OF_TEN = {"yourrating", "yourated", "userrating", "simklid", "traktid", "trakt"}  # IMDb, TMDB, Movary, …
 # What a file lists, by the first of these columns that it has.
 TOLD_KINDS: dict[Kind, set[str]] = {
     "import": {"tmdbID", "tmdbURL", "imdbID", "rating10"},
@@ -1033,7 +1026,7 @@ MAX_COLUMNS_TOLD = 30
 
 # A line in a quoted cell that looks like a row of its own: the quotation mark before it was never closed.
 SWALLOWED_ROW = re.compile(r"[\r\n][0-9]{4}-[0-9]{2}-[0-9]{2},[^\r\n]*,[0-9]{4},(https?://|[\r\n]|\Z)")
-CONFLICT = re.compile(r"(<{7}|\|{7}|={7}|>{7})( .*)?")  # a line of Git's
+CONFLICT = re.compile(r"(<{7}|\|{7}|={7}|>{7})( |$)")  # a line of Git's
 
 Rows = list[tuple[int, list[str]]]  # line and cells
 
@@ -1044,13 +1037,13 @@ def _meanings(cells: list[str]) -> set[str]:
 
 def is_header(cells: list[str]) -> bool:
     """Whether it names columns, at least two, one of them a film's. Most have to be known."""
-    known, filled = _meanings(cells), sum(bool(cell.strip()) for cell in cells)
+    known, filled = _meanings(cells), sum(bool(cell.strip()) for cell in cells[:100])
     return len(known) > 1 and bool(known & NAMING) and 2 * len(known) > filled
 
 
 def is_list(rows: Rows) -> bool:
     """Whether it is a list of Letterboxd's: one header for the list, another one for its films."""
-    starts = (",".join(map(_squash, cells[:6])) for _, cells in rows[:MAX_LINES_ABOVE])
+    starts = (",".join(map(_squash, cells[:5])) for _, cells in rows[:MAX_LINES_ABOVE])
     return any(LIST_START.match(start) for start in starts)
 
 
@@ -1110,7 +1103,7 @@ class Source:
                 continue
             is_excels = not rows and "".join(cells).startswith("sep=")  # says what separates the cells
             if any(map(str.strip, cells)) and not is_excels:
-                if not cells[0][:1].isdigit() and is_header(cells):
+                if (not rows or COLUMNS.keys() & set(map(str.casefold, cells))) and is_header(cells):
                     self._starts.append(len(rows))
                 rows.append((line, cells))
             line += reader.line_num - before
@@ -1131,9 +1124,8 @@ class Source:
         """One per header, since people join files. The first header may have lines above it."""
         rows = self._rows
         if not self._starts or self._starts[0] >= MAX_LINES_ABOVE:
-            self._starts.insert(
-                0, next((i for i, row in enumerate(rows[:MAX_LINES_ABOVE]) if _meanings(row[1]) & NAMING), 0)
-            )
+            top = enumerate(rows[:MAX_LINES_ABOVE])
+            self._starts.insert(0, next((i for i, (_, cells) in top if _meanings(cells) & NAMING), 0))
         for line, cells in rows[: self._starts[0]]:
             self.warn(line, f"'{','.join(cells)[:40]}' stands above the header; skipped")
         parts: defaultdict[tuple[str, ...], Rows] = defaultdict(list)
@@ -1182,6 +1174,9 @@ class Table:
         self.kind = self._find_kind(source.name.lower())
         if not self.is_our_download:
             self._name_unread_columns()
+        is_dated = any(re.match(r"[0-9]{1,4}[-/.][0-9]", text) for text in self._column("date"))
+        if self.is_foreign and is_dated and "date" in self._words and "watched date" not in columns:
+            source.say("its column Date was not read as the day of watching; if it is, name it Watched Date")
         parsers = {column: cache(parse) for column, parse in self._file_parsers().items()}
         self._cells = [
             (column, i, parsers.get(column), MAX_CELL_LENGTHS.get(column, MAX_CELL_LENGTH))
@@ -1232,6 +1227,10 @@ class Table:
         """Whether 03/04/2024 is 3 April: known if any date in the file has a part over 12."""
         for text in itertools.chain.from_iterable(map(self._column, DATES)):
             if (parts := SLASH_DATE.fullmatch(text)) and max(int(parts[1]), int(parts[2])) > 12:
+                if int(parts[1]) > 12 and "/" in text and len(parts[3]) == 2:
+                    self.source.say(
+                        f"'{text}' was read as day, month and year, and so were all dates like it"
+                    )
                 return int(parts[1]) > 12
         return None
 
@@ -1255,15 +1254,10 @@ class Table:
             if len(cells) > width:
                 self.warn(line, f"row has {len(cells)} cells but the header has {width}; skipped")
                 continue
-            shown = f"'{','.join(cells)[:40]}'"
             try:
                 film, entry = self._row(line, cells)
             except _NotAFilm as reason:
-                self.warn(line, f"{shown} {reason}")
-                continue
-            named = film.title or film.tmdb_ref or film.imdb_id or film.film_uri or entry.entry_uri
-            if not named or CONFLICT.fullmatch(",".join(cells).rstrip(",")):
-                self.warn(line, f"{shown} does not name a film; skipped")
+                self.warn(line, f"'{','.join(cells)[:40]}' {reason}")
                 continue
             yield line, film, entry
 
@@ -1320,6 +1314,10 @@ class Table:
             review=values.get("review", ""),
             entry_uri="" if is_film else uri,
         )
+        if CONFLICT.match(cells[0]) or not (title or film.tmdb_ref or film.imdb_id or uri):
+            raise _NotAFilm("does not name a film; skipped")
+        if self.is_foreign and not (film.watched or film.liked or film.watchlist):
+            raise _NotAFilm("is neither watched, liked nor on the watchlist; skipped")
         return film, entry
 
     def _state(self, values: dict[str, Any]) -> tuple[bool, bool]:
@@ -1771,6 +1769,12 @@ def _deviation(number: int, tmdb_id: int) -> float:
     """How far the id is from the expected one, as a fraction of it. A distance of 20 counts as none."""
     expected = expected_tmdb_id(number)
     return (abs(tmdb_id - expected) - 20) / max(expected, 20)
+
+
+def has_title_has_year(film: Film, movie: Movie) -> tuple[bool, bool]:
+    """Whether one of the movie's titles is like the film's, and whether it has its year."""
+    scored = score_candidate(film, candidate_from_movie(movie), movie.other_titles)
+    return scored.title_score >= SIMILAR_TITLE, film.year is not None and scored.has_year
 
 
 def is_contradicted(film: Film, scored: ScoredCandidate) -> bool:
@@ -2935,21 +2939,20 @@ def snapshots(films: Iterable[Film]) -> tuple[list[FilmSnapshot], list[list[int]
 
 def _as_one(group: list[FilmSnapshot]) -> FilmSnapshot:
     """The first of them, with what was logged of all. A day in several of them is one viewing."""
-    logged = [film.logged for film in group]
-    viewings = list(logged[0].viewings)
-    for film in logged[1:]:
+    first, viewings = group[0].logged, list(group[0].logged.viewings)
+    for film in group[1:]:
         days = {viewing.watched_date for viewing in viewings} - {None}
-        viewings += [viewing for viewing in film.viewings if viewing.watched_date not in days]
-    merged = replace(
-        logged[0],
+        viewings += [viewing for viewing in film.logged.viewings if viewing.watched_date not in days]
+    logged = replace(
+        first,
+        watched=any(film.logged.watched for film in group),
+        liked=any(film.logged.liked for film in group),
+        watchlist=any(film.logged.watchlist for film in group),
         viewings=viewings,
-        undated_reviews=[review for film in logged for review in film.undated_reviews],
-        watched=any(film.watched for film in logged),
-        liked=any(film.liked for film in logged),
-        watchlist=any(film.watchlist for film in logged),
+        undated_reviews=[review for film in group for review in film.logged.undated_reviews],
     )
     rating = next((film.rating for film in group if film.rating is not None), None)
-    return replace(group[0], logged=merged, rating=rating)
+    return replace(group[0], logged=logged, rating=rating)
 
 
 @dataclass(slots=True)
@@ -3913,7 +3916,10 @@ class Matcher:
         if not film.title:
             return Match("not_found", "TMDB has no record with the id in the upload.")
         match = await self._find_known(film) or await self._search(film)
-        return match if other is None else without_certainty(match, other)
+        if other is None:
+            return match
+        reason = f"The upload's id is that of '{other.title}' ({other.year or 'no year'}). {match.reason}"
+        return replace(match, status="guessed" if match.movie else match.status, reason=reason)
 
     async def _records_given(self, film: Film) -> AsyncIterator[tuple[str, Movie]]:
         """What the upload's ids name, the likelier first. A TMDB id may be that of a series."""
@@ -3923,7 +3929,7 @@ class Matcher:
         if film.imdb_id and (movie := await self._movie(await self.tmdb.find_by_imdb_id(film.imdb_id))):
             yield "IMDb", movie
         other = (OTHER_TYPE[ref[0]], ref[1]) if ref and film.title else None
-        if (movie := await self._movie(other)) and has_title_and_year(film, movie):
+        if (movie := await self._movie(other)) and all(has_title_has_year(film, movie)):
             yield "TMDB", movie
 
     async def _movie(self, ref: TMDBRef | None) -> Movie | None:
@@ -3933,10 +3939,10 @@ class Matcher:
 
     async def _is_believed(self, film: Film, movie: Movie) -> bool:
         """Whether the record has the film's title or its year. In our downloads, any record may be meant."""
-        if not film.title or film.given_status != "exact" or shares_title_or_year(film, movie):
+        if not film.title or film.given_status != "exact" or any(has_title_has_year(film, movie)):
             return True
         titled = await self.tmdb.movie(movie.tmdb_type, movie.tmdb_id, with_titles=True)
-        return shares_title_or_year(film, titled)
+        return any(has_title_has_year(film, titled))
 
     async def _find_known(self, film: Film) -> Match | None:
         """A match from the list of known films, if TMDB's record confirms it."""
@@ -4011,22 +4017,6 @@ class Matcher:
             adult = await self.tmdb.search("movie", film.title, None, adult=True)
             ranked += [score_candidate(film, each) for each in adult if each.ref not in by_ref.keys() | gone]
         return sorted(ranked, key=partial(best_first, film))
-
-
-def shares_title_or_year(film: Film, movie: Movie) -> bool:
-    scored = score_candidate(film, candidate_from_movie(movie), movie.other_titles)
-    return scored.title_score >= SIMILAR_TITLE or (film.year is not None and scored.has_year)
-
-
-def has_title_and_year(film: Film, movie: Movie) -> bool:
-    scored = score_candidate(film, candidate_from_movie(movie))
-    return film.year is not None and scored.has_title_and_year
-
-
-def without_certainty(match: Match, other: Movie) -> Match:
-    """The match of a film whose id is that of another movie."""
-    reason = f"The upload's id is that of '{other.title}' ({other.year or 'no year'}). {match.reason}"
-    return replace(match, status="guessed" if match.movie else match.status, reason=reason)
 
 
 def _first_candidates(ranked: list[ScoredCandidate]) -> tuple[Candidate, ...]:

@@ -348,6 +348,7 @@ def test_film_called_like_a_column_is_no_header() -> None:
     [
         ("7/22/16", date(2016, 7, 22)),
         ("22.7.16", date(2016, 7, 22)),
+        ("22-7-16", date(2016, 7, 22)),
         ("7/22/29", date(2029, 7, 22)),
         ("7/22/30", date(1930, 7, 22)),
         ("7/22/99 20:15", date(1999, 7, 22)),
@@ -359,6 +360,30 @@ def test_dates_of_spreadsheets_are_read(written: str, expected: date) -> None:
 
     assert export.films[0].watched_date == expected
     assert export.warnings == []
+
+
+def test_guesses_about_dates_are_said() -> None:
+    short = read(("diary.csv", "Name,Watched Date\nDune,22/07/16\nHer,1/2/16"))
+    netflix = read(("watched.csv", "Title,Date\nDune,1/13/24"))
+
+    assert [film.watched_date for film in short.films] == [date(2016, 7, 22), date(2016, 2, 1)]
+    assert short.warnings == [
+        "diary.csv: '22/07/16' was read as day, month and year, and so were all dates like it"
+    ]
+    assert (netflix.films[0].added_date, netflix.films[0].watched_date) == (date(2024, 1, 13), None)
+    assert "Date was not read as the day of watching" in netflix.warnings[0]
+
+
+def test_row_that_says_not_watched_is_left_out() -> None:
+    export = read(("mine.csv", "Title,Year,Watched,Liked\nDune,2021,yes,\nHer,2013,no,\nM,1931,no,yes"))
+
+    assert [(film.title, film.watched, film.liked) for film in export.films] == [
+        ("Dune", True, False),
+        ("M", False, True),
+    ]
+    assert export.warnings == [
+        "mine.csv, line 3: 'Her,2013,no,' is neither watched, liked nor on the watchlist; skipped"
+    ]
 
 
 @pytest.mark.parametrize("title", ["Summer of Soul (…or When", "Amélie – à l’été", "Señor “X”"])
