@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -23,13 +29,15 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 import main
-from postgres.database import Database
+from postgres.database import Database, DatabaseUnavailable
 from postgres.sharing import SharedPace
 from postgres.store import PostgresStore, open_store
+from postgres.tables import CREATE, DELETE, PROGRESS, WRITE, metadata
 from postgres.tables import FILMS as READ_FILMS
-from postgres.tables import PROGRESS, WRITE
 from tests.bench import ratings
 from tests.cluster import PASSWORD, Cluster
 from tests.conftest import ROOT, Api, Clock, Serve, export, files, process, settings_for, until
@@ -40,6 +48,8 @@ pytestmark = pytest.mark.long
 MONTH = 30 * 86_400
 T = TypeVar("T")
 FILMS = f"{INCEPTION}\n{PARASITE}"
+BEFORE = Path(__file__).with_name("stored_before_0003.sql")
+SESSION_BEFORE = "z5J4Tc9-gSThNTPuqXjPYw"
 
 
 @pytest.fixture
@@ -871,7 +881,310 @@ async def test_records_are_deleted_after_six_months(
     assert int(cluster.ask("SELECT count(*) FROM records")) == 0
 
 
+# --- Upgrades
+
+
+async def test_migrations_make_the_tables_of_the_metadata(
+    tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
+) -> None:
+    async with opened(tmdb, clock, database_url=database_url):
+        pass
+    engine = create_async_engine(cluster.url)
+
+    async with engine.connect() as connection:
+        unlike = await connection.run_sync(
+            lambda sync: compare_metadata(MigrationContext.configure(sync), metadata)
+        )
+    await engine.dispose()
+
+    assert unlike == []
+
+
+async def test_sessions_of_the_version_before_are_there(
+    serve: Serve, tmdb: FakeTMDB, cluster: Cluster
+) -> None:
+    """Its database was dumped, with six films, one of them corrected; two records are renewed at a time."""
+    cluster.ask(BEFORE.read_text("utf-8"))
+    cluster.ask("UPDATE sessions SET ended_at = now()")
+    tmdb.latency_seconds = 0.5
+    api = await serve()
+
+    films = {movie["title"]: movie for movie in await api.movies(SESSION_BEFORE)}
+    stats = await get(api, f"/api/session/{SESSION_BEFORE}/stats")
+
+    assert {title: movie["match"]["status"] for title, movie in films.items()} == {
+        "Inception": "exact",
+        "Parasite": "corrected",
+        "Chernobyl": "exact",
+        "Three Colours: Blue": "guessed",
+        "Three Colours: Red": "guessed",
+        "Nowhere at all": "not_found",
+    }
+    assert films["Parasite"]["tmdb_title"] == "Inception"
+    assert films["Inception"]["directors"] == ["Christopher Nolan"]
+    assert films["Inception"]["runtime"] == 148
+    assert films["Chernobyl"]["tmdb_type"] == "tv"
+    assert "the only result" in films["Chernobyl"]["match"]["reason"] or films["Chernobyl"]["match"]["reason"]
+    assert stats["totals"]["films"] == 6
+    undo = f"/api/session/{SESSION_BEFORE}/movies/{films['Parasite']['movie_id']}/match/undo"
+    assert (await api.post(undo)).json()["tmdb_title"] == "Parasite"
+
+
+async def test_field_that_a_record_lacks_comes_when_it_is_read(serve: Serve, cluster: Cluster) -> None:
+    before = await serve()
+    session_id = (await before.upload(*files(watched=FILMS)))["session_id"]
+    await before.ended(session_id)
+    whole = await before.movies(session_id)
+    cluster.ask(
+        "UPDATE records SET version = 'earlier', body = (body::jsonb - 'genres')::json"
+        " WHERE path LIKE 'movie/%'"
+    )
+
+    after = await serve()
+    first = await after.movies(session_id)
+    async with asyncio.timeout(10):
+        while (now := await after.movies(session_id)) != whole:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+    assert [movie["genres"] for movie in first] == [[], []]
+    assert [movie["tmdb_title"] for movie in first] == [movie["tmdb_title"] for movie in whole]
+    assert now == whole
+    assert "earlier" not in cluster.ask("SELECT version FROM records WHERE path LIKE 'movie/%'")
+
+
+async def test_record_that_is_gone_comes_back(serve: Serve, cluster: Cluster) -> None:
+    before = await serve()
+    session_id = (await before.upload(*files(watched=FILMS)))["session_id"]
+    await before.ended(session_id)
+    whole = await before.movies(session_id)
+    cluster.ask("DELETE FROM records")
+
+    after = await serve()
+    first = await after.movies(session_id)
+    async with asyncio.timeout(10):
+        while await after.movies(session_id) != whole:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+    assert [movie["tmdb_enriched"] for movie in first] == [False, False]
+
+
+async def test_database_of_a_newer_version_is_a_sentence(
+    tmdb: FakeTMDB, cluster: Cluster, serve: Serve
+) -> None:
+    running = await serve()
+    session_id = (await running.upload(*files(watched=FILMS)))["session_id"]
+    cluster.ask(
+        "UPDATE alembic_version SET version_num = '9999'; ALTER TABLE sessions RENAME revision TO new"
+    )
+
+    status, printed = await started(tmdb, DATABASE_URL=cluster.url)
+    answer = await running.get(f"/api/session/{session_id}")
+
+    assert status == 3
+    assert "A newer version of this service has migrated the database; update this one." in printed
+    assert "Traceback" not in printed
+    assert answer.status_code == 503
+    assert "migrated by another version" in answer.json()["detail"]
+
+
 # --- What goes wrong
+
+
+async def test_start_without_the_database_serves_503_until_it_is_there(
+    serve: Serve, cluster: Cluster, database_url: str
+) -> None:
+    cluster.stop()
+    try:
+        api = await serve()
+        away = await api.get("/api/session/any")
+        health = await api.get("/health")
+    finally:
+        cluster.start()
+
+    assert (away.status_code, health.status_code) == (503, 200)
+    assert away.json()["detail"] == "The database cannot be reached; try again in 5 s."
+    async with asyncio.timeout(10):
+        while (await api.get("/api/session/any")).status_code != 404:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    session_id = (await api.upload(*files(watched=FILMS)))["session_id"]
+    assert (await api.ended(session_id))["enriched_count"] == 2
+
+
+async def test_wrong_password_is_its_own_sentence(tmdb: FakeTMDB, cluster: Cluster) -> None:
+    url = cluster.url.replace("letterboxd:", "nobody:")
+
+    status, printed = await started(tmdb, DATABASE_URL=url)
+
+    assert status == 3
+    assert "The database refuses the user or the password; check DATABASE_URL." in printed
+    assert PASSWORD not in printed
+
+
+async def test_refused_correction_is_never_written(
+    serve: Serve, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = await serve(), await serve()
+    session_id = (await one.upload(*files(watched=FILMS)))["session_id"]
+    await one.ended(session_id)
+    film = f"/api/session/{session_id}/movies/1"
+    cluster.ask("ALTER DATABASE postgres SET default_transaction_read_only = on")
+    cluster.stop()
+    cluster.start()
+    refused = await one.put(f"{film}/match", json={"tmdb_url": INCEPTION_URL.replace("27205", "496243")})
+    cluster.ask("BEGIN READ WRITE; ALTER DATABASE postgres RESET ALL; COMMIT")
+    cluster.stop()
+    cluster.start()
+
+    accepted = await other.delete(f"{film}/match")
+    await asyncio.sleep(1)
+
+    assert refused.status_code == 503
+    assert refused.json()["detail"] == "The database is read-only; try again in 5 s."
+    assert accepted.status_code == 204
+    for api in (one, other):
+        assert (await get(api, film))["match"]["reason"] == "The match was cleared by hand."
+
+
+async def test_locked_limiter_does_not_stop_people(serve: Serve, cluster: Cluster) -> None:
+    api = await serve()
+    session_id = (await api.upload(*files(watched=FILMS)))["session_id"]
+    await api.ended(session_id)
+    database = Database(cluster.url)
+
+    async with database.transaction(text("SELECT FROM limiter FOR UPDATE")):
+        await asyncio.sleep(0.5)
+        answer = await asyncio.wait_for(
+            api.put(f"/api/session/{session_id}/movies/1/match", json={"tmdb_url": INCEPTION_URL}), 8
+        )
+    await database.close()
+
+    assert answer.status_code == 200
+
+
+async def test_stopped_backends_are_a_503_after_a_few_seconds(serve: Serve, cluster: Cluster) -> None:
+    api = await serve()
+    session_id = (await api.upload(*files(watched=FILMS)))["session_id"]
+    await api.ended(session_id)
+    others = "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    stopped = [int(pid) for pid in cluster.ask(f"SELECT pid FROM pg_stat_activity {others}").split()]
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        started_at = time.monotonic()
+        answer = await api.get(f"/api/session/{session_id}")
+        seconds = time.monotonic() - started_at
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+
+    assert answer.status_code == 503 or answer.json()["status"] == "completed"
+    assert seconds < 9
+
+
+async def test_clocks_that_differ_lose_nothing(
+    tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A retry in a process that is 30 s ahead looks films up, and so does an undo."""
+    tmdb.knows([])
+    async with two(tmdb, clock, database_url) as (one, other):
+        session = await ended(one, await one.create(export(watched=FILMS)))
+        assert session.counts["not_found"] == 2
+        tmdb.requests.clear()
+        ahead = await other.get(session.session_id)
+        ahead.clock = lambda: clock.now + 30
+
+        await main.retry_films(ahead, other.matcher)
+        await until(lambda: ahead.ended_at is not None)
+        asked = tmdb.calls()
+        await main.retry_films(await one.get(session.session_id), one.matcher)
+        await until(lambda: session.ended_at is not None)
+
+        assert 0 < asked < tmdb.calls()
+
+
+async def test_stored_session_that_is_too_large_ends_as_failed(
+    tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
+) -> None:
+    async with opened(tmdb, clock, database_url=database_url) as store:
+        session_id = (await (await without_jobs(store)).create(export(watched=FILMS))).session_id
+
+    async with opened(tmdb, clock, database_url=database_url, max_memory_bytes=10_000) as store:
+        await store.claim()
+        progress = await store.progress(session_id)
+
+    assert progress.status == "failed"
+    assert "MAX_MEMORY_BYTES" in (progress.error_message or "")
+    assert progress.processed_count == 2
+
+
+async def test_upload_that_got_a_503_is_not_kept(
+    tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
+) -> None:
+    async with opened(tmdb, clock, database_url=database_url) as store:
+
+        async def cut_off() -> None:
+            raise DatabaseUnavailable
+
+        meanwhile(store, CREATE, cut_off)
+        with pytest.raises(DatabaseUnavailable):
+            await store.create(export(watched=FILMS))
+        assert cluster.ask("SELECT count(*) FROM sessions").strip() == "1"
+        await store.clean_up()
+
+        assert cluster.ask("SELECT count(*) FROM sessions").strip() == "0"
+
+
+async def test_delete_that_is_sent_twice_is_one(
+    tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
+) -> None:
+    """As it is if the connection ends before the answer."""
+    async with opened(tmdb, clock, database_url=database_url) as store:
+        session_id = (await store.create(export(watched=FILMS))).session_id
+
+        async def first() -> None:
+            cluster.ask("DELETE FROM sessions")
+
+        meanwhile(store, DELETE, first, is_before=True)
+        await store.delete(session_id)
+
+
+async def test_revision_never_goes_back(serve: Serve, tmdb: FakeTMDB) -> None:
+    tmdb.latency_seconds = 0.05
+    services = [await serve(), await serve()]
+    session_id = (await services[0].upload(SAMPLE_FILE))["session_id"]
+    seen: list[tuple[int, int]] = []
+
+    for number in itertools.count():
+        state = await get(services[number % 2], f"/api/session/{session_id}")
+        seen.append((state["revision"], state["processed_count"]))
+        if state["status"] == "completed":
+            break
+
+    assert seen == sorted(seen)
+
+
+async def test_no_more_sessions_are_stored_than_may_be(serve: Serve) -> None:
+    services = [await serve(max_stored_sessions=2), await serve(max_stored_sessions=2)]
+    ids = []
+    for number in range(4):
+        ids.append((await services[number % 2].upload(*files(watched=FILMS)))["session_id"])
+        await services[number % 2].ended(ids[-1])
+
+    statuses = [(await services[0].get(f"/api/session/{session_id}")).status_code for session_id in ids]
+
+    assert statuses == [404, 404, 200, 200]
+    for api in services:
+        assert (await get(api, "/health"))["stored_sessions"] == 2
+
+
+async def test_upload_waits_for_room_if_nothing_has_ended(serve: Serve, tmdb: FakeTMDB) -> None:
+    tmdb.latency_seconds = 30
+    api = await serve(max_stored_sessions=1)
+    await api.upload(*files(watched=FILMS))
+
+    answer = await api.post("/api/upload", files={"files": SAMPLE_FILE})
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "30")
 
 
 async def test_database_that_is_gone_is_a_503(serve: Serve, cluster: Cluster, caplog: Any) -> None:
