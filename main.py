@@ -255,7 +255,13 @@ class Settings(BaseModel):
         default=50,
         ge=1,
         description="Sessions held at once. Further uploads get a 503; with DATABASE_URL, only if all of "
-        "them are being looked up or followed.",
+        "them are being looked up.",
+    )
+    max_stored_sessions: int = Field(
+        default=10_000,
+        ge=1,
+        description="Sessions stored at once, with DATABASE_URL. Beyond that, those that ended first are "
+        "deleted, and uploads get a 503 if none has ended.",
     )
     max_memory_bytes: int = Field(
         default=1_000_000_000,
@@ -365,6 +371,9 @@ class SessionBusy(ServiceError):
 
 class NothingToUndo(ServiceError):
     status = 409
+
+    def __init__(self) -> None:
+        super().__init__("There is nothing to undo: only the latest choice for a film can be, and once.")
 
 
 class UploadTooLarge(ServiceError):
@@ -2220,38 +2229,38 @@ class Pace:
     """
 
     def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._full_rate = self._rate_after_cut = per_second * RATE_KEPT
-        self._slot_at, self._cut_at, self._paused_until = clock(), -math.inf, -math.inf
+        self.clock = clock
+        self.full_rate = self.rate_after_cut = per_second * RATE_KEPT
+        self.slot_at, self.cut_at, self.paused_until = clock(), -math.inf, -math.inf
         self._sample: deque[bool] = deque(maxlen=SAMPLE)  # whether each request since the cut was refused
         self.failing = 0.0  # share of the last fifty requests or so without a usable answer, refusals aside
-        self._bad_in_a_row, self._problem = 0, ""
+        self._bad_in_a_row, self.problem = 0, ""
         self._probe_at, self._probe_seconds = -math.inf, 0.0
         self.is_out = self._is_new_outage = self._answers_elsewhere = False
 
     def next_at(self, urgent: bool) -> float:
         """When the next request may go. An urgent one is itself a probe during an outage."""
-        return max(self._slot_at, self._paused_until, -math.inf if urgent else self._probe_at)
+        return max(self.slot_at, self.paused_until, -math.inf if urgent else self._probe_at)
 
     def wait_seconds(self, urgent: bool) -> float:
         """Zero or less if a request may go now."""
-        return self.next_at(urgent) - self._clock()
+        return self.next_at(urgent) - self.clock()
 
     def rate(self, at: float) -> float:
         """In requests per second."""
-        regained = self._full_rate * max(at - self._cut_at, 0) / RECOVERY_SECONDS
-        return min(self._rate_after_cut + regained, self._full_rate)
+        regained = self.full_rate * max(at - self.cut_at, 0) / RECOVERY_SECONDS
+        return min(self.rate_after_cut + regained, self.full_rate)
 
     def waiting_for(self) -> str | None:
         """A sentence for people while everybody waits for TMDB, otherwise None."""
-        wait = max(self._paused_until, self._probe_at) - self._clock()
+        wait = max(self.paused_until, self._probe_at) - self.clock()
         if wait < 1 and not self.is_out:
             return None
-        return f"TMDB {self._problem}; trying again in {max(math.ceil(wait), 1)} s"
+        return f"TMDB {self.problem}; trying again in {max(math.ceil(wait), 1)} s"
 
     def sent(self) -> float:
-        now = self._clock()
-        self._slot_at = max(self._slot_at, now - SLACK_SECONDS) + 1 / self.rate(now)
+        now = self.clock()
+        self.slot_at = max(self.slot_at, now - SLACK_SECONDS) + 1 / self.rate(now)
         if self.is_out:
             self._probe_at = now + self._probe_seconds
             self._probe_seconds = min(self._probe_seconds * 2, PROBE_SECONDS)
@@ -2276,18 +2285,18 @@ class Pace:
         self._answers_elsewhere = False
         if retry_after_seconds is not None:
             wait = min(max(retry_after_seconds, 0.5), MAX_RETRY_AFTER_SECONDS)
-            self._paused_until = max(self._paused_until, self._clock() + wait)
+            self.paused_until = max(self.paused_until, self.clock() + wait)
         self._count(sent_at, is_refused=True)
         self._count_problem("refused requests (status 429)")
 
     def _count(self, sent_at: float, is_refused: bool) -> None:
         """Cuts the rate after many refusals, once per burst: those sent before a cut do not count again."""
-        if sent_at <= self._cut_at:
+        if sent_at <= self.cut_at:
             return
         self._sample.append(is_refused)
         if sum(self._sample) >= REFUSED_OF_SAMPLE:
-            now = self._clock()
-            self._rate_after_cut, self._cut_at = self.rate(now) * CUT_FACTOR, now
+            now = self.clock()
+            self.rate_after_cut, self.cut_at = self.rate(now) * CUT_FACTOR, now
             self._sample.clear()
 
     # --- Outages
@@ -2310,11 +2319,11 @@ class Pace:
         self.is_out = self._is_new_outage = False
 
     def _count_problem(self, problem: str) -> None:
-        self._problem = problem
+        self.problem = problem
         self._bad_in_a_row += 1
         if self._bad_in_a_row >= OUTAGE_FAILURES and not self.is_out and not self._answers_elsewhere:
             log.warning("TMDB %s %d times in a row; all sessions wait for it", problem, OUTAGE_FAILURES)
-            self._probe_at, self._probe_seconds = self._clock() + 0.5, 1.0
+            self._probe_at, self._probe_seconds = self.clock() + 0.5, 1.0
             self.is_out = self._is_new_outage = True
 
 
@@ -2467,6 +2476,12 @@ class Cache:
     def forget(self, key: Hashable) -> None:
         self._answers.pop(key, None)
 
+    def hold(self, key: Hashable, read: Callable[[], Answer]) -> Answer:
+        """From the cache, or read without asking anyone."""
+        if (answer := self._answers.get(key)) is None:
+            self._answers[key] = answer = read()
+        return cast(Answer, answer)
+
     async def _fetch(self, key: Hashable, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         if (answer := self._answers.get(key)) is not None:  # by the request before, which this one waited for
             return cast(Answer, answer)
@@ -2609,8 +2624,8 @@ class TMDBClient:
         self.key_state: Literal["missing", "unchecked", "accepted", "rejected"] = "missing"
         self.workers = settings.tmdb_connections
         self.cache = Cache()
-        self._answers = answers
-        self._source = "" if TMDB.fullmatch(settings.tmdb_base_url) else f"{settings.tmdb_base_url}/"
+        self.answers = answers
+        self._source = "" if TMDB.fullmatch(settings.tmdb_base_url) else f" of {settings.tmdb_base_url}"
         self._settings = settings
         self._sleep = sleep
         self._clock = clock
@@ -2676,9 +2691,7 @@ class TMDBClient:
             body = CollectionBody()
             with contextlib.suppress(TMDBNotFound):
                 body = await self._get(f"collection/{tmdb_id}", CollectionBody, {})
-            today = datetime.now(UTC).date().isoformat()
-            released = (part.id for part in body.parts if "" < part.release_date <= today)
-            return Collection(body.name, tuple(released))
+            return collection_of(body)
 
         return await self.cache.get_or_fetch(("collection", tmdb_id), ask)
 
@@ -2708,15 +2721,19 @@ class TMDBClient:
 
         await self.cache.sharing.run("key", ask)
 
+    def version(self, model: type[BaseModel]) -> str:
+        """Of the answers that are kept: another service's are not the same."""
+        return f"{model_version(model)}{self._source}"
+
     async def _get(self, path: str, model: type[Model], params: dict[str, str]) -> Model:
         """One answer, kept or asked for. Raises TMDBError."""
-        key, version = f"{self._source}{path}?{urlencode(sorted(params.items()))}", model_version(model)
-        if self._answers and not asks_anew.get() and (kept := await self._answers.get(key, version)):
+        key, version = f"{path}?{urlencode(sorted(params.items()))}", self.version(model)
+        if self.answers and not asks_anew.get() and (kept := await self.answers.get(key, version)):
             return model.model_validate_json(kept)
         answer = await self._ask(path, model, params)
-        if self._answers:
+        if self.answers:
             days = days_to_keep(answer, datetime.now(UTC).date())
-            self._answers.put(key, version, answer.model_dump_json(exclude_defaults=True), days)
+            self.answers.put(key, version, answer.model_dump_json(exclude_defaults=True), days)
         return answer
 
     async def _ask(self, path: str, model: type[Model], params: dict[str, str]) -> Model:
@@ -2824,6 +2841,11 @@ class TMDBClient:
             if len(body) > MAX_ANSWER_BYTES:
                 raise _Fault(f"sent over {MAX_ANSWER_BYTES:,} bytes")
         return bytes(body)
+
+
+def collection_of(body: CollectionBody) -> Collection:
+    today = datetime.now(UTC).date().isoformat()
+    return Collection(body.name, tuple(part.id for part in body.parts if "" < part.release_date <= today))
 
 
 def _parse(model: type[Model], body: bytes) -> Model:
@@ -3606,10 +3628,10 @@ class Session:
 
     def __post_init__(self) -> None:
         self.created_at = datetime.now(UTC)
-        self._ended_utc = self.created_at
-        self._begun_at = self.clock()
+        self.ended_utc = self.created_at
+        self.begun_at = self.clock()
         self.counts = Counter(film.match.status for film in self.export.films)
-        self._films_to_look_up = self.total_movies
+        self.films_to_look_up = self.total_movies
 
     @property
     def short_id(self) -> str:
@@ -3626,32 +3648,10 @@ class Session:
     def begin(self) -> None:
         """The pending films are now being looked up, for the first time or again."""
         self.status, self.error_message, self.ended_at = "enriching", None, None
-        self._begun_at, self._films_to_look_up = self.clock(), self.counts["pending"]
-        self._progressed_at = self._begun_at
+        self.begun_at, self.films_to_look_up = self.clock(), self.counts["pending"]
+        self._progressed_at = self.begun_at
         self.ended_event.clear()
         self.revision += 1
-
-    def take_over(self, export: Export) -> tuple[int, int, int]:
-        """Takes the films of a newer export, which keep their matches.
-
-        Returns how many are new, changed and gone.
-        """
-        before = {film.letterboxd_number or identity_key(film): film for film in self.export.films}
-        new, changed = 0, 0
-        replaced: dict[int, Match] = {}
-        for film in export.films:
-            old = before.pop(film.letterboxd_number or identity_key(film), None)
-            if old is None:
-                new += 1
-                continue
-            film.match = old.match
-            changed += replace(old, movie_id=film.movie_id) != film
-            if old.movie_id in self.replaced:
-                replaced[film.movie_id] = self.replaced[old.movie_id]
-        self.export, self.replaced = export, replaced
-        self.counts = Counter(film.match.status for film in export.films)
-        self.revision += 1
-        return new, changed, len(before)
 
     def record(self, film: Film, match: Match) -> None:
         """Sets the outcome of one film, and the progress with it."""
@@ -3664,20 +3664,49 @@ class Session:
 
     def end(self, status: SessionStatus, error_message: str | None) -> None:
         self.status, self.error_message, self.ended_at = status, error_message, self.clock()
-        self._ended_utc = datetime.now(UTC)
+        self.ended_utc = datetime.now(UTC)
         counts = ", ".join(f"{count} {status}" for status, count in sorted((+self.counts).items()))
-        seconds = self.ended_at - self._begun_at
+        seconds = self.ended_at - self.begun_at
         log.info("[%s] %s after %.1f s: %s", self.short_id, self.status, seconds, counts)
         self.task = None  # an ended task keeps its frames alive, and so the whole session
         self.revision += 1
         self.ended_event.set()
 
+    # What members and the work change. Where sessions are stored, these are stored before they are seen.
+
     async def finish(self, status: SessionStatus, error_message: str | None) -> None:
-        """Ends the work. Where sessions are stored, this waits until that is, too."""
         self.end(status, error_message)
 
-    async def save(self) -> None:
-        """Waits until the changes are stored, where sessions are."""
+    async def choose(self, film: Film, match: Match) -> None:
+        self.replaced[film.movie_id] = film.match
+        self.record(film, match)
+
+    async def undo(self, film: Film) -> None:
+        """Brings back the match before the last choice by hand. Raises NothingToUndo."""
+        before = self.replaced.pop(film.movie_id, None)
+        if before is None:
+            raise NothingToUndo
+        self.record(film, before)
+
+    async def retry(self) -> list[Film]:
+        """Makes the films without a movie pending, except those that a member cleared by hand."""
+        films = [film for film in self.export.films if film.match.movie is None and not film.match.by_hand]
+        for film in films:
+            self.record(film, PENDING)
+        return films
+
+    async def take_over(self, export: Export) -> None:
+        """Takes the films of a newer export. Those that were there keep their matches."""
+        before = same_films(self.export, export)
+        for film in export.films:
+            film.match = before[film.movie_id].match if film.movie_id in before else PENDING
+        choices = ((new, self.replaced.get(old.movie_id)) for new, old in before.items())
+        self.export, self.replaced = export, {new: match for new, match in choices if match}
+        self.counts = Counter(film.match.status for film in export.films)
+        self.revision += 1
+
+    async def save_collections(self) -> None:
+        """Called when a choice brought one."""
 
     async def stop(self) -> None:
         if self.task:
@@ -3700,8 +3729,8 @@ class Session:
 
         return await self._sharing.run(key, ask)
 
-    async def changes(self) -> AsyncIterator[None]:
-        """Yields at once, after changes, and at the end if a change was not seen."""
+    async def changes(self) -> AsyncIterator[Session]:
+        """Yields its progress at once, after changes, and at the end if a change was not seen."""
         seen: object = None
         self.followers += 1
         try:
@@ -3709,7 +3738,7 @@ class Session:
                 is_last = self.ended_event.is_set() or server_is_stopping()
                 if seen != (current := (self.revision, self.waiting_for)):
                     seen = current
-                    yield
+                    yield self
                 if is_last:
                     return
                 with contextlib.suppress(TimeoutError):
@@ -3742,8 +3771,8 @@ class Session:
     @property
     def films_per_second(self) -> float | None:
         """So far. None until a film has been looked up."""
-        done = self._films_to_look_up - self.counts["pending"]
-        return done / max(self.clock() - self._begun_at, 0.001) if done else None
+        done = self.films_to_look_up - self.counts["pending"]
+        return done / max(self.clock() - self.begun_at, 0.001) if done else None
 
     @property
     def eta_seconds(self) -> int | None:
@@ -3765,13 +3794,54 @@ class Session:
     @property
     def expires_at(self) -> datetime:
         """While films are being looked up, the earliest time at which it can expire."""
-        ended = datetime.now(UTC) if self.ended_at is None else self._ended_utc
+        ended = datetime.now(UTC) if self.ended_at is None else self.ended_utc
         return ended + timedelta(seconds=self.ttl_seconds)
 
     @property
     def seconds_left(self) -> float:
         """Until it expires, at the earliest."""
         return self.ttl_seconds - (0 if self.ended_at is None else self.clock() - self.ended_at)
+
+
+def same_films(before: Export, after: Export) -> dict[int, Film]:
+    """The films of `before` that are in `after`, by their movie_id there."""
+    known = {film.letterboxd_number or identity_key(film): film for film in before.films}
+    found = ((film, known.pop(film.letterboxd_number or identity_key(film), None)) for film in after.films)
+    return {film.movie_id: old for film, old in found if old}
+
+
+def count_changes(before: Export, after: Export) -> tuple[int, int, int]:
+    """How many films of a newer export are new, are logged in another way, and are gone."""
+    same = same_films(before, after)
+    logged = attrgetter(*(f.name for f in fields(Film) if f.name not in ("movie_id", "match")))
+    changed = sum(logged(same.get(film.movie_id, film)) != logged(film) for film in after.films)
+    return len(after.films) - len(same), changed, len(before.films) - len(same)
+
+
+class Store(Protocol):
+    """Makes, finds and deletes sessions, which change through their own methods.
+
+    `len` is how many of them are in this process's memory, and `memory_bytes` what they take there.
+    """
+
+    def __len__(self) -> int: ...
+    @property
+    def memory_bytes(self) -> int: ...
+    def check_room(self, memory_bytes: int = 0) -> None: ...
+    async def create(self, export: Export) -> Session: ...
+    async def get(self, session_id: str) -> Session: ...
+    async def progress(self, session_id: str) -> Session: ...  # maybe without its films
+    async def delete(self, session_id: str) -> None: ...
+    async def count_stored(self) -> int | None: ...  # by all processes, if they are
+
+
+def check_size(memory_bytes: int, max_memory_bytes: int) -> None:
+    """Raises UploadTooLarge."""
+    if memory_bytes > max_memory_bytes:
+        raise UploadTooLarge(
+            f"The upload would take about {memory_bytes:,} bytes of memory; "
+            f"the limit is {max_memory_bytes:,} (MAX_MEMORY_BYTES)."
+        )
 
 
 @dataclass(eq=False, repr=False)
@@ -3807,11 +3877,7 @@ class SessionStore:
     def check_room(self, memory_bytes: int = 0) -> None:
         """Raises StoreFull if a session of that size has no room now, UploadTooLarge if it never has."""
         self.sweep()
-        if memory_bytes > self._max_memory_bytes:
-            raise UploadTooLarge(
-                f"The upload would take about {memory_bytes:,} bytes of memory; "
-                f"the limit is {self._max_memory_bytes:,} (MAX_MEMORY_BYTES)."
-            )
+        check_size(memory_bytes, self._max_memory_bytes)
         is_full = len(self._sessions) >= self._max_sessions
         if is_full or self.memory_bytes + memory_bytes > self._max_memory_bytes:
             raise StoreFull(math.ceil(min(session.seconds_left for session in self._sessions.values())))
@@ -3829,8 +3895,10 @@ class SessionStore:
         raise SessionNotFound
 
     async def progress(self, session_id: str) -> Session:
-        """As `get`, for its progress alone. Where sessions are stored, it may come without its films."""
         return await self.get(session_id)
+
+    async def count_stored(self) -> int | None:
+        return None
 
     async def delete(self, session_id: str) -> None:
         session = await self.get(session_id)
@@ -3869,9 +3937,12 @@ def cache_key(film: Film) -> Hashable:
 
 
 class Corrections:
-    """What members decided about films by hand: the latest decisions, each replacing the one before."""
+    """What members decided about films by hand, for later uploads: the latest decisions, each replacing the
+    one before. None are kept where members share a service, and a choice is its session's.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, are_kept: bool = True) -> None:
+        self._most = MAX_CORRECTIONS if are_kept else 0
         self._matches: dict[Hashable, Match] = {}
 
     async def get(self, film: Film) -> Match | None:
@@ -3884,7 +3955,7 @@ class Corrections:
         key = identity_key(film)
         self._matches.pop(key, None)
         self._matches[key] = match
-        if len(self._matches) > MAX_CORRECTIONS:
+        if len(self._matches) > self._most:
             del self._matches[next(iter(self._matches))]
 
 
@@ -3893,10 +3964,12 @@ class Matcher:
     by a search.
     """
 
-    def __init__(self, tmdb: TMDBClient, known_films: KnownFilms | None = None) -> None:
+    def __init__(
+        self, tmdb: TMDBClient, known_films: KnownFilms | None = None, corrections: Corrections | None = None
+    ) -> None:
         self.tmdb = tmdb
         self.known_films = known_films or KnownFilms()
-        self.corrections = Corrections()
+        self.corrections = corrections or Corrections()
 
     async def find(self, film: Film) -> Match:
         """Raises TMDBError if TMDB gives no usable answer. TMDBKeyRejected: no film can be looked up."""
@@ -4130,13 +4203,11 @@ def check_ended(session: Session) -> None:
         )
 
 
-def retry_films(session: Session, matcher: Matcher) -> None:
+async def retry_films(session: Session, matcher: Matcher) -> None:
     """Looks up again all films without a movie, except those that a member cleared by hand."""
     check_ended(session)
-    for film in session.export.films:
-        if film.match.movie is None and not film.match.by_hand:
-            matcher.forget(film)
-            session.record(film, PENDING)
+    for film in await session.retry():
+        matcher.forget(film)
     asks_anew.set(True)
     look_up_again(session, matcher)
 
@@ -4146,29 +4217,25 @@ def look_up_again(session: Session, matcher: Matcher) -> None:
     start_enrichment(session, matcher)
 
 
-def apply_correction(session: Session, film: Film, movie: Movie | None, matcher: Matcher) -> None:
+async def apply_correction(session: Session, film: Film, movie: Movie | None, matcher: Matcher) -> None:
     """Sets the film's movie by hand; None clears the match."""
     candidates = film.match.candidates
     if movie:
         match = Match("corrected", "Chosen by hand.", movie, candidates, by_hand=True)
     else:
         match = Match("not_found", "The match was cleared by hand.", None, candidates, by_hand=True)
+    await session.choose(film, match)
     matcher.corrections.set(film, match)
-    session.replaced[film.movie_id] = film.match
-    session.record(film, match)
 
 
-def undo_correction(session: Session, film: Film, matcher: Matcher) -> None:
+async def undo_correction(session: Session, film: Film, matcher: Matcher) -> None:
     """Brings back the match before the last choice by hand."""
-    before = session.replaced.pop(film.movie_id, None)
-    if before is None:
-        raise NothingToUndo("There is nothing to undo: only the latest choice for a film can be, and once.")
-    if before.by_hand:
-        matcher.corrections.set(film, before)
+    await session.undo(film)
+    if film.match.by_hand:
+        matcher.corrections.set(film, film.match)
     else:
         matcher.corrections.forget(film)
-    session.record(film, before)
-    if before is PENDING and session.ended_at is not None:
+    if film.match is PENDING and session.ended_at is not None:
         look_up_again(session, matcher)
 
 
@@ -4423,6 +4490,9 @@ class HealthView(BaseModel):
     status: Literal["ok"] = "ok"
     sessions: int = Field(description="Sessions held.")
     memory_bytes: int = Field(description="Their estimated memory.")
+    stored_sessions: int | None = Field(
+        description="Sessions in PostgreSQL, of all processes; null without it, or if it cannot be reached."
+    )
     tmdb_key: Literal["missing", "unchecked", "accepted", "rejected"] = Field(
         description="Whether TMDB accepts the key; `unchecked` if TMDB could not be reached."
     )
@@ -4764,7 +4834,7 @@ class Service:
 
     settings: Settings
     matcher: Matcher
-    store: SessionStore
+    store: Store
     started_at: float = field(default_factory=time.monotonic)
     threads: anyio.CapacityLimiter = field(default_factory=partial(anyio.CapacityLimiter, THREADS))
 
@@ -4881,9 +4951,9 @@ async def update_session(session: SessionDep, files: Files, service: ServiceDep)
     check_ended(session)
     export = await service.in_thread(read_upload, files, service.settings.max_films)
     check_ended(session)
-    new, changed, gone = session.take_over(export)
+    new, changed, gone = count_changes(session.export, export)
+    await session.take_over(export)
     look_up_again(session, service.matcher)
-    await session.save()
     read = UploadView.model_validate(session).model_dump()
     return UpdateView(**read, new_count=new, changed_count=changed, gone_count=gone)
 
@@ -4901,7 +4971,7 @@ async def follow_session(session: SessionDep) -> AsyncIterator[ServerSentEvent]:
     The data of each event is what `/api/session/{session_id}` returns, without `warnings`. Close your
     `EventSource` on `end`, or it will connect again.
     """
-    async for _ in session.changes():
+    async for session in session.changes():  # noqa: B020, PLR1704 - as it is by then
         yield ServerSentEvent(event="progress", raw_data=progress_json(session))
     yield ServerSentEvent(event="end", raw_data=progress_json(session))
 
@@ -4970,7 +5040,7 @@ async def correct_match(
 ) -> MovieDetail:
     """Says which movie the film is. Works while films are being looked up, too.
 
-    The correction also applies to later uploads of the same film.
+    The correction also applies to later uploads of the same film, unless sessions are in PostgreSQL.
     """
     urgent.set(True)
     asks_anew.set(True)
@@ -4979,25 +5049,25 @@ async def correct_match(
             movie = await service.matcher.tmdb.movie(*choice.ref)
     except TimeoutError:
         raise TMDBUnavailable("TMDB is not answering; correct the match later.") from None
-    apply_correction(session, film, movie, service.matcher)
-    await session.save()
+    await apply_correction(session, film, movie, service.matcher)
     if session.task is None:  # otherwise the task will, at its end
         await read_collections(session, service.matcher.tmdb, CORRECTION_SECONDS)
+        await session.save_collections()
     return movie_detail(film)
 
 
 @of_session.delete("/movies/{movie_id}/match", summary="Clear a wrong match", status_code=204)
 async def clear_match(session: SessionDep, film: FilmDep, service: ServiceDep) -> None:
     """Makes the film `not_found`, which no retry changes. Applies to later uploads like a correction."""
-    apply_correction(session, film, None, service.matcher)
-    await session.save()
+    await apply_correction(session, film, None, service.matcher)
 
 
 @of_session.post("/movies/{movie_id}/match/undo", summary="Undo a correction")
 async def undo_match(session: SessionDep, film: FilmDep, service: ServiceDep) -> MovieDetail:
     """Takes back the latest `PUT` or `DELETE` for this film in this session; earlier ones stay."""
-    undo_correction(session, film, service.matcher)
-    await session.save()
+    urgent.set(True)
+    await undo_correction(session, film, service.matcher)
+    await add_candidates(film, service.matcher)
     return movie_detail(film)
 
 
@@ -5015,9 +5085,8 @@ async def read_statistics(
 @of_session.post("/retry", summary="Retry films without a match", status_code=202)
 async def retry_session(session: SessionDep, service: ServiceDep) -> SessionView:
     """Looks up all failed and not-found films again, except those cleared by hand."""
-    retry_films(session, service.matcher)
-    await session.save()
-    return SessionView.model_validate(session)
+    await retry_films(session, service.matcher)
+    return SessionView.model_validate(await service.store.progress(session.session_id))
 
 
 @of_session.get("/movies.csv", summary="The films as CSV", response_class=CSVResponse)
@@ -5083,6 +5152,7 @@ async def health(service: ServiceDep) -> HealthView:
     return HealthView(
         sessions=len(service.store),
         memory_bytes=service.store.memory_bytes,
+        stored_sessions=await service.store.count_stored(),
         tmdb_key=tmdb.key_state,
         uptime_seconds=round(time.monotonic() - service.started_at, 1),
     )
@@ -5187,7 +5257,7 @@ def refuse_to_start(sentence: str) -> NoReturn:
 
 def open_store(
     settings: Settings, matcher: Matcher, clock: Callable[[], float]
-) -> contextlib.AbstractAsyncContextManager[SessionStore]:
+) -> contextlib.AbstractAsyncContextManager[Store]:
     """In memory, or in PostgreSQL, where several processes share what they know and the pace of asking."""
     if not settings.database_url.get_secret_value():
         limits = settings.session_ttl_seconds, settings.max_sessions, settings.max_memory_bytes
@@ -5220,10 +5290,11 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     access, short_ids = logging.getLogger("uvicorn.access"), ShortIds()
     access.addFilter(short_ids)
     known_films = await asyncio.to_thread(KnownFilms.read, KNOWN_FILMS)
+    corrections = Corrections(are_kept=not settings.database_url.get_secret_value())
     with open_answers(settings) as answers:
         async with (
             TMDBClient(settings, clock, app.state.sleep, answers) as tmdb,
-            open_store(settings, matcher := Matcher(tmdb, known_films), clock) as store,
+            open_store(settings, matcher := Matcher(tmdb, known_films, corrections), clock) as store,
         ):
             if tmdb.key_state == "missing":
                 log.warning("no TMDB_API_KEY is set: exports are read, but no film is looked up")

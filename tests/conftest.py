@@ -220,6 +220,8 @@ JOURNEYS = ("tests.test_api", "tests.test_clients", "tests.test_matches")  # run
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "serve" in metafunc.fixturenames and metafunc.module.__name__ in JOURNEYS:
         stores = ["memory", pytest.param("postgres", marks=pytest.mark.long)]
+        if metafunc.definition.get_closest_marker("in_memory"):
+            stores = ["memory"]
         metafunc.parametrize("stored_in", stores, indirect=True)
 
 

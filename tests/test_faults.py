@@ -274,7 +274,7 @@ async def test_session_ends_though_no_search_is_ever_answered(
     assert 600 <= clock.now - start <= 1_000
 
     tmdb.plays = lambda _: None
-    main.retry_films(session, matcher)
+    await main.retry_films(session, matcher)
     assert session.task
     await session.task
 
@@ -391,7 +391,7 @@ async def test_lasting_outage_fails_the_session_and_retry_finishes_it(
     assert sum(request.status != 200 for request in tmdb.requests) < 200
 
     tmdb.plays, tmdb.requests[:] = lambda _: None, []
-    main.retry_films(session, matcher)
+    await main.retry_films(session, matcher)
     assert session.task
     await session.task
 
@@ -439,7 +439,7 @@ async def test_key_revoked_midway_keeps_what_was_found(ask: Ask, tmdb: FakeTMDB,
     assert sum(request.status == 401 for request in tmdb.requests) <= matcher.tmdb.workers + 1
 
     tmdb.plays = lambda _: None
-    main.retry_films(session, matcher)
+    await main.retry_films(session, matcher)
     assert session.task
     await session.task
 

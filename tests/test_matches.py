@@ -363,6 +363,7 @@ async def test_correction_of_a_pending_film_survives_its_lookup(serve: Serve, tm
     assert len(await get(api, f"{session}/movies?match=corrected")) == 2
 
 
+@pytest.mark.in_memory
 async def test_correction_applies_to_the_next_upload(api: Api, tmdb: FakeTMDB) -> None:
     session = await done(api, FEW)
     corrected = await match_url(api, session, "Glass Onion")
@@ -412,6 +413,7 @@ async def test_cleared_match_stays_cleared_after_corrections_are_dropped(
     assert (await get(api, f"{session}/movies/1"))["match"]["status"] == "not_found"
 
 
+@pytest.mark.in_memory
 async def test_latest_corrections_are_kept(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "MAX_CORRECTIONS", 2)
     session = await done(api, *files(watched=f"{INCEPTION}\n{PARASITE}\n{CHERNOBYL}"))
@@ -434,6 +436,14 @@ async def test_correction_can_be_undone_once(api: Api) -> None:
 
     assert undone.json() == before == await get(api, f"{session}/movies/1")
     assert (again.status_code, again.json()["detail"][:25]) == (409, "There is nothing to undo:")
+
+
+@pytest.mark.in_memory
+async def test_undone_correction_does_not_apply_to_the_next_upload(api: Api) -> None:
+    session = await done(api, *files(watched=INCEPTION))
+    await api.put(f"{session}/movies/1/match", json={"tmdb_id": 496243, "tmdb_type": "movie"})
+    await api.post(f"{session}/movies/1/match/undo")
+
     later = await done(api, *files(watched=INCEPTION))
     assert [movie["match"]["status"] for movie in await get(api, f"{later}/movies")] == ["exact"]
 
@@ -464,8 +474,7 @@ async def test_undo_brings_an_earlier_choice_back(api: Api) -> None:
     undone = await api.post(f"{session}/movies/1/match/undo")
 
     assert (undone.json()["tmdb_id"], undone.json()["match"]["status"]) == (496243, "corrected")
-    later = await done(api, *files(watched=INCEPTION))
-    assert [movie["tmdb_id"] for movie in await get(api, f"{later}/movies")] == [496243]
+    assert [movie["tmdb_id"] for movie in await get(api, f"{session}/movies")] == [496243]
 
 
 async def test_candidates_can_be_searched_by_another_title(api: Api, tmdb: FakeTMDB) -> None:
@@ -652,6 +661,7 @@ async def test_deleted_session_ends_its_streams(api: Api, tmdb: FakeTMDB) -> Non
     assert rest[-1][1]["error_message"] == "The lookup was stopped."
 
 
+@pytest.mark.in_memory
 async def test_disconnected_follower_is_dropped(
     api: Api, tmdb: FakeTMDB, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -921,6 +931,7 @@ async def test_rating_of_an_empty_review_is_not_the_films(api: Api) -> None:
     assert [film.rating for film in back.films] == [4]
 
 
+@pytest.mark.in_memory
 async def test_correction_in_a_download_applies_to_the_export(api: Api) -> None:
     session = await done(api, *files(watched=INCEPTION))
     await api.delete(f"{session}/movies/1/match")

@@ -115,7 +115,7 @@ async def test_retry_asks_anew(tmdb: FakeTMDB, clock: Clock, tmp_path: Path) -> 
             await main.enrich_session_async(session, matcher)
             statuses.append(session.export.films[0].match.status)
             tmdb.knows([{"media": "movie", "id": 7, "title": "Arrakis", "release_date": "2021-01-01"}])
-        main.retry_films(session, matcher)
+        await main.retry_films(session, matcher)
         assert session.task
         await session.task
 
@@ -186,13 +186,14 @@ async def test_body_of_an_earlier_version_is_asked_for_again(
     assert outcomes(second) == outcomes(first)
 
 
-async def test_answers_of_another_service_are_kept_apart(run: Run, tmp_path: Path) -> None:
+async def test_answers_of_another_service_are_kept_apart(run: Run, tmp_path: Path, tmdb: FakeTMDB) -> None:
     await run(5)
 
     with sqlite3.connect(tmp_path / "answers.sqlite") as database:
-        keys = [key for (key,) in database.execute("SELECT key FROM answers")]
+        versions = [version for (version,) in database.execute("SELECT version FROM answers")]
 
-    assert all(key.startswith("http://127.0.0.1") for key in keys)
+    assert versions
+    assert all(version.endswith(f" of {tmdb.url}") for version in versions)
     assert main.TMDB.fullmatch(main.Settings().tmdb_base_url)
 
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import itertools
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -25,12 +29,15 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 import main
 from postgres.database import Database, DatabaseUnavailable
-from postgres.encoding import StoredFilm
-from postgres.sharing import LOCK_LIMITER, SharedPace
-from postgres.store import READ_FILMS, READ_PROGRESS, WRITE, PostgresStore, StoredSession, open_store
+from postgres.sharing import SharedPace
+from postgres.store import PostgresStore, open_store
+from postgres.tables import CREATE, DELETE, PROGRESS, WRITE, metadata
+from postgres.tables import FILMS as READ_FILMS
 from tests.bench import ratings
 from tests.cluster import PASSWORD, Cluster
 from tests.conftest import ROOT, SAMPLE_FILE, Api, Clock, Serve, export, files, process, settings_for, until
@@ -40,8 +47,9 @@ from tests.test_matches import INCEPTION, INCEPTION_URL, PARASITE, followed, fol
 pytestmark = pytest.mark.long
 MONTH = 30 * 86_400
 T = TypeVar("T")
-STARTED = datetime.now(UTC)
 FILMS = f"{INCEPTION}\n{PARASITE}"
+BEFORE = Path(__file__).with_name("stored_before_0003.sql")
+SESSION_BEFORE = "z5J4Tc9-gSThNTPuqXjPYw"
 
 
 @pytest.fixture
@@ -76,17 +84,15 @@ async def started(tmdb: FakeTMDB, **environment: str) -> tuple[int | None, str]:
     return service.returncode, printed.decode()
 
 
-async def test_start_without_a_database_is_one_sentence(tmdb: FakeTMDB, cluster: Cluster) -> None:
-    unreachable = cluster.url.replace(str(cluster.port), str(free_port()))
-    unknown = f"{cluster.url}_of_somebody_else"
+async def test_start_with_a_database_that_is_not_there_is_one_sentence(
+    tmdb: FakeTMDB, cluster: Cluster
+) -> None:
+    status, printed = await started(tmdb, DATABASE_URL=f"{cluster.url}_of_somebody_else")
 
-    for url in (unreachable, unknown):
-        status, printed = await started(tmdb, DATABASE_URL=url)
-
-        assert status == 3
-        assert "The database cannot be reached; start it, or check DATABASE_URL." in printed
-        assert "Traceback" not in printed
-        assert PASSWORD not in printed
+    assert status == 3
+    assert "There is no such database; create it, or check DATABASE_URL." in printed
+    assert "Traceback" not in printed
+    assert PASSWORD not in printed
 
 
 def test_wrong_url_is_not_shown() -> None:
@@ -129,16 +135,43 @@ async def test_second_upload_after_a_restart_makes_no_calls(serve: Serve, tmdb: 
     assert tmdb.calls() == 0
 
 
-async def test_correction_applies_to_the_next_upload_after_a_restart(serve: Serve) -> None:
-    before = await serve()
-    session_id = (await before.upload(*files(watched=PARASITE)))["session_id"]
-    await before.put(f"/api/session/{session_id}/movies/1/match", json={"tmdb_url": INCEPTION_URL})
+async def test_correction_is_its_sessions_alone(serve: Serve) -> None:
+    api = await serve()
+    ids = [(await api.upload(*files(watched=PARASITE)))["session_id"] for _ in range(2)]
+    for session_id in ids:
+        await api.ended(session_id)
+    await api.put(f"/api/session/{ids[0]}/movies/1/match", json={"tmdb_url": INCEPTION_URL})
 
-    after = await serve()
-    session_id = (await after.upload(*files(watched=PARASITE)))["session_id"]
-    await after.ended(session_id)
+    later = (await api.upload(*files(watched=PARASITE)))["session_id"]
+    await api.ended(later)
 
-    assert (await after.movies(session_id))[0]["tmdb_title"] == "Inception"
+    titles = [(await api.movies(session_id))[0]["tmdb_title"] for session_id in (*ids, later)]
+    assert titles == ["Inception", "Parasite", "Parasite"]
+
+
+async def test_newer_export_keeps_choices_and_asks_for_new_films_alone(serve: Serve, tmdb: FakeTMDB) -> None:
+    one, other = await serve(), await serve()
+    session_id = (await one.upload(*files(watched=FILMS)))["session_id"]
+    await one.ended(session_id)
+    numbers = {movie["title"]: movie["movie_id"] for movie in await one.movies(session_id)}
+    await one.put(
+        f"/api/session/{session_id}/movies/{numbers['Parasite']}/match", json={"tmdb_url": INCEPTION_URL}
+    )
+    tmdb.requests.clear()
+
+    newer = files(watched=f"2024-01-02,Dune,2021,\n{PARASITE}")
+    answer = await other.post(f"/api/session/{session_id}/export", files=[("files", each) for each in newer])
+    counts = {name: answer.json()[f"{name}_count"] for name in ("new", "changed", "gone")}
+
+    assert counts == {"new": 1, "changed": 0, "gone": 1}
+    for api in (one, other):
+        assert (await api.ended(session_id))["processed_count"] == 2
+        films = {movie["title"]: movie for movie in await api.movies(session_id)}
+        assert films.keys() == {"Dune", "Parasite"}
+        assert films["Parasite"]["tmdb_title"] == "Inception"
+    assert all("Parasite" not in str(asked.query) for asked in tmdb.requests)
+    film = f"/api/session/{session_id}/movies/{films['Parasite']['movie_id']}"
+    assert (await one.post(f"{film}/match/undo")).json()["tmdb_title"] == "Parasite"
 
 
 async def test_correction_can_be_undone_after_a_restart(serve: Serve) -> None:
@@ -290,8 +323,7 @@ async def test_refusal_slows_every_process(serve: Serve, tmdb: FakeTMDB, databas
 
     one.refused(one.sent(), 30)
     await until(lambda: one._taking is None)
-    other._slots.clear()
-    other.next_at(urgent=False)
+    other.take()
     await until(lambda: other._taking is None)
 
     assert other.waiting_for() == "TMDB refused requests (status 429); trying again in 30 s"
@@ -305,13 +337,18 @@ async def test_cut_rate_is_that_of_every_process(serve: Serve, database_url: str
     await slot(one)
 
     for _ in range(main.REFUSED_OF_SAMPLE):
-        one.refused(one.now())
-    one._slots.clear()
-    await slot(one)
-    await slot(other)
+        one.refused(one.clock())
+    for pace in (one, other):
+        await taken(pace)
+        pace.take()
+        await taken(pace)
 
-    assert other.rate(other.now()) < 0.9 * 40
+    assert other.rate(other.clock()) < 0.9 * 40
     await database.close()
+
+
+async def taken(pace: SharedPace) -> None:
+    await until(lambda: pace._taking is None)
 
 
 async def slot(pace: SharedPace) -> None:
@@ -326,13 +363,9 @@ async def slot(pace: SharedPace) -> None:
 async def opened(tmdb: FakeTMDB, clock: Clock, **settings: Any) -> AsyncIterator[PostgresStore]:
     """The store, at the clock's time."""
     given = settings_for(tmdb, tmdb_requests_per_second=10_000, **settings)
-
-    def utc_now() -> datetime:
-        return STARTED + timedelta(seconds=clock.now - 1_000)
-
     async with main.TMDBClient(given) as client:
-        matcher = main.Matcher(client)
-        async with open_store(given, matcher, clock, utc_now) as store:
+        matcher = main.Matcher(client, corrections=main.Corrections(are_kept=False))
+        async with open_store(given, matcher, clock) as store:
             yield store
 
 
@@ -354,10 +387,10 @@ def meanwhile(
     """Something happens while the answer of this statement is on its way, or just before it is sent."""
     run = store.database.run
 
-    async def run_meanwhile(sent: Any, **values: object) -> Any:
+    async def run_meanwhile(sent: Any, *seconds: float, **values: Any) -> Any:
         if sent is statement and is_before:
             await act()
-        answer = await run(sent, **values)
+        answer = await run(sent, *seconds, **values)
         if sent is statement and not is_before:
             await act()
         return answer
@@ -372,16 +405,20 @@ NUMBERS, PROCESSES, FILM = st.integers(0, 9), st.integers(0, 1), st.integers(1, 
 DAY = 86_400
 
 
-def a_movie(tmdb_id: int) -> main.Movie:
+def a_movie(tmdb_id: int, tmdb: main.TMDBClient) -> main.Movie:
+    """As if TMDB had been asked for it."""
     body = main.MovieBody.model_validate(made_up(1)[0] | {"id": tmdb_id, "title": f"Movie {tmdb_id}"})
-    return main.movie_of("movie", body, main.NameFactory())
+    kept = body.model_dump_json(exclude_defaults=True)
+    assert tmdb.answers
+    tmdb.answers.put(f"movie/{tmdb_id}?", tmdb.version(main.MovieBody), kept, 150)
+    return main.movie_of("movie", body, tmdb.names)
 
 
 class Gated(main.Matcher):
     """Finds every film but E. The last film of each upload waits at its gate."""
 
     def __init__(self, settings: main.Settings, gates: dict[str, asyncio.Event]) -> None:
-        super().__init__(main.TMDBClient(settings))
+        super().__init__(main.TMDBClient(settings), corrections=main.Corrections(are_kept=False))
         self.gates = gates
 
     async def _find(self, film: main.Film) -> main.Match:
@@ -389,7 +426,7 @@ class Gated(main.Matcher):
             await self.gates[film.title].wait()
         if film.title == "E":
             return main.Match("not_found", "Nothing.", None, ())
-        return main.Match("exact", "It is the only one.", a_movie(ord(film.title[0])), None)
+        return main.Match("exact", "It is the only one.", a_movie(ord(film.title[0]), self.tmdb), None)
 
 
 class Stores(RuleBasedStateMachine):
@@ -398,6 +435,7 @@ class Stores(RuleBasedStateMachine):
     def __init__(self, cluster: Cluster) -> None:
         super().__init__()
         cluster.empty()
+        self.cluster = cluster
         self.settings = main.Settings.model_validate({"tmdb_api_key": V3_KEY, "database_url": cluster.url})
         self.loop, self.clock, self.made = asyncio.new_event_loop(), Clock(), 0
         self.gates: dict[str, asyncio.Event] = {}
@@ -412,11 +450,8 @@ class Stores(RuleBasedStateMachine):
 
     async def open(self) -> tuple[AbstractAsyncContextManager[PostgresStore], PostgresStore]:
         matcher = Gated(self.settings, self.gates)
-        context = open_store(self.settings, matcher, self.clock, self.utc_now)
+        context = open_store(self.settings, matcher, self.clock)
         return context, await context.__aenter__()
-
-    def utc_now(self) -> datetime:
-        return STARTED + timedelta(seconds=self.clock.now - 1_000)
 
     def teardown(self) -> None:
         for context, _ in (*self.opened, self.third):
@@ -437,16 +472,15 @@ class Stores(RuleBasedStateMachine):
         ]
 
     async def changed(
-        self, number: int, process: int, change: Callable[[main.Session, main.Matcher], None]
+        self, number: int, process: int, change: Callable[[main.Session, main.Matcher], Awaitable[None]]
     ) -> None:
         """Both refuse the change, or none does."""
         refused = []
         for session, matcher in await self.both(number, process):
             try:
-                change(session, matcher)
+                await change(session, matcher)
             except main.ServiceError as error:
                 refused.append(str(error))
-            await session.save()
         assert len(set(refused)) <= 1
         assert len(refused) in (0, 2)
 
@@ -474,9 +508,9 @@ class Stores(RuleBasedStateMachine):
         if self.both_gated(number, film):
             return
 
-        def change(session: main.Session, matcher: main.Matcher) -> None:
-            movie = tmdb_id and a_movie(tmdb_id)
-            main.apply_correction(session, session.film(film), movie or None, matcher)
+        async def change(session: main.Session, matcher: main.Matcher) -> None:
+            movie = tmdb_id and a_movie(tmdb_id, matcher.tmdb)
+            await main.apply_correction(session, session.film(film), movie or None, matcher)
 
         self.wait(self.changed(number, process, change))
 
@@ -487,8 +521,8 @@ class Stores(RuleBasedStateMachine):
     @precondition(lambda self: self.pairs)
     @rule(number=NUMBERS, process=PROCESSES, film=FILM)
     def undo(self, number: int, process: int, film: int) -> None:
-        def change(session: main.Session, matcher: main.Matcher) -> None:
-            main.undo_correction(session, session.film(film), matcher)
+        async def change(session: main.Session, matcher: main.Matcher) -> None:
+            await main.undo_correction(session, session.film(film), matcher)
 
         self.wait(self.changed(number, process, change))
 
@@ -512,6 +546,7 @@ class Stores(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1, DAY, 29 * DAY, 31 * DAY]))
     def time_passes(self, seconds: int) -> None:
         self.clock.now += seconds
+        self.cluster.ask(f"UPDATE sessions SET ended_at = ended_at - interval '{seconds} s'")
         self.wait(self.forget_expired())
 
     async def forget_expired(self) -> None:
@@ -576,61 +611,24 @@ async def ended(store: PostgresStore, session: main.Session) -> main.Session:
     return session
 
 
-async def test_change_counts_once_though_it_is_read_while_it_is_written(
-    tmdb: FakeTMDB, clock: Clock, database_url: str
-) -> None:
-    async with opened(tmdb, clock, database_url=database_url) as store:
-        session = await store.create(export(watched=FILMS))
-        film = session.film(1)
-
-        async def read() -> None:
-            while film.match.reason != "Try 20.":
-                await store.get(session.session_id)
-                assert film.match.reason in (main.PENDING.reason, f"Try {session.revision}.")
-
-        meanwhile(store, WRITE, lambda: asyncio.sleep(0.02))
-        readers = [asyncio.create_task(read()) for _ in range(3)]
-        for number in range(1, 21):
-            match = main.Match("not_found", f"Try {number}.", by_hand=True)
-            store.matcher.corrections.set(film, match)
-            session.record(film, match)
-            await store.write()
-        await asyncio.gather(*readers)
-        await store.write()
-
-        assert session.revision == 20
-        assert film.match.reason == "Try 20."
-
-
 async def test_changes_through_two_processes_count_once_each(
     tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
 ) -> None:
     async with two(tmdb, clock, database_url) as (one, other):
         session_id = (await one.create(export(watched=FILMS))).session_id
-        is_over = asyncio.Event()
-
-        async def read(store: PostgresStore) -> None:
-            while not is_over.is_set():
-                await store.get(session_id)
 
         async def change(store: PostgresStore, movie_id: int) -> None:
-            session = await store.get(session_id)
-            for number in range(1, 51):
-                film, match = session.film(movie_id), main.Match("not_found", f"Try {number}.", by_hand=True)
-                store.matcher.corrections.set(film, match)
-                session.record(film, match)
-                await store.write()
+            for number in range(1, 26):
+                session = await store.get(session_id)
+                await session.choose(session.film(movie_id), main.Match("not_found", f"Try {number}."))
 
-        readers = [asyncio.create_task(read(store)) for store in (one, other) for _ in range(3)]
         await asyncio.gather(change(one, 1), change(other, 2))
-        is_over.set()
-        await asyncio.gather(*readers)
 
-        assert cluster.ask("SELECT revision FROM sessions").strip() == "100"
+        assert cluster.ask("SELECT revision FROM sessions").strip() == "50"
         for store in (one, other):
             session = await store.get(session_id)
-            assert session.revision == 100
-            assert [film.match.reason for film in session.export.films] == ["Try 50."] * 2
+            assert [film.match.reason for film in session.export.films] == ["Try 25."] * 2
+            assert (await store.progress(session_id)).revision == 50
 
 
 async def test_poll_elsewhere_is_one_query(
@@ -642,16 +640,16 @@ async def test_poll_elsewhere_is_one_query(
         asked: list[str] = []
         run = other.database.run
 
-        async def noted(statement: Any, **values: object) -> Any:
+        async def noted(statement: Any, **values: Any) -> Any:
             asked.append(str(statement))
             return await run(statement, **values)
 
         monkeypatch.setattr(other.database, "run", noted)
         progress = await other.progress(session.session_id)
 
-        assert asked == [str(READ_PROGRESS)]
+        assert asked == [str(PROGRESS)]
         assert len(other) == 0  # nothing is kept
-        unlike = {"expires_at", "eta_seconds"}
+        unlike = {"expires_at", "eta_seconds", "revision"}
         views = (
             main.SessionDetail.model_validate(each).model_dump(exclude=unlike) for each in (session, progress)
         )
@@ -669,72 +667,47 @@ async def without_jobs(store: PostgresStore) -> PostgresStore:
     return store
 
 
-def chosen(session: main.Session, movie_id: int, tmdb_id: int) -> None:
-    assert isinstance(session, StoredSession)
-    main.apply_correction(session, session.film(movie_id), a_movie(tmdb_id), session.store.matcher)
+async def chosen(store: PostgresStore, session: main.Session, movie_id: int, tmdb_id: int) -> None:
+    movie = a_movie(tmdb_id, store.matcher.tmdb)
+    await main.apply_correction(session, session.film(movie_id), movie, store.matcher)
 
 
 async def test_undo_while_the_end_is_written_is_looked_up(
     tmdb: FakeTMDB, clock: Clock, database_url: str
 ) -> None:
-    async with opened(tmdb, clock, database_url=database_url) as store:
-        session = await store.create(export(watched=FILMS))
-        assert isinstance(session, StoredSession)
-        chosen(session, 2, 5)
+    async with two(tmdb, clock, database_url) as (one, other):
+        session = await one.create(export(watched=FILMS))
+        await chosen(one, session, 2, 5)
 
         async def undo() -> None:
-            if session.ending and session.film(2).match.by_hand:
-                main.undo_correction(session, session.film(2), store.matcher)
+            elsewhere = await other.get(session.session_id)
+            if elsewhere.film(2).match.by_hand and not elsewhere.counts["pending"]:
+                await main.undo_correction(elsewhere, elsewhere.film(2), other.matcher)
 
-        meanwhile(store, WRITE, undo)
-        main.start_enrichment(session, store.matcher)
+        meanwhile(one, WRITE, undo)
+        main.start_enrichment(session, one.matcher)
         await until(lambda: session.film(2).match.status == "exact")
         await until(lambda: session.ended_at is not None)
 
         assert session.counts["exact"] == 2
 
 
-async def test_undo_survives_a_write_that_failed(
-    tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
-) -> None:
-    async with opened(tmdb, clock, database_url=database_url) as store:
-        session = await (await without_jobs(store)).create(export(watched=FILMS))
-        chosen(session, 1, 5)
-        await session.save()
-        main.undo_correction(session, session.film(1), store.matcher)
-        failures = [DatabaseUnavailable()]
-
-        async def fail() -> None:
-            if failures:
-                session.record(session.film(1), main.Match("exact", "Looked up.", a_movie(1)))
-                raise failures.pop()
-
-        meanwhile(store, WRITE, fail, is_before=True)
-        with pytest.raises(DatabaseUnavailable):
-            await session.save()
-        await session.save()
-
-        assert cluster.ask("SELECT status, by_hand FROM films WHERE movie_id = 1").strip() == "exact|f"
-
-
+@pytest.mark.parametrize("is_elsewhere", [False, True])
 async def test_choice_survives_the_loss_of_a_lease(
-    tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
+    is_elsewhere: bool, tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
 ) -> None:
     tmdb.latency_seconds = 10
-    async with opened(tmdb, clock, database_url=database_url) as store:
-        session = await (await without_jobs(store)).create(export(watched=FILMS))
-        main.start_enrichment(session, store.matcher)
+    async with two(tmdb, clock, database_url) as (one, other):
+        session = await (await without_jobs(one)).create(export(watched=FILMS))
+        main.start_enrichment(session, one.matcher)
         cluster.ask("UPDATE sessions SET lease_owner = 'other', lease_until = now() + '1 hour'")
+        store = other if is_elsewhere else one
+        await chosen(store, await store.get(session.session_id), 1, 5)
 
-        async def choose() -> None:
-            if session.task:
-                chosen(session, 1, 5)
+        clock.now += 2
+        await one.write()
 
-        meanwhile(store, WRITE, choose)
-        await store.write()
         assert session.task is None
-        await session.save()
-
         assert session.film(1).match.status == "corrected"
         assert cluster.ask("SELECT status FROM films WHERE movie_id = 1").strip() == "corrected"
 
@@ -756,7 +729,7 @@ async def test_process_that_stood_still_does_not_reopen_a_session(
 
         assert cluster.ask("SELECT status FROM sessions").strip() == "completed"
         assert session.task is None
-        assert session.status == "completed"
+        assert (await one.get(session.session_id)).status == "completed"
 
 
 async def test_overtaken_read_does_not_replace_a_newer_match(
@@ -771,12 +744,10 @@ async def test_overtaken_read_does_not_replace_a_newer_match(
             await asyncio.sleep(waits.pop(0))
 
         meanwhile(other, READ_FILMS, wait)
-        chosen(session, 1, 5)
-        await session.save()
+        await chosen(one, session, 1, 5)
         overtaken = asyncio.create_task(other.get(session.session_id))
         await asyncio.sleep(0.05)
-        chosen(session, 1, 6)
-        await session.save()
+        await chosen(one, session, 1, 6)
         await asyncio.gather(other.get(session.session_id), overtaken)
 
         movie = held.film(1).match.movie
@@ -795,28 +766,6 @@ async def test_session_deleted_while_it_is_read_is_not_found(
             await other.get(session.session_id)
 
 
-async def test_revision_rises_when_the_films_are_known(
-    tmdb: FakeTMDB, clock: Clock, database_url: str
-) -> None:
-    """Or a follower would be told of it once, with what the films were before."""
-    async with two(tmdb, clock, database_url) as (one, other):
-        session = await one.create(export(watched=FILMS))
-        held = await (await without_jobs(other)).get(session.session_id)
-        chosen(session, 1, 5)
-        await session.save()
-        seen: set[tuple[int, int]] = set()
-
-        async def look() -> None:
-            seen.add((held.revision, held.counts["pending"]))
-
-        meanwhile(other, READ_FILMS, look)
-        chosen(held, 2, 6)
-        await held.save()
-        await look()
-
-        assert seen == {(1, 1), (2, 0)}
-
-
 async def test_processes_write_records_in_one_order(
     tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
 ) -> None:
@@ -824,46 +773,40 @@ async def test_processes_write_records_in_one_order(
         for _ in range(5):
             for store, numbers in ((one, range(1, 300)), (other, range(299, 0, -1))):
                 for number in numbers:
-                    store.cache._write(f"movie/{number}", a_movie(number))
+                    a_movie(number, store.matcher.tmdb)
             await asyncio.gather(one.write(), other.write())
 
     assert cluster.ask("SELECT sum(deadlocks) FROM pg_stat_database").strip() == "0"
 
 
-async def test_film_keeps_its_movie_when_another_session_finds_another(
+async def test_what_the_database_refuses_harms_no_other_session(
     tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
 ) -> None:
     async with opened(tmdb, clock, database_url=database_url) as store:
-        session = await ended(store, await store.create(export(watched=INCEPTION)))
-        await store.write()
-    cluster.ask(
-        "UPDATE records SET body = (body::jsonb || '{\"movie\": \"movie/9\"}')::json WHERE key LIKE 'match/%'"
-    )
+        cluster.ask("ALTER TABLE films ADD CHECK (movie <> 'movie/27205')")
+        session = await store.create(export(watched=FILMS))
+        other = await store.create(export(watched=PARASITE))
+        for each in (session, other):
+            main.start_enrichment(each, store.matcher)
+        async with asyncio.timeout(10):
+            while (await store.progress(session.session_id)).status != "failed":  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await until(lambda: other.ended_at is not None)
 
-    async with opened(tmdb, clock, database_url=database_url) as store:
-        match = (await store.get(session.session_id)).film(1).match
-        progress = await store.progress(session.session_id)
-
-    assert match.movie is not None
-    assert (match.status, match.movie.title) == ("exact", "Inception")
-    assert progress.counts["exact"] == 1
+        refused = await store.progress(session.session_id)
+        assert refused.error_message == "The database refused what was found."
+        assert (refused.processed_count, other.counts["exact"]) == (2, 1)
 
 
-async def test_refused_film_fails_alone(
+async def test_record_that_the_database_refuses_costs_its_film_alone(
     tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
 ) -> None:
     async with opened(tmdb, clock, database_url=database_url) as store:
         cluster.ask("ALTER TABLE records ADD CHECK (body::text NOT LIKE '%Inception%')")
         session = await ended(store, await store.create(export(watched=FILMS)))
-        other = await ended(store, await store.create(export(watched=PARASITE)))
-        chosen(session, 2, 5)
-        await session.save()
 
-    async with opened(tmdb, clock, database_url=database_url) as store:
-        matches = [film.match for film in (await store.get(session.session_id)).export.films]
-        assert [match.status for match in matches] == ["failed", "corrected"]
-        assert matches[0].reason == "The database refused its record."
-        assert (await store.progress(other.session_id)).enriched_count == 1
+        assert session.counts["exact"] == 2
+        assert cluster.ask("SELECT count(*) FROM records WHERE path = 'movie/496243'").strip() == "1"
 
 
 async def test_odd_body_from_tmdb_is_stored(serve: Serve, tmdb: FakeTMDB) -> None:
@@ -890,22 +833,6 @@ async def test_process_holds_no_more_sessions_than_it_may(
         assert len(store) == 2
 
 
-async def test_process_that_stands_still_lets_the_others_ask(
-    tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
-) -> None:
-    async with opened(tmdb, clock, database_url=database_url) as store:
-        still = Database(cluster.url)
-        with contextlib.suppress(Exception):
-            async with still.transaction() as connection:
-                await connection.execute(LOCK_LIMITER)
-                session = await store.create(export(watched=FILMS))
-                main.start_enrichment(session, store.matcher)
-                await until(lambda: session.ended_at is not None)
-        await still.close()
-
-        assert session.counts["exact"] == 2
-
-
 async def test_database_of_another_encoding_is_refused(tmdb: FakeTMDB, cluster: Cluster) -> None:
     cluster.ask("DROP DATABASE IF EXISTS latin")
     cluster.ask("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")
@@ -927,36 +854,20 @@ async def test_wrong_option_is_a_sentence(option: str, tmdb: FakeTMDB, cluster: 
     assert PASSWORD not in printed
 
 
-def test_match_set_while_another_is_decoded_stays() -> None:
-    stored, by_hand = (
-        main.Match("exact", "Stored.", a_movie(1)),
-        main.Match("corrected", "Chosen.", a_movie(2)),
-    )
-    film = StoredFilm("A", 2000)
-
-    def decoded() -> main.Match:
-        film.match = by_hand  # by another thread
-        return stored
-
-    film.match = decoded
-
-    assert film.match is by_hand
-
-
 async def test_session_is_gone_after_thirty_days_and_a_second(
     tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
 ) -> None:
     async with opened(tmdb, clock, database_url=database_url) as store:
         session = await ended(store, await store.create(export(watched=FILMS)))
-        clock.now += MONTH - 1
+        cluster.ask("UPDATE sessions SET ended_at = ended_at - interval '30 days' + interval '1 minute'")
         assert await store.get(session.session_id) is session
 
-        clock.now += 2
+        cluster.ask("UPDATE sessions SET ended_at = ended_at - interval '1 minute'")
 
         with pytest.raises(main.SessionNotFound):
             await store.get(session.session_id)
         assert len(store) == 0
-        await store.delete_expired()
+        await store.clean_up()
     assert cluster.ask("SELECT count(*) FROM sessions, films").strip() == "0"
 
 
@@ -966,26 +877,315 @@ async def test_records_are_deleted_after_six_months(
     async with opened(tmdb, clock, database_url=database_url) as store:
         await ended(store, await store.create(export(watched=FILMS)))
         assert int(cluster.ask("SELECT count(*) FROM records")) > 0
-        clock.now += 183 * 86_400
-        await store.delete_expired()
+        cluster.ask("UPDATE records SET fetched_at = fetched_at - interval '183 days'")
+        await store.clean_up()
     assert int(cluster.ask("SELECT count(*) FROM records")) == 0
 
 
-async def test_record_that_a_session_would_outlive_is_asked_for_again(
-    tmdb: FakeTMDB, clock: Clock, database_url: str
+# --- Upgrades
+
+
+async def test_migrations_make_the_tables_of_the_metadata(
+    tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
 ) -> None:
-    async with opened(tmdb, clock, database_url=database_url) as store:
-        await ended(store, await store.create(export(watched=FILMS)))
-    asked = tmdb.calls()
-    clock.now += 153 * 86_400
+    async with opened(tmdb, clock, database_url=database_url):
+        pass
+    engine = create_async_engine(cluster.url)
 
-    async with opened(tmdb, clock, database_url=database_url) as store:
-        await ended(store, await store.create(export(watched=FILMS)))
+    async with engine.connect() as connection:
+        unlike = await connection.run_sync(
+            lambda sync: compare_metadata(MigrationContext.configure(sync), metadata)
+        )
+    await engine.dispose()
 
-    assert tmdb.calls() == 2 * asked
+    assert unlike == []
+
+
+async def test_sessions_of_the_version_before_are_there(
+    serve: Serve, tmdb: FakeTMDB, cluster: Cluster
+) -> None:
+    """Its database was dumped, with six films, one of them corrected; two records are renewed at a time."""
+    cluster.ask(BEFORE.read_text("utf-8"))
+    cluster.ask("UPDATE sessions SET ended_at = now()")
+    tmdb.latency_seconds = 0.5
+    api = await serve()
+
+    films = {movie["title"]: movie for movie in await api.movies(SESSION_BEFORE)}
+    stats = await get(api, f"/api/session/{SESSION_BEFORE}/stats")
+
+    assert {title: movie["match"]["status"] for title, movie in films.items()} == {
+        "Inception": "exact",
+        "Parasite": "corrected",
+        "Chernobyl": "exact",
+        "Three Colours: Blue": "guessed",
+        "Three Colours: Red": "guessed",
+        "Nowhere at all": "not_found",
+    }
+    assert films["Parasite"]["tmdb_title"] == "Inception"
+    assert films["Inception"]["directors"] == ["Christopher Nolan"]
+    assert films["Inception"]["runtime"] == 148
+    assert films["Chernobyl"]["tmdb_type"] == "tv"
+    assert "the only result" in films["Chernobyl"]["match"]["reason"] or films["Chernobyl"]["match"]["reason"]
+    assert stats["totals"]["films"] == 6
+    undo = f"/api/session/{SESSION_BEFORE}/movies/{films['Parasite']['movie_id']}/match/undo"
+    assert (await api.post(undo)).json()["tmdb_title"] == "Parasite"
+
+
+async def test_field_that_a_record_lacks_comes_when_it_is_read(serve: Serve, cluster: Cluster) -> None:
+    before = await serve()
+    session_id = (await before.upload(*files(watched=FILMS)))["session_id"]
+    await before.ended(session_id)
+    whole = await before.movies(session_id)
+    cluster.ask(
+        "UPDATE records SET version = 'earlier', body = (body::jsonb - 'genres')::json"
+        " WHERE path LIKE 'movie/%'"
+    )
+
+    after = await serve()
+    first = await after.movies(session_id)
+    async with asyncio.timeout(10):
+        while (now := await after.movies(session_id)) != whole:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+    assert [movie["genres"] for movie in first] == [[], []]
+    assert [movie["tmdb_title"] for movie in first] == [movie["tmdb_title"] for movie in whole]
+    assert now == whole
+    assert "earlier" not in cluster.ask("SELECT version FROM records WHERE path LIKE 'movie/%'")
+
+
+async def test_record_that_is_gone_comes_back(serve: Serve, cluster: Cluster) -> None:
+    before = await serve()
+    session_id = (await before.upload(*files(watched=FILMS)))["session_id"]
+    await before.ended(session_id)
+    whole = await before.movies(session_id)
+    cluster.ask("DELETE FROM records")
+
+    after = await serve()
+    first = await after.movies(session_id)
+    async with asyncio.timeout(10):
+        while await after.movies(session_id) != whole:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+    assert [movie["tmdb_enriched"] for movie in first] == [False, False]
+
+
+async def test_database_of_a_newer_version_is_a_sentence(
+    tmdb: FakeTMDB, cluster: Cluster, serve: Serve
+) -> None:
+    running = await serve()
+    session_id = (await running.upload(*files(watched=FILMS)))["session_id"]
+    cluster.ask(
+        "UPDATE alembic_version SET version_num = '9999'; ALTER TABLE sessions RENAME revision TO new"
+    )
+
+    status, printed = await started(tmdb, DATABASE_URL=cluster.url)
+    answer = await running.get(f"/api/session/{session_id}")
+
+    assert status == 3
+    assert "A newer version of this service has migrated the database; update this one." in printed
+    assert "Traceback" not in printed
+    assert answer.status_code == 503
+    assert "migrated by another version" in answer.json()["detail"]
 
 
 # --- What goes wrong
+
+
+async def test_start_without_the_database_serves_503_until_it_is_there(
+    serve: Serve, cluster: Cluster, database_url: str
+) -> None:
+    cluster.stop()
+    try:
+        api = await serve()
+        away = await api.get("/api/session/any")
+        health = await api.get("/health")
+    finally:
+        cluster.start()
+
+    assert (away.status_code, health.status_code) == (503, 200)
+    assert away.json()["detail"] == "The database cannot be reached; try again in 5 s."
+    async with asyncio.timeout(10):
+        while (await api.get("/api/session/any")).status_code != 404:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    session_id = (await api.upload(*files(watched=FILMS)))["session_id"]
+    assert (await api.ended(session_id))["enriched_count"] == 2
+
+
+async def test_wrong_password_is_its_own_sentence(tmdb: FakeTMDB, cluster: Cluster) -> None:
+    url = cluster.url.replace("letterboxd:", "nobody:")
+
+    status, printed = await started(tmdb, DATABASE_URL=url)
+
+    assert status == 3
+    assert "The database refuses the user or the password; check DATABASE_URL." in printed
+    assert PASSWORD not in printed
+
+
+async def test_refused_correction_is_never_written(
+    serve: Serve, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = await serve(), await serve()
+    session_id = (await one.upload(*files(watched=FILMS)))["session_id"]
+    await one.ended(session_id)
+    film = f"/api/session/{session_id}/movies/1"
+    cluster.ask("ALTER DATABASE postgres SET default_transaction_read_only = on")
+    cluster.stop()
+    cluster.start()
+    refused = await one.put(f"{film}/match", json={"tmdb_url": INCEPTION_URL.replace("27205", "496243")})
+    cluster.ask("BEGIN READ WRITE; ALTER DATABASE postgres RESET ALL; COMMIT")
+    cluster.stop()
+    cluster.start()
+
+    accepted = await other.delete(f"{film}/match")
+    await asyncio.sleep(1)
+
+    assert refused.status_code == 503
+    assert refused.json()["detail"] == "The database is read-only; try again in 5 s."
+    assert accepted.status_code == 204
+    for api in (one, other):
+        assert (await get(api, film))["match"]["reason"] == "The match was cleared by hand."
+
+
+async def test_locked_limiter_does_not_stop_people(serve: Serve, cluster: Cluster) -> None:
+    api = await serve()
+    session_id = (await api.upload(*files(watched=FILMS)))["session_id"]
+    await api.ended(session_id)
+    database = Database(cluster.url)
+
+    async with database.transaction(text("SELECT FROM limiter FOR UPDATE")):
+        await asyncio.sleep(0.5)
+        answer = await asyncio.wait_for(
+            api.put(f"/api/session/{session_id}/movies/1/match", json={"tmdb_url": INCEPTION_URL}), 8
+        )
+    await database.close()
+
+    assert answer.status_code == 200
+
+
+async def test_stopped_backends_are_a_503_after_a_few_seconds(serve: Serve, cluster: Cluster) -> None:
+    api = await serve()
+    session_id = (await api.upload(*files(watched=FILMS)))["session_id"]
+    await api.ended(session_id)
+    others = "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    stopped = [int(pid) for pid in cluster.ask(f"SELECT pid FROM pg_stat_activity {others}").split()]
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        started_at = time.monotonic()
+        answer = await api.get(f"/api/session/{session_id}")
+        seconds = time.monotonic() - started_at
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+
+    assert answer.status_code == 503 or answer.json()["status"] == "completed"
+    assert seconds < 9
+
+
+async def test_clocks_that_differ_lose_nothing(
+    tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A retry in a process that is 30 s ahead looks films up, and so does an undo."""
+    tmdb.knows([])
+    async with two(tmdb, clock, database_url) as (one, other):
+        session = await ended(one, await one.create(export(watched=FILMS)))
+        assert session.counts["not_found"] == 2
+        tmdb.requests.clear()
+        ahead = await other.get(session.session_id)
+        ahead.clock = lambda: clock.now + 30
+
+        await main.retry_films(ahead, other.matcher)
+        await until(lambda: ahead.ended_at is not None)
+        asked = tmdb.calls()
+        await main.retry_films(await one.get(session.session_id), one.matcher)
+        await until(lambda: session.ended_at is not None)
+
+        assert 0 < asked < tmdb.calls()
+
+
+async def test_stored_session_that_is_too_large_ends_as_failed(
+    tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
+) -> None:
+    async with opened(tmdb, clock, database_url=database_url) as store:
+        session_id = (await (await without_jobs(store)).create(export(watched=FILMS))).session_id
+
+    async with opened(tmdb, clock, database_url=database_url, max_memory_bytes=10_000) as store:
+        await store.claim()
+        progress = await store.progress(session_id)
+
+    assert progress.status == "failed"
+    assert "MAX_MEMORY_BYTES" in (progress.error_message or "")
+    assert progress.processed_count == 2
+
+
+async def test_upload_that_got_a_503_is_not_kept(
+    tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
+) -> None:
+    async with opened(tmdb, clock, database_url=database_url) as store:
+
+        async def cut_off() -> None:
+            raise DatabaseUnavailable
+
+        meanwhile(store, CREATE, cut_off)
+        with pytest.raises(DatabaseUnavailable):
+            await store.create(export(watched=FILMS))
+        assert cluster.ask("SELECT count(*) FROM sessions").strip() == "1"
+        await store.clean_up()
+
+        assert cluster.ask("SELECT count(*) FROM sessions").strip() == "0"
+
+
+async def test_delete_that_is_sent_twice_is_one(
+    tmdb: FakeTMDB, clock: Clock, cluster: Cluster, database_url: str
+) -> None:
+    """As it is if the connection ends before the answer."""
+    async with opened(tmdb, clock, database_url=database_url) as store:
+        session_id = (await store.create(export(watched=FILMS))).session_id
+
+        async def first() -> None:
+            cluster.ask("DELETE FROM sessions")
+
+        meanwhile(store, DELETE, first, is_before=True)
+        await store.delete(session_id)
+
+
+async def test_revision_never_goes_back(serve: Serve, tmdb: FakeTMDB) -> None:
+    tmdb.latency_seconds = 0.05
+    services = [await serve(), await serve()]
+    session_id = (await services[0].upload(SAMPLE_FILE))["session_id"]
+    seen: list[tuple[int, int]] = []
+
+    for number in itertools.count():
+        state = await get(services[number % 2], f"/api/session/{session_id}")
+        seen.append((state["revision"], state["processed_count"]))
+        if state["status"] == "completed":
+            break
+
+    assert seen == sorted(seen)
+
+
+async def test_no_more_sessions_are_stored_than_may_be(serve: Serve) -> None:
+    services = [await serve(max_stored_sessions=2), await serve(max_stored_sessions=2)]
+    ids = []
+    for number in range(4):
+        ids.append((await services[number % 2].upload(*files(watched=FILMS)))["session_id"])
+        await services[number % 2].ended(ids[-1])
+
+    statuses = [(await services[0].get(f"/api/session/{session_id}")).status_code for session_id in ids]
+
+    assert statuses == [404, 404, 200, 200]
+    for api in services:
+        assert (await get(api, "/health"))["stored_sessions"] == 2
+
+
+async def test_upload_waits_for_room_if_nothing_has_ended(serve: Serve, tmdb: FakeTMDB) -> None:
+    tmdb.latency_seconds = 30
+    api = await serve(max_stored_sessions=1)
+    await api.upload(*files(watched=FILMS))
+
+    answer = await api.post("/api/upload", files={"files": SAMPLE_FILE})
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "30")
 
 
 async def test_database_that_is_gone_is_a_503(serve: Serve, cluster: Cluster, caplog: Any) -> None:

@@ -100,7 +100,7 @@ async def test_session_stopped_before_its_first_step_ends(clock: Clock) -> None:
     assert task.cancelled()
     assert session.processed_count == 0
     assert (session.status, session.error_message) == ("failed", "The lookup was stopped.")
-    assert [None async for _ in session.changes()] == [None]
+    assert [each async for each in session.changes()] == [session]
 
 
 # --- What followers hear of
@@ -273,14 +273,14 @@ class StoreMachine(RuleBasedStateMachine):
             session = self.wait(self.store.get(known.session_id))
             if known.ended_at is None:
                 with pytest.raises(main.SessionBusy):
-                    main.retry_films(session, self.tmdb)
+                    self.wait(main.retry_films(session, self.tmdb))
             else:
                 self.tmdb.open[known.title].clear()
                 self.wait(self.again(session))
                 known.task, known.ended_at = session.task or known.task, None
 
     async def again(self, session: main.Session) -> None:
-        main.retry_films(session, self.tmdb)
+        await main.retry_films(session, self.tmdb)
 
     @rule(number=st.integers(0, 2))
     def delete(self, number: int) -> None:
