@@ -3942,7 +3942,7 @@ class Corrections:
     """
 
     def __init__(self, are_kept: bool = True) -> None:
-        self._most = MAX_CORRECTIONS if are_kept else 0
+        self._are_kept = are_kept
         self._matches: dict[Hashable, Match] = {}
 
     async def get(self, film: Film) -> Match | None:
@@ -3955,7 +3955,7 @@ class Corrections:
         key = identity_key(film)
         self._matches.pop(key, None)
         self._matches[key] = match
-        if len(self._matches) > self._most:
+        if len(self._matches) > (MAX_CORRECTIONS if self._are_kept else 0):
             del self._matches[next(iter(self._matches))]
 
 

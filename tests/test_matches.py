@@ -604,7 +604,7 @@ async def test_followers_see_another_clients_correction(
         names, states = zip(*events, strict=True)
         assert names == ("progress",) * (len(names) - 1) + ("end",)
         assert len(names) > 3
-        assert states[0]["status"] == "enriching"
+        assert states[0]["status"] in ("processing", "enriching")
         revisions = [state["revision"] for state in states[:-1]]
         assert revisions == sorted(set(revisions))
         assert states[-1] == states[-2]
@@ -1088,7 +1088,7 @@ async def test_csvs_of_the_real_export_open_in_pandas(serve: Serve) -> None:
         == enriched
     )
     assert pandas.to_datetime(movies["watched_date"]).count() == movies["watched_date"].count() == 615
-    assert matches["status"].isin(["exact", "guessed"]).sum() == enriched
+    assert matches["match_status"].isin(["exact", "guessed"]).sum() == enriched
     assert letterboxd["WatchedDate"].count() == 651
     assert letterboxd["LetterboxdURI"].nunique() == 1656
     assert letterboxd["Rating"].dtype == float

@@ -409,8 +409,8 @@ def a_movie(tmdb_id: int, tmdb: main.TMDBClient) -> main.Movie:
     """As if TMDB had been asked for it."""
     body = main.MovieBody.model_validate(made_up(1)[0] | {"id": tmdb_id, "title": f"Movie {tmdb_id}"})
     kept = body.model_dump_json(exclude_defaults=True)
-    assert tmdb.answers
-    tmdb.answers.put(f"movie/{tmdb_id}?", tmdb.version(main.MovieBody), kept, 150)
+    if tmdb.answers:
+        tmdb.answers.put(f"movie/{tmdb_id}?", tmdb.version(main.MovieBody), kept, 150)
     return main.movie_of("movie", body, tmdb.names)
 
 
@@ -925,8 +925,8 @@ async def test_sessions_of_the_version_before_are_there(
     assert films["Inception"]["directors"] == ["Christopher Nolan"]
     assert films["Inception"]["runtime"] == 148
     assert films["Chernobyl"]["tmdb_type"] == "tv"
-    assert "the only result" in films["Chernobyl"]["match"]["reason"] or films["Chernobyl"]["match"]["reason"]
-    assert stats["totals"]["films"] == 6
+    assert films["Chernobyl"]["match"]["reason"]
+    assert stats["totals"]["films"] == 5  # two of them have one record
     undo = f"/api/session/{SESSION_BEFORE}/movies/{films['Parasite']['movie_id']}/match/undo"
     assert (await api.post(undo)).json()["tmdb_title"] == "Parasite"
 
