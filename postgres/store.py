@@ -323,7 +323,7 @@ class PostgresStore:
         given = {
             "id": session.session_id,
             "created_at": session.created_at.isoformat(),
-            "status": session.status,
+            "status": "enriching",  # at once
             "to_look_up": session.total_movies,
             "rows": export.rows,
             "warnings": export.warnings,

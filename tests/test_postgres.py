@@ -38,6 +38,7 @@ from postgres.sharing import SharedPace
 from postgres.store import PostgresStore, open_store
 from postgres.tables import CREATE, DELETE, PROGRESS, WRITE, metadata
 from postgres.tables import FILMS as READ_FILMS
+from tests import kills
 from tests.bench import ratings
 from tests.cluster import PASSWORD, Cluster
 from tests.conftest import ROOT, SAMPLE_FILE, Api, Clock, Serve, export, files, process, settings_for, until
@@ -1302,3 +1303,10 @@ async def answers(api: Api) -> bool:
         return (await api.get("/health")).status_code == 200
     except httpx.TransportError:
         return False
+
+
+async def test_random_kills_lose_nothing(cluster: Cluster, database_url: str) -> None:
+    """For a while; `python -m tests.kills 60` goes on for an hour."""
+    done = await kills.run(cluster, 20, seed=1)
+
+    assert done.members
