@@ -17,11 +17,11 @@ export async function call(path, options = {}) {
 export const sessionUrl = (id, path = "") => `api/session/${encodeURIComponent(id)}${path}`;
 export const statsUrl = (id, year, limit = 10) => sessionUrl(id, `/stats?limit=${limit}${year ? `&year=${year}` : ""}`);
 
-/** Each file under its path in the folder that it came from, if any. */
-export function upload(files) {
+/** Each file under its path in the folder that it came from, if any. With `id`, as that session's newer export. */
+export function upload(files, id) {
   const form = new FormData();
   for (const { file, path } of files) form.append("files", file, path);
-  return call("api/upload", { method: "POST", body: form });
+  return call(id ? sessionUrl(id, "/export") : "api/upload", { method: "POST", body: form });
 }
 
 export async function allMovies(id, filter) {

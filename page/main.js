@@ -26,17 +26,7 @@ async function start(message, bad) {
   $("skip").hidden = true;
   document.body.classList.remove("has-report");
   say(message, bad);
-  const input = h("input.visually-hidden", {
-    type: "file",
-    id: "file",
-    multiple: true,
-    accept: ".zip,.csv",
-    tabindex: -1,
-    "aria-label": "Letterboxd export",
-    onchange: () => {
-      send(plain(input.files));
-    },
-  });
+  const input = fileInput("Letterboxd export");
   const said = h("div");
   main.replaceChildren(
     h(
@@ -70,17 +60,33 @@ async function start(message, bad) {
     said.append(notice("TMDB rejects this service’s key, so films cannot be looked up.", true));
 }
 
+function fileInput(label, id) {
+  const input = h("input.visually-hidden", {
+    type: "file",
+    id: "file",
+    multiple: true,
+    accept: ".zip,.csv",
+    tabindex: -1,
+    "aria-label": label,
+    onchange: () => {
+      send(plain(input.files), id);
+    },
+  });
+  return input;
+}
+
 let sending = false;
 
-async function send(files) {
+/** Into a session of their own, or as a newer export into the session with that id. */
+async function send(files, id) {
   if (!files.length || sending) return;
   sending = true;
   say("Reading your export…");
   try {
-    const session = await upload(files);
-    say("");
-    history.pushState({ inside: true }, "", `${location.pathname}#${session.session_id}`);
+    const session = await upload(files, id);
+    if (!id) history.pushState({ inside: true }, "", `${location.pathname}#${session.session_id}`);
     await open(session.session_id);
+    if (id) say(`${plural(session.new_count, "new film")}, ${number(session.changed_count)} changed, ${number(session.gone_count)} gone.`);
     main.focus({ preventScroll: true });
   } catch (error) {
     say(error.message, true);
@@ -119,7 +125,10 @@ async function open(id) {
   }
   if (mine !== app) return;
   mine.warnings = mine.session.warnings;
+  const newer = fileInput("A newer export", id);
   $("actions").replaceChildren(
+    newer,
+    h("button", { onclick: () => newer.click() }, "Newer export"),
     h(
       "button",
       {
