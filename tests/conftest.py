@@ -259,6 +259,7 @@ async def serve(
     services: Services, tmdb: FakeTMDB, clock: Clock, stored_in: dict[str, str]
 ) -> AsyncIterator[Serve]:
     """Starts a service that asks the fake TMDB, with the given settings. Its waiting takes no time."""
+    before = asyncio.all_tasks()
     async with AsyncExitStack() as running:
 
         async def start(root_path: str = "", **given: Any) -> Api:
@@ -269,6 +270,11 @@ async def serve(
             return await running.enter_async_context(on.serving(settings, *time))
 
         yield start
+    # A question to PostgreSQL may outlive a service, but not the process.
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 @pytest.fixture
