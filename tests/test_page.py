@@ -223,6 +223,20 @@ async def test_file_dropped_on_the_report_is_uploaded_as_well(browse: Browse, ap
     assert page.url == first
 
 
+async def test_newer_export_is_taken_into_the_session(browse: Browse, api: Api, tmp_path: Path) -> None:
+    page = await report(browse, api)
+    before = page.url
+    newer = files(watched="2024-01-02,Inception,2010,https://boxd.it/1skk\n2024-01-03,A New One,2026,")[0][1]
+    (tmp_path / "watched.csv").write_bytes(newer)
+
+    await page.set_input_files("#file", tmp_path / "watched.csv")
+    await page.locator("body", has_text=re.compile(r"1 new film, \d+ changed, 15\d gone")).wait_for()
+    await ended(page)
+
+    assert page.url == before
+    assert await large_number(page, "films") == "2"
+
+
 async def drop_folder(page: Page, folder: Path) -> None:
     devtools = await page.context.new_cdp_session(page)
     data = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
