@@ -179,9 +179,9 @@ async def test_answers_of_another_service_are_kept_apart(run: Run, tmp_path: Pat
     await run(5)
 
     with sqlite3.connect(tmp_path / "answers.sqlite") as database:
-        keys = [key for (key,) in database.execute("SELECT key FROM answers")]
+        versions = [version for (version,) in database.execute("SELECT version FROM answers")]
 
-    assert all(key.startswith("http://127.0.0.1") for key in keys)
+    assert all(" of http://127.0.0.1" in version for version in versions)
     assert main.TMDB.fullmatch(main.Settings().tmdb_base_url)
 
 
