@@ -143,8 +143,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ModelWrapValidatorHandler,
-    OnErrorOmit,
     SecretStr,
     TypeAdapter,
     ValidationError,
@@ -1952,7 +1950,7 @@ MAX_TMDB_ID = 999_999_999
 
 
 def _short(text: str) -> str:
-    return _clean(text[:MAX_TITLE_LENGTH])
+    return text if len(text) <= MAX_TITLE_LENGTH and text.isprintable() else _clean(text[:MAX_TITLE_LENGTH])
 
 
 def _possible_id(tmdb_id: int | None) -> int | None:
@@ -1960,6 +1958,7 @@ def _possible_id(tmdb_id: int | None) -> int | None:
 
 
 Text = Annotated[str, AfterValidator(_short)]
+Model = TypeVar("Model", bound=BaseModel)
 
 
 MAX_CAST = 15
@@ -2002,26 +2001,35 @@ def _used_crew(crew: Items) -> Items:
     return tuple(p for p in crew if USED_JOBS & {p.job, *(credit.job for credit in p.jobs)})
 
 
-class LenientModel(BaseModel):
-    """A field with a wrong type counts as missing. Only a wrong id is an error."""
+def validated(model: type[Model], body: bytes | str) -> Model:
+    """What is wrong counts as missing, and takes its default; a row without an id is left out.
 
-    @model_validator(mode="wrap")
-    @classmethod
-    def _without_wrong_fields(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    Raises ValueError if the body itself is no such object.
+    """
+    with contextlib.suppress(ValidationError):
+        return model.model_validate_json(body)
+    data = json.loads(body)
+    for _ in range(2):  # a wrong id goes first, then the row that lacks it
         try:
-            return handler(data)
+            return model.model_validate(data)
         except ValidationError as error:
-            wrong = {problem["loc"][0] for problem in error.errors() if problem["loc"]}
-            if not isinstance(data, dict) or not wrong & data.keys():
-                raise
-            return handler({name: value for name, value in data.items() if name not in wrong})
+            for problem in reversed(error.errors()):  # or the places in lists would change
+                _remove(data, problem["loc"][:-1] if problem["type"] == "missing" else problem["loc"])
+    return model.model_validate(data)
+
+
+def _remove(data: Any, place: tuple[int | str, ...]) -> None:
+    *path, last = place
+    for step in path:
+        data = data[step]
+    del data[last]
 
 
 class AuthenticationBody(BaseModel):
     success: Literal[True]
 
 
-class ResultBody(LenientModel):
+class ResultBody(BaseModel):
     id: Annotated[int, Field(ge=1, le=MAX_TMDB_ID)]
     title: Text = Field("", validation_alias=AliasChoices("title", "name"))
     original_title: Text = Field("", validation_alias=AliasChoices("original_title", "original_name"))
@@ -2031,37 +2039,37 @@ class ResultBody(LenientModel):
     poster_path: Text = ""
 
 
-Results = list[OnErrorOmit[ResultBody]]  # rows without an id are left out
+Results = list[ResultBody]
 
 
 class SearchBody(BaseModel):
     results: Results
 
 
-class CollectionBody(LenientModel):
+class CollectionBody(BaseModel):
     name: Text = ""
     parts: Results = []
 
 
-class FindBody(LenientModel):
+class FindBody(BaseModel):
     movie_results: Results = []
     tv_results: Results = []
 
 
-class TitleBody(LenientModel):
+class TitleBody(BaseModel):
     title: Text = Field("", validation_alias=AliasChoices("title", "name"))
 
 
-class TranslationBody(LenientModel):
+class TranslationBody(BaseModel):
     data: TitleBody | None = None
 
 
-class CreditsBody(LenientModel):
+class CreditsBody(BaseModel):
     cast: Annotated[Items, AfterValidator(_first_of_cast)] = ()
     crew: Annotated[Items, AfterValidator(_used_crew)] = ()
 
 
-class ExternalIdsBody(LenientModel):
+class ExternalIdsBody(BaseModel):
     imdb_id: str = ""
 
 
@@ -2586,7 +2594,6 @@ def days_to_keep(answer: BaseModel, today: date) -> int:
 # among the kept answers, `_ask` asks again if that may help, `_try` passes the turnstile, and `_fetch` sends
 # one request.
 
-Model = TypeVar("Model", bound=BaseModel)
 MIN_TRIES, MAX_TRIES = 12, 40  # of one request, refusals aside
 PATIENCE_SECONDS = 300  # for one request, whatever TMDB does
 CHECK_SECONDS = 1  # how long /health waits to learn whether the key is accepted, and
@@ -2729,7 +2736,7 @@ class TMDBClient:
         """One answer, kept or asked for. Raises TMDBError."""
         key, version = f"{path}?{urlencode(sorted(params.items()))}", self.version(model)
         if self.answers and not asks_anew.get() and (kept := await self.answers.get(key, version)):
-            return model.model_validate_json(kept)
+            return validated(model, kept)
         answer = await self._ask(path, model, params)
         if self.answers:
             days = days_to_keep(answer, datetime.now(UTC).date())
@@ -2853,8 +2860,8 @@ def _parse(model: type[Model], body: bytes) -> Model:
     try:
         if SURROGATE.search(body):
             body = json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "replace")
-        return model.model_validate_json(body)
-    except (ValueError, RecursionError):
+        return validated(model, body)
+    except (ValueError, LookupError, TypeError, RecursionError):
         raise _Fault("sent something that is not the JSON expected") from None
 
 

@@ -467,7 +467,7 @@ class PostgresStore:
             return None
 
         def read() -> Movie:
-            movie = main.movie_of(tmdb_type, main.MovieBody.model_validate_json(body), tmdb.names)
+            movie = main.movie_of(tmdb_type, main.validated(main.MovieBody, body), tmdb.names)
             return replace(movie, other_titles=()) if movie.other_titles else movie
 
         with contextlib.suppress(ValidationError):
@@ -481,7 +481,7 @@ class PostgresStore:
             return {}
         rows = await self.database.run(tables.READ_BODIES, paths=[f"collection/{i}" for i in ids])
         bodies = {int(row.path.split("/")[1]): row.body for row in rows}
-        read = main.CollectionBody.model_validate_json
+        read = partial(main.validated, main.CollectionBody)
         return {i: main.collection_of(read(body)) for i, body in bodies.items()}
 
     # --- Records of an earlier version
