@@ -113,7 +113,6 @@ from typing import (
     TYPE_CHECKING,
     Annotated,
     Any,
-    Generic,
     Literal,
     NamedTuple,
     NoReturn,
@@ -885,6 +884,8 @@ def _from_title(title: str, year: int | None, tmdb_type: str | None) -> tuple[st
         years = re.findall(r"\b(?:18|19|20|21)[0-9]{2}\b", ending[2])
         word = _squash(re.sub(r"\b[0-9]{4}\b", "", ending[2]))
         found = int(years[0]) if years else year, TYPES.get(word, tmdb_type)
+        if found[1] == "none":
+            raise _NotAFilm(f"is left out, since it is '{ending[2]}'")
         if word not in ("", *TYPES) or (year or found[0], tmdb_type or found[1]) != found:
             break
         title, (year, tmdb_type) = ending[1], found
@@ -2442,28 +2443,6 @@ class Sharing:
             return await ask()
 
 
-Key = TypeVar("Key")
-Value = TypeVar("Value")
-
-
-class Batch(Generic[Key, Value]):
-    """Asks one question for many keys at a time; whoever comes meanwhile shares the next."""
-
-    def __init__(self, ask: Callable[[list[Key]], Awaitable[Mapping[Key, Value]]]) -> None:
-        self._ask = ask
-        self._sharing = Sharing()
-        self._gathered: dict[Key, None] = {}
-
-    async def get(self, *keys: Key) -> Mapping[Key, Value]:
-        """The answers for these keys, and for others."""
-        self._gathered.update(dict.fromkeys(keys))
-        return await self._sharing.run(None, self._ask_for_all)
-
-    async def _ask_for_all(self) -> Mapping[Key, Value]:
-        gathered, self._gathered = self._gathered, {}
-        return await self._ask(list(gathered))
-
-
 class Cache:
     """Answers by key: all that something else refers to, and the last MAX_CACHED that were fetched."""
 
@@ -2521,16 +2500,13 @@ class AnswerFile:
 
     def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
         self._path, self._now = path, now
-        self._reading: Batch[tuple[str, str], str] = Batch(
-            partial(asyncio.to_thread, self._run, self._select)
-        )
         self._unwritten: list[tuple[str, str, str, float]] = []
         self._lock = threading.Lock()
         self._is_usable = True
         self._run(self._open)
 
     async def get(self, key: str, version: str) -> str | None:
-        return (await self._reading.get((key, version))).get((key, version))
+        return self._run(self._select, key, version)  # in microseconds, less than a thread would take
 
     def put(self, key: str, version: str, body: str, days: int) -> None:
         self._unwritten.append((key, version, body, self._now() + days * 86_400))
@@ -2540,14 +2516,14 @@ class AnswerFile:
     def close(self) -> None:
         self._run(self._close)
 
-    def _run(self, call: Callable[..., T], *arguments: Any) -> T | dict[Any, Any]:
+    def _run(self, call: Callable[..., T], *arguments: Any) -> T | None:
         try:
             with self._lock:
-                return call(*arguments) if self._is_usable else {}
+                return call(*arguments) if self._is_usable else None
         except (OSError, sqlite3.Error) as error:
             log.warning("%s cannot be used, so TMDB's answers are not kept: %s", self._path, error)
             self._is_usable = False
-            return {}
+            return None
 
     def _open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -2560,10 +2536,10 @@ class AnswerFile:
         with self._database:
             self._database.execute("DELETE FROM answers WHERE usable_until < ?", (self._now(),))
 
-    def _select(self, questions: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    def _select(self, key: str, version: str) -> str | None:
         query = "SELECT body FROM answers WHERE (key, version) = (?, ?) AND usable_until > ?"
-        rows = ((each, self._database.execute(query, (*each, self._now())).fetchone()) for each in questions)
-        return {question: row[0] for question, row in rows if row}
+        row = self._database.execute(query, (key, version, self._now())).fetchone()
+        return row[0] if row else None
 
     def _write(self) -> None:
         written, self._unwritten = self._unwritten, []

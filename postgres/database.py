@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import alembic.command
 import alembic.config
@@ -224,6 +224,26 @@ def _upgrade(connection: Connection) -> None:
 
 
 T = TypeVar("T")
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class Batch(Generic[Key, Value]):
+    """Asks one question for many keys at a time; whoever comes meanwhile shares the next."""
+
+    def __init__(self, ask: Callable[[list[Key]], Awaitable[Mapping[Key, Value]]]) -> None:
+        self._ask = ask
+        self._sharing = main.Sharing()
+        self._gathered: dict[Key, None] = {}
+
+    async def get(self, *keys: Key) -> Mapping[Key, Value]:
+        """The answers for these keys, and for others."""
+        self._gathered.update(dict.fromkeys(keys))
+        return await self._sharing.run(None, self._ask_for_all)
+
+    async def _ask_for_all(self) -> Mapping[Key, Value]:
+        gathered, self._gathered = self._gathered, {}
+        return await self._ask(list(gathered))
 
 
 async def retry_until_back(call: Callable[[], Awaitable[T]]) -> T:

@@ -14,7 +14,7 @@ from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
 
 import main
-from postgres.database import RETRY_SECONDS, Database, DatabaseUnavailable, retry_until_back
+from postgres.database import RETRY_SECONDS, Batch, Database, DatabaseUnavailable, retry_until_back
 from postgres.encoding import Body, dumps
 from postgres.tables import PUT_ANSWERS, READ_ANSWERS, TAKE
 
@@ -24,7 +24,7 @@ class StoredAnswers:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._reading: main.Batch[str, Row[Any]] = main.Batch(self._read)
+        self._reading: Batch[str, Row[Any]] = Batch(self._read)
         self._unwritten: dict[str, Body] = {}
 
     async def get(self, key: str, version: str) -> str | None:

@@ -44,6 +44,7 @@ from postgres.database import (
     LONG_SECONDS,
     RETRY_SECONDS,
     UNUSABLE,
+    Batch,
     Database,
     DatabaseUnavailable,
     Rows,
@@ -265,9 +266,9 @@ class PostgresStore:
         self._renewing: dict[str, asyncio.Task[Any]] = {}
         self._unwanted: set[str] = set()  # sessions whose upload got a 503, but which may be there
         self._sharing = main.Sharing()
-        self._heads: main.Batch[str, Row[Any]] = main.Batch(partial(self._rows, tables.HEADS))
-        self._progress: main.Batch[str, Row[Any]] = main.Batch(partial(self._rows, tables.PROGRESS))
-        self._writing: main.Batch[None, None] = main.Batch(self._write)
+        self._heads: Batch[str, Row[Any]] = Batch(partial(self._rows, tables.HEADS))
+        self._progress: Batch[str, Row[Any]] = Batch(partial(self._rows, tables.PROGRESS))
+        self._writing: Batch[None, None] = Batch(self._write)
 
     async def __aenter__(self) -> Self:
         jobs = (
@@ -403,7 +404,7 @@ class PostgresStore:
     async def _rows(self, statement: Any, ids: list[str]) -> dict[str, Row[Any]]:
         return {row.id: row for row in await self.database.run(statement, ids=ids, ttl=self.ttl_seconds)}
 
-    async def _row(self, rows: main.Batch[str, Row[Any]], session_id: str) -> Row[Any]:
+    async def _row(self, rows: Batch[str, Row[Any]], session_id: str) -> Row[Any]:
         """Raises SessionNotFound."""
         row = (await rows.get(session_id)).get(session_id) if SESSION_ID.fullmatch(session_id) else None
         if row is None:

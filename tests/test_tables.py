@@ -503,3 +503,11 @@ NO_CSVS = {
 )
 def test_file_that_is_no_csv_says_what_it_is(name: str, content: bytes, what: str) -> None:
     assert f"{name}: is {what}" in refusal((name, content))
+
+
+@pytest.mark.parametrize("ending", ["(Video Game)", "(TV Episode)", "(Podcast) (2014)", "(game)"])
+def test_type_in_a_title_that_is_no_film_is_left_out_and_said(ending: str) -> None:
+    read = main.parse_export([("watched.csv", f"Title,TMDB ID\nElden Ring {ending},5\nHeat,949".encode())])
+
+    assert [film.title for film in read.films] == ["Heat"]
+    assert any("Elden Ring" in warning and "is left out" in warning for warning in read.warnings)
