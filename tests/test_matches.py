@@ -342,7 +342,7 @@ async def test_failed_correction_is_a_502_and_changes_nothing(serve: Serve, tmdb
 
 
 async def test_correction_of_a_pending_film_survives_its_lookup(serve: Serve, tmdb: FakeTMDB) -> None:
-    tmdb.latency_seconds = 0.05
+    tmdb.latency_seconds = 0.1
     api = await serve(tmdb_connections=1)
     given = files(watched=f"{CHERNOBYL}\n{INCEPTION}\n{PARASITE}\n{NOWHERE}")
     session_id = (await api.upload(*given))["session_id"]
