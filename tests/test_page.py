@@ -305,7 +305,7 @@ async def test_report_begins_at_its_top(browse: Browse, api: Api) -> None:
 
 
 async def test_reload_and_second_tab_resume_the_session(browse: Browse, api: Api, tmdb: FakeTMDB) -> None:
-    tmdb.latency_seconds = 0.1
+    tmdb.latency_seconds = 0.3
     page = await browse(api)
     await uploaded(page)
     await page.wait_for_selector("#progress")
@@ -816,7 +816,7 @@ async def test_part_is_drawn_again_only_if_its_data_changed(browse: Browse, api:
     )
 
     corrected = await api.put(
-        f"{session_of(page)}/movies/1/match", json={"tmdb_id": 12, "tmdb_type": "movie"}
+        f"{session_of(page)}/movies/1/match", json={"tmdb_id": 841, "tmdb_type": "movie"}
     )
     await page.evaluate(REFRESH)
 
