@@ -920,7 +920,6 @@ _parse_year = _parser(
     "between 1800 and 2199",
     lambda text: int(re.findall(r"[0-9]{4}", text)[0]),
 )
-_parse_tmdb_id = _parser(r"[1-9][0-9]{0,8}(\.0)?", "a number such as 27205", lambda text: int(float(text)))
 _parse_tmdb_url = _parser(
     TMDB_URL.pattern, "a TMDB URL such as https://www.themoviedb.org/movie/27205", parse_tmdb_url
 )
@@ -990,7 +989,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "state": _word_parser(STATES, "like completed, plan to watch, yes or no"),
     "type": _word_parser(TYPES, "like film or series"),
     "uri": _parse_address,
-    "tmdbID": _parse_tmdb_id,
+    "tmdbID": _parser(r"[1-9][0-9]{0,8}(\.0)?", "a number such as 27205", lambda text: int(float(text))),
     "tmdbURL": _parse_tmdb_url,
     "imdbID": _parse_imdb_id,
     "match": lambda text: text if text in ("guessed", "corrected") else "exact",
@@ -4072,7 +4071,8 @@ class Matcher:
         if not any(scored.has_title for scored in ranked):
             adult = await self.tmdb.search("movie", film.title, None, adult=True)
             ranked += [score_candidate(film, each) for each in adult if each.ref not in by_ref.keys() | gone]
-        return sorted(ranked, key=partial(best_first, film))
+            ranked.sort(key=partial(best_first, film))
+        return ranked
 
 
 def _first_candidates(ranked: list[ScoredCandidate]) -> tuple[Candidate, ...]:
