@@ -16,10 +16,11 @@ import random
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
@@ -30,7 +31,7 @@ from tests.fake_tmdb import V3_KEY, FakeTMDB, free_port, made_up
 
 PROCESSES = 3
 FILMS = 60
-ACTS = ("upload", "correct", "correct", "clear", "undo", "retry", "delete", "read")
+
 FAKETIME = shutil.which("faketime")
 
 
@@ -45,8 +46,8 @@ class Member:
 
 
 class Kills:
-    def __init__(self, cluster: Cluster, tmdb: FakeTMDB, seed: int) -> None:
-        self.cluster, self.tmdb, self.random = cluster, tmdb, random.Random(seed)
+    def __init__(self, cluster: Cluster, tmdb: FakeTMDB, seed: int, log: IO[bytes]) -> None:
+        self.cluster, self.tmdb, self.random, self.log = cluster, tmdb, random.Random(seed), log
         self.ports = [free_port() for _ in range(PROCESSES)]
         self.running: list[asyncio.subprocess.Process] = []
         self.members: list[Member] = []
@@ -62,7 +63,7 @@ class Kills:
         port = str(self.ports[number])
         return await asyncio.create_subprocess_exec(
             *(*ahead, sys.executable, "-m", "uvicorn", "main:app", "--port", port, "--no-access-log"),
-            cwd=ROOT, env=os.environ | environment, stdout=-3, stderr=-3,
+            cwd=ROOT, env=os.environ | environment, stdout=-3, stderr=self.log,
         )  # fmt: skip
 
     async def send(self, method: str, path: str, **given: Any) -> httpx.Response | None:
@@ -136,6 +137,7 @@ class Kills:
     async def harm(self) -> None:
         kind = self.random.choice(["kill", "kill", "stand still", "restart", "cut"])
         number = self.random.randrange(PROCESSES)
+        self.check_running()
         if kind == "kill":
             with contextlib.suppress(ProcessLookupError):
                 self.running[number].kill()
@@ -154,6 +156,28 @@ class Kills:
             terminate = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity {others}"
             await asyncio.to_thread(self.cluster.ask, terminate)
 
+    def check_running(self) -> None:
+        """No process ends by itself."""
+        self.log.seek(0)
+        ended = {process.returncode for process in self.running} - {None}
+        assert not ended, (ended, self.log.read()[-3_000:].decode())
+        self.log.seek(0, os.SEEK_END)
+
+    async def rage(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+
+        async def members() -> None:
+            while time.monotonic() < end:
+                await self.act()
+                await asyncio.sleep(0.02)
+
+        async def harms() -> None:
+            while time.monotonic() < end - 5:
+                await asyncio.sleep(self.random.uniform(1, 6))
+                await self.harm()
+
+        await asyncio.gather(members(), harms())
+
     async def patiently(self, method: str, path: str) -> httpx.Response:
         async with asyncio.timeout(120):
             while (answer := await self.send(method, path)) is None:
@@ -162,6 +186,7 @@ class Kills:
 
     async def check(self) -> None:
         """In the end, with everything running."""
+        self.check_running()
         for member in self.members:
             session = f"/api/session/{member.session_id}"
             async with asyncio.timeout(180):
@@ -196,26 +221,15 @@ class Kills:
 
 
 async def run(cluster: Cluster, seconds: float, seed: int) -> Kills:
-    async with FakeTMDB() as tmdb:
-        tmdb.knows(made_up(5_000))
-        tmdb.latency_seconds = 0.05
-        kills = Kills(cluster, tmdb, seed)
-        async with kills.processes():
-            end = time.monotonic() + seconds
-
-            async def members() -> None:
-                while time.monotonic() < end:
-                    await kills.act()
-                    await asyncio.sleep(0.02)
-
-            async def harms() -> None:
-                while time.monotonic() < end - 5:
-                    await asyncio.sleep(kills.random.uniform(1, 6))
-                    await kills.harm()
-
-            await asyncio.gather(members(), harms())
-            await kills.check()
-        return kills
+    with tempfile.TemporaryFile() as log:
+        async with FakeTMDB() as tmdb:
+            tmdb.knows(made_up(5_000))
+            tmdb.latency_seconds = 0.05
+            kills = Kills(cluster, tmdb, seed, log)
+            async with kills.processes():
+                await kills.rage(seconds)
+                await kills.check()
+            return kills
 
 
 if __name__ == "__main__":

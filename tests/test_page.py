@@ -22,6 +22,8 @@ from tests.fake_tmdb import V3_KEY, FakeTMDB, free_port
 if TYPE_CHECKING:
     from playwright.async_api import Page, Route
 
+playwright = pytest.importorskip("playwright.async_api", reason="Playwright is not installed")
+expect = playwright.expect  # waits, which counting does not
 CHROMIUM = shutil.which("chromium")
 pytestmark = [
     pytest.mark.long,
@@ -83,7 +85,6 @@ async def browse(chromium_url: str, serve: Serve) -> AsyncIterator[Browse]:
 
     They are closed before the service is, since `serve` is older than they are.
     """
-    playwright = pytest.importorskip("playwright.async_api", reason="Playwright is not installed")
     said: list[str] = []
     async with playwright.async_playwright() as driver:
         chromium = await driver.chromium.connect_over_cdp(chromium_url)
@@ -415,7 +416,7 @@ async def test_broken_connection_is_reopened(browse: Browse, api: Api, tmdb: Fak
     await page.context.set_offline(False)
     await ended(page)
 
-    assert await page.get_by_text("The service is not responding").count() == 0
+    await expect(page.get_by_text("The service is not responding")).to_have_count(0)
     forget_errors(browse)
 
 
@@ -439,7 +440,7 @@ async def test_watchlist_alone_makes_a_report_about_it(browse: Browse, api: Api)
     assert await page.get_by_role("heading", name="Your watchlist").is_visible()
     for empty in ("Nothing to show", "0 of 0", "watched from", "0 films", "not yet", "no film"):
         assert empty not in text, empty
-    assert await page.locator("#ratings, #time, #lists").filter(visible=True).count() == 0
+    await expect(page.locator("#ratings, #time, #lists").filter(visible=True)).to_have_count(0)
 
 
 async def test_one_film_makes_a_short_report(browse: Browse, api: Api) -> None:
@@ -451,7 +452,7 @@ async def test_one_film_makes_a_short_report(browse: Browse, api: Api) -> None:
     assert not re.search(r"\b1 \w+s\b(?<!hours)", text.replace("1 s", "")), text
     assert "Most popular" not in text
     assert "Most obscure" not in text
-    assert await page.locator("figure").count() == 0
+    await expect(page.locator("figure")).to_have_count(0)
 
 
 # --- The address
@@ -471,8 +472,8 @@ async def test_year_is_in_the_address(browse: Browse, api: Api) -> None:
     fewer = stats["totals"]["viewings"] - stats["year_before"]["viewings"]
     word = "fewer" if fewer < 0 else "more"
     assert f"{abs(fewer)} {word} than 2023." in await page.locator(".against").inner_text()
-    assert await page.locator(".calendar svg").count() == 1
-    assert await page.locator("#watchlist, #matches").filter(visible=True).count() == 0
+    await expect(page.locator(".calendar svg")).to_have_count(1)
+    await expect(page.locator("#watchlist, #matches").filter(visible=True)).to_have_count(0)
     await page.go_back()
     await page.get_by_role("heading", name="Your life in film").wait_for()
     assert "year" not in page.url
@@ -486,7 +487,7 @@ async def test_wrong_address_shows_the_report(query: str, browse: Browse, api: A
     await ended(again)
 
     assert await again.get_by_role("heading", name="Your life in film").is_visible()
-    assert await again.get_by_role("dialog").count() == 0
+    await expect(again.get_by_role("dialog")).to_have_count(0)
 
 
 async def test_year_can_be_chosen_from_the_sticky_line(browse: Browse, api: Api) -> None:
@@ -523,7 +524,7 @@ async def test_closing_the_dialog_leaves_the_address_as_before(browse: Browse, a
     await page.keyboard.press("Escape")
     await page.wait_for_function("before => location.href === before", arg=before)
 
-    assert await page.get_by_role("dialog").count() == 0
+    await expect(page.get_by_role("dialog")).to_have_count(0)
     assert "Quentin Tarantino" in await page.evaluate("document.activeElement.innerText")
 
 
@@ -553,7 +554,7 @@ async def test_posters_come_before_everything_else(browse: Browse, api: Api) -> 
     favourites = (await statistics(page, api))["lists"]["favourites"]
 
     assert await page.locator("main > section").nth(1).get_attribute("id") == "favourites"
-    assert await walls.count() == 48
+    await expect(walls).to_have_count(48)
     first = await walls.first.get_by_role("button").get_attribute("aria-label")
     assert first == f"{favourites[0]['title']} ({favourites[0]['year']}), 5 stars, liked"
     assert await page.locator(".backdrop").get_attribute("src") == next(
@@ -568,7 +569,7 @@ async def test_people_have_faces_and_posters(browse: Browse, api: Api) -> None:
     face = page.locator(".faces li").first
 
     assert await face.locator(".portrait img").get_attribute("src") == director["portrait_url"]
-    assert await face.locator(".posters img").count() == min(len(director["poster_urls"]), 5)
+    await expect(face.locator(".posters img")).to_have_count(min(len(director["poster_urls"]), 5))
 
 
 async def test_story_of_a_year_tells_its_films_and_people(browse: Browse, api: Api) -> None:
@@ -583,7 +584,7 @@ async def test_story_of_a_year_tells_its_films_and_people(browse: Browse, api: A
     assert any("Last film" in card and stats["totals"]["last"]["title"] in card for card in cards)
     assert any("Director of the year" in card for card in cards)
     walls = page.locator("#favourites .wall li")
-    assert await walls.count() == stats["totals"]["viewings"]
+    await expect(walls).to_have_count(stats["totals"]["viewings"])
 
 
 async def test_tabs_and_show_all(browse: Browse, api: Api) -> None:
@@ -635,8 +636,8 @@ async def test_more_films_are_loaded_when_asked_for(browse: Browse, api: Api) ->
     await dialog.get_by_role("button", name="Show 20 more").click()
     await dialog.locator(".films li").nth(119).wait_for()
 
-    assert await dialog.locator(".films li").count() == 120
-    assert await dialog.get_by_role("button", name="Show").count() == 0
+    await expect(dialog.locator(".films li")).to_have_count(120)
+    await expect(dialog.get_by_role("button", name="Show")).to_have_count(0)
 
 
 async def test_films_link_to_their_pages(browse: Browse, api: Api) -> None:
@@ -646,7 +647,7 @@ async def test_films_link_to_their_pages(browse: Browse, api: Api) -> None:
 
     dialog = page.get_by_role("dialog")
     await dialog.get_by_role("strong").get_by_text("Reservoir Dogs").wait_for()
-    assert await dialog.locator("li").count() == 6
+    await expect(dialog.locator("li")).to_have_count(6)
     assert await dialog.get_by_role("link", name="TMDB: Reservoir Dogs").get_attribute("href") == (
         "https://www.themoviedb.org/movie/500"
     )
@@ -660,7 +661,7 @@ async def test_rating_is_compared_with_tmdbs_voters(browse: Browse, api: Api) ->
 
     word = "harsher" if apart < 0 else "kinder"
     await page.get_by_text(f"You are {abs(apart):.1f} stars {word} than TMDB’s voters.").wait_for()
-    assert await page.locator("#ratings .crowd").count() == 1
+    await expect(page.locator("#ratings .crowd")).to_have_count(1)
     assert await page.locator("#ratings .value").all_text_contents() == [
         str(bar["count"]) for bar in ratings["histogram"] if bar["count"]
     ]
@@ -767,7 +768,7 @@ async def test_chart_values_are_reachable_by_keyboard(browse: Browse, api: Api) 
     await page.get_by_role("dialog").locator("li").first.wait_for()
     await page.keyboard.press("Escape")
 
-    assert await page.get_by_role("dialog").count() == 0
+    await expect(page.get_by_role("dialog")).to_have_count(0)
 
 
 async def test_first_tap_shows_the_value_and_the_second_the_films(browse: Browse, api: Api) -> None:
@@ -781,7 +782,7 @@ async def test_first_tap_shows_the_value_and_the_second_the_films(browse: Browse
     await page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + 5)
     tip = await page.locator("#tip").inner_text()
     assert tip.endswith("tap again for the films")
-    assert await page.get_by_role("dialog").count() == 0
+    await expect(page.get_by_role("dialog")).to_have_count(0)
     await page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + 5)
 
     title = await page.get_by_role("dialog").get_by_role("heading").inner_text()
@@ -940,7 +941,7 @@ async def test_card_is_shared_where_the_browser_can(
     assert size_of(bytes(shared["bytes"])) == (1080, 1350)
     sentence = page.get_by_text("Sharing did not work; save the card instead.")
     await (sentence.wait_for() if told else page.wait_for_timeout(200))
-    assert await sentence.count() == told
+    await expect(sentence).to_have_count(int(told))
 
 
 # --- Matches
@@ -1078,7 +1079,7 @@ async def test_long_list_of_matches_says_how_many_are_left(browse: Browse, api: 
     await more.click()
     await more.wait_for(state="hidden")
 
-    assert await rows.count() == 130
+    await expect(rows).to_have_count(130)
 
 
 async def test_second_tab_hears_of_a_correction(browse: Browse, api: Api) -> None:
@@ -1141,8 +1142,8 @@ async def test_markup_stays_text_and_only_letterboxd_is_linked(browse: Browse, a
 
     dialog = page.get_by_role("dialog")
     await dialog.get_by_role("strong").get_by_text(title).wait_for()
-    assert await page.locator("img[src=x]").count() == 0
-    assert await dialog.get_by_role("link").count() == 0
+    await expect(page.locator("img[src=x]")).to_have_count(0)
+    await expect(dialog.get_by_role("link")).to_have_count(0)
     assert title in await page.locator("#matches").inner_text()
 
 
@@ -1179,7 +1180,7 @@ async def test_landmarks_are_few_and_all_named(browse: Browse, api: Api) -> None
     landmarks = "main, header, footer, nav, section[aria-labelledby], [role=region]"
 
     assert await page.locator(landmarks).filter(visible=True).count() <= 17
-    assert await page.get_by_role("link", name="Skip to the report").count() == 1
+    await expect(page.get_by_role("link", name="Skip to the report")).to_have_count(1)
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280, 2560])
