@@ -592,7 +592,7 @@ IMDB_URL = re.compile(r"(?i)(?:https?://)?(?:www\.|m\.)?imdb\.com/title/(tt[0-9]
 LETTERBOXD_URL = re.compile(r"(?i)(?:https?://)?(?:(?:www\.)?letterboxd\.com|boxd\.it)/[!-~]*")
 LONG_URI = re.compile(r"(?:https?://)?(?:www\.)?letterboxd\.com/([\w-]+/)?film/([\w-]+)(?:/.*)?")
 TMDB_URL = re.compile(
-    r"(?i)(?:https?://)?(?:www\.)?themoviedb\.org/(movie|tv)/([1-9][0-9]{0,8})(?:[-/?#].*)?"
+    r"(?i)(?:https?://)?(?:www\.)?themoviedb\.org/(movie|tv)/([1-9][0-9]{0,8})(?:[-/?#](?!.*season/).*)?"
 )
 
 
@@ -630,8 +630,10 @@ def normalize_title(title: str) -> str:
     return " ".join(unicodedata.normalize("NFC", title).casefold().split())
 
 
-def folded_names(names: str) -> set[str]:
-    return {fold_title(name) for name in names.split(",") if name.strip()}
+def share_a_name(names: str, others: str) -> bool:
+    """Whether two lists of people have one in common, however they are separated: 'Coen, Joel & Ethan'."""
+    own, other = ({fold_title(word) for word in re.findall(r"\w+", each)} for each in (names, others))
+    return len(own & other) >= min(2, len(own), len(other))
 
 
 def fold_title(title: str) -> str:
@@ -804,8 +806,9 @@ def _path_in_export(path: str) -> str | None:
 T = TypeVar("T")
 
 NOT_GIVEN = {"", "na", "n/a", "nan", "null", "none", "-"}
-ISO_DATE = re.compile(r"([0-9]{4})[-/.]([0-9]{1,2})[-/.]([0-9]{1,2})(?![0-9])")
-SLASH_DATE = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4}|[0-9]{2})(?:[ T,].*)?")
+TIME = r"([ T,]+[0-9]{1,2}:[0-9]{2}(:[0-9.]+)? ?([AaPp][Mm]|Z|UTC|[+-][0-9:]+)?)?"
+ISO_DATE = re.compile(rf"((?:19|20)[0-9]{{2}})[-/.]([0-9]{{1,2}})[-/.]([0-9]{{1,2}}){TIME}")
+SLASH_DATE = re.compile(rf"([0-9]{{1,2}})[/.-]([0-9]{{1,2}})[/.-]((?:19|20)?[0-9]{{2}}){TIME}")
 
 MAX_TITLE_LENGTH = 300
 MAX_CELL_LENGTH = 300  # in columns that are not listed here
@@ -827,28 +830,28 @@ COLUMNS = _by_word("""
     imdbID: imdbid imdb const tconst imdburl
     type: tmdbtype type titletype mediatype
     directors: directors director directedby
-    date: date daterated ratedat created createdat added addedat dateadded listedat
+    date: date created createdat added addedat dateadded listedat daterated ratedat
     watched date: watcheddate watchedat watchedon datewatched lastwatched lastwatchedat lastviewedat dateseen
     watchlist date: watchlistdate watchlistedat
-    rating: yourrating yourated userrating myrating ownerrating personalrating rating
+    rating: yourrating yourated userrating myrating ownerrating personalrating myscore yourscore rating score
     rating10: rating10 ratings10 ratingoutof10
     tmdbURL: tmdburl
     rewatch tags review position movieid
     liked: liked like favorite favourite
     watched: watched seen
-    state: watchlist status watchstatus
+    state: status watchstatus
+    on watchlist: watchlist
     match: matchstatus
 """)
 STATES = _by_word("""
     watched: watched seen completed finished watching
     watchlist: watchlist plantowatch planned towatch wanttowatch wishlist
-    none: dropped abandoned hold onhold paused notinteresting
-    yes: yes true y 1
-    no: no false n 0
+    none: dropped abandoned hold onhold paused notinteresting unwatched notwatched unseen notseen
 """)
+YES_OR_NO = _by_word("yes: yes true y x 1 \n no: no false n 0")
 TYPES = _by_word("""
     movie: movie film feature featurefilm short shortfilm documentary video tvmovie tvspecial tvshort
-    tv: tv series show tvseries tvshow serietv miniseries tvminiseries miniserietv limitedseries anime
+    tv: tv series show tvseries tvshow serietv miniseries tvminiseries miniserietv limitedseries
     none: episode tvepisode season tvseason videogame game podcast podcastseries podcastepisode
 """)
 
@@ -924,7 +927,7 @@ _parse_tmdb_url = _parser(
     TMDB_URL.pattern, "a TMDB URL such as https://www.themoviedb.org/movie/27205", parse_tmdb_url
 )
 _parse_imdb_id = _parser(
-    rf"(.*imdb\.com/title/)?{IMDB_ID.pattern}([/?#].*)?",
+    rf"((https?://)?(\w+\.)?imdb\.com/title/)?{IMDB_ID.pattern}([/?#].*)?",
     "an IMDb id such as tt1375666",
     lambda text: IMDB_ID.findall(text)[0],
 )
@@ -940,7 +943,9 @@ def _parse_rating(text: str, max_stars: int) -> float | None:
 
 
 def _parse_yes(text: str) -> bool:
-    return text.casefold() in {"yes", "true", "1", "y"}
+    if text.casefold() not in YES_OR_NO:
+        raise ValueError("yes or no")
+    return YES_OR_NO[text.casefold()] == "yes"
 
 
 def _parse_tags(text: str, shared: dict[str, str]) -> tuple[str, ...]:
@@ -951,13 +956,17 @@ def _parse_tags(text: str, shared: dict[str, str]) -> tuple[str, ...]:
 
 def _parse_date(text: str, day_first: bool | None) -> date:
     if parts := SLASH_DATE.fullmatch(text):
-        first, second, year = map(int, parts.groups())
+        first, second, year = map(int, parts.groups()[:3])
+        if re.match(r"[0-9]{2}-[0-9]{2}-[0-9]{2}(?![0-9])", text):
+            raise ValueError("written like 2024-12-31, since year and day cannot be told apart")
         year += 0 if year > 99 else 2000 if year < 30 else 1900
+        if "." in text or max(first, second) > 12:
+            day_first = "." in text or first > 12
         if day_first is None and first != second:
             raise ValueError("written like 2024-12-31, since day and month cannot be told apart")
         month, day = (second, first) if day_first else (first, second)
-    elif parts := ISO_DATE.match(text):
-        year, month, day = map(int, parts.groups())
+    elif parts := ISO_DATE.fullmatch(text):
+        year, month, day = map(int, parts.groups()[:3])
     else:
         raise ValueError("a date such as 2024-12-31")
     try:
@@ -967,8 +976,8 @@ def _parse_date(text: str, day_first: bool | None) -> date:
 
 
 CONTROL = re.compile(
-    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]+"
-)  # commands to a terminal, for example
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u200b\u200e\u200f\u2060\ufeff]+"
+)  # commands to a terminal, for example, and what cannot be seen
 
 
 def _clean(text: str) -> str:
@@ -984,9 +993,9 @@ def _squash(text: str) -> str:
 PARSERS: dict[str, Callable[[str], Any]] = {
     "year": _parse_year,
     "rating10": partial(_parse_rating, max_stars=10),
-    "rewatch": _parse_yes,
-    **dict.fromkeys(("watched", "liked"), _parser(r"(?i)yes|no|true|false|[yn01]", "yes or no", _parse_yes)),
-    "state": _word_parser(STATES, "like completed, plan to watch, yes or no"),
+    **dict.fromkeys(("watched", "liked", "rewatch"), _parse_yes),
+    "state": _word_parser(STATES, "like completed or plan to watch"),
+    "on watchlist": _word_parser(STATES | YES_OR_NO, "yes or no"),
     "type": _word_parser(TYPES, "like film or series"),
     "uri": _parse_address,
     "tmdbID": _parser(r"[1-9][0-9]{0,8}(\.0)?", "a number such as 27205", lambda text: int(float(text))),
@@ -1009,7 +1018,7 @@ KINDS = get_args(Kind)  # in the order in which they are joined
 
 NAMING = {"title", "uri", "tmdbID", "tmdbURL", "imdbID"}  # columns that name a film
 DATES = ("date", "watched date", "watchlist date")
-LETTERBOXDS = {"date", "name", "year", "letterboxduri"}
+LETTERBOXDS = {"name", "letterboxduri"}
 OUT_OF_TEN = {"yourrating", "yourated", "userrating", "simklid", "traktid", "trakt"}  # IMDb, TMDB, Movary, …
 # What a file lists, by the first of these columns that it has.
 TOLD_KINDS: dict[Kind, set[str]] = {
@@ -1018,13 +1027,17 @@ TOLD_KINDS: dict[Kind, set[str]] = {
     "diary": {"watched date", "rewatch"},
     "ratings": {"rating"},
 }
-TELLING = {"watched", "state", "rating10"}.union(*list(TOLD_KINDS.values())[1:])
-# And by its name: a kind, its plain word, which needs no warning, and all words for it.
-NAMED_KINDS: list[tuple[Kind, str, str]] = [
-    ("watchlist", "watchlist", r"(watch|wish)[ _-]*list|(to|want)[ _-]*(watch|see)|planned|un(watched|seen)"),
-    ("likes", "like", r"like|loved|favou?rite|(^|/)films\b"),
-    ("watched", "watched", ""),  # whatever else
-]
+TELLING = {"watched", "state", "on watchlist", "rating10"}.union(*list(TOLD_KINDS.values())[1:])
+# And by words in its path.
+NAMED_KINDS: dict[Kind, str] = {
+    "watchlist": r"(?<![a-z])((watch|wish)[ _-]*list|(to|want|plan)[ _-]*(to)?[ _-]*(watch|see)|planned|"
+    r"(un|not[ _-]*)(watched|seen))",
+    "likes": r"(?<![a-z])(liked?s?|loved|favou?rites?)(?![a-z])|(^|/)films\b",
+    "watched": "",  # whatever else
+}
+PLAIN_NAME = re.compile(
+    r"likes/films|(.*/)?((my|letterboxd)[ _-])?(watchlist|watched|likes)(-.*-20[0-9]{2}-.*|[^a-z]*)"
+)
 CONTROL_BYTES = bytes({*range(32), 127} - {*b"\t\n\r"})  # in no encoding part of a letter
 ACCENTED = "àâäáãåçèéêëìíîïñòóôöõùúûü’“”–"
 MAX_WARNINGS_PER_FILE = 50
@@ -1032,7 +1045,7 @@ MAX_LINES_ABOVE = 10  # in which the first header is looked for
 MAX_COLUMNS_TOLD = 30
 
 # A line in a quoted cell that looks like a row of its own: the quotation mark before it was never closed.
-SWALLOWED_ROW = re.compile(r"[\r\n][0-9]{4}-[0-9]{2}-[0-9]{2},[^\r\n]*,[0-9]{4},(https?://|[\r\n]|\Z)")
+SWALLOWED_ROW = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2},.*,[0-9]{4},(https?://|$)")
 CONFLICT = re.compile(r"(<{7}|\|{7}|={7}|>{7})( |$)")  # a line of Git's
 
 Rows = list[tuple[int, list[str]]]  # line and cells
@@ -1078,6 +1091,8 @@ class Source:
             raise Unreadable("contains nothing but NUL bytes")
         if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             data = data.decode("utf-16", "replace").encode()
+        elif 2 * data[1:200:2].count(0) > len(data[1:200:2]):
+            data = data.decode("utf-16-le", "replace").encode()
         data = data.translate(None, CONTROL_BYTES).replace(codecs.BOM_UTF8, b"")  # also of appended files
         with contextlib.suppress(UnicodeDecodeError):
             return data.decode()
@@ -1087,8 +1102,8 @@ class Source:
 
     def _read(self, text: str) -> Rows:
         """The rows that are not blank."""
-        source = io.StringIO(text, newline="")
-        reader = csv.reader(iter(source.readline, ""), delimiter=_delimiter(text))
+        source, mark = io.StringIO(text, newline=""), _delimiter(text)
+        reader = csv.reader(iter(source.readline, ""), delimiter=mark)
         rows: Rows = []
         line = 1
         while True:
@@ -1096,7 +1111,7 @@ class Source:
             self.limits.count_row()
             try:
                 cells = next(reader)
-                if reader.line_num - before > 1 and self._has_swallowed(cells, rows):
+                if reader.line_num - before > 1 and self._has_swallowed(cells, rows, mark):
                     problem = "a quotation mark is never closed; this line was skipped"
             except StopIteration:
                 break
@@ -1118,13 +1133,18 @@ class Source:
             raise Unreadable("is empty")
         return rows
 
-    def _has_swallowed(self, cells: list[str], rows: Rows) -> bool:
-        """Whether a cell has taken in the lines after it. Only reviews may have several lines."""
+    def _has_swallowed(self, cells: list[str], rows: Rows, mark: str) -> bool:
+        """Whether a cell has taken in the lines after it: one of them looks like a row."""
         header = rows[self._starts[-1] if self._starts else 0][1] if rows else []
-        names = itertools.chain(header, itertools.repeat(""))
+        lines = (
+            (line, _squash(name) == "review")
+            for cell, name in itertools.zip_longest(cells, header, fillvalue="")
+            for line in cell.splitlines()[1:]
+        )
+        is_short = len(cells) < len(header)
         return any(
-            ("\n" in cell or "\r" in cell) and (_squash(name) != "review" or SWALLOWED_ROW.search(cell))
-            for cell, name in zip(cells, names, strict=False)
+            SWALLOWED_ROW.match(line) if is_review else is_short or line.count(mark) == len(header) - 1
+            for line, is_review in lines
         )
 
     def tables(self) -> Iterator[Table]:
@@ -1193,9 +1213,9 @@ class Table:
     def _find_kind(self, path: str) -> Kind:
         """What it lists, by its columns. If they do not say, or if it is a watchlist, by its name."""
         columns = self._columns.keys()
-        named, plain = next((kind, plain) for kind, plain, name in NAMED_KINDS if re.search(name, path))
+        named = next(kind for kind, words in NAMED_KINDS.items() if re.search(words, path))
         told = next((kind for kind, telling in TOLD_KINDS.items() if columns & telling), None)
-        is_plain = re.search(plain, path)
+        is_plain = PLAIN_NAME.fullmatch(path.removesuffix(".csv"))
         if "position" in columns and not is_plain and not all(list(self._column("rating")) or [""]):
             raise Unreadable(IS_LIST)
         if named == "watchlist" or not columns & TELLING:
@@ -1231,26 +1251,35 @@ class Table:
         return (cells[i].strip() for _, cells in self._lines if i < len(cells))
 
     def _detect_day_first(self) -> bool | None:
-        """Whether 03/04/2024 is 3 April: known if any date in the file has a part over 12."""
-        for text in itertools.chain.from_iterable(map(self._column, DATES)):
-            if (parts := SLASH_DATE.fullmatch(text)) and max(int(parts[1]), int(parts[2])) > 12:
-                if int(parts[1]) > 12 and "/" in text and len(parts[3]) == 2:
-                    self.source.say(
-                        f"'{text}' was read as day, month and year, and so were all dates like it"
-                    )
-                return int(parts[1]) > 12
-        return None
+        """Whether 03/04/2024 is 3 April: known if other dates in the file have a day over 12."""
+        dates = filter(None, map(SLASH_DATE.fullmatch, itertools.chain(*map(self._column, DATES))))
+        slashed = {(int(parts[1]) > 12, int(parts[2]) > 12): parts for parts in dates if "." not in parts[0]}
+        day_first, month_first = slashed.get((True, False)), slashed.get((False, True))
+        if day_first and month_first:
+            self.source.say(f"'{day_first[0]}' and '{month_first[0]}' are written in different orders")
+        elif day_first and len(day_first[3]) == 2 and "/" in day_first[0]:
+            self.source.say(
+                f"'{day_first[0]}' was read as day, month and year, and so were all dates like it"
+            )
+        return None if bool(day_first) == bool(month_first) else bool(day_first)
 
     def _detect_max_stars(self) -> int:
         """10 if another tool's file has a rating over 5, or a column of a service that has ten stars."""
         ratings = [float(t.replace(",", ".")) for t in self._column("rating") if NUMBER.fullmatch(t)]
-        has_more = any(5 < rating <= 10 for rating in ratings)
-        is_named = bool(OUT_OF_TEN & self._words.keys()) and all(rating % 1 == 0 for rating in ratings)
-        if not self.is_foreign or not ratings or not (has_more or is_named):
+        if not self.is_foreign or not ratings:
             return 5
-        reason = "has ratings over 5" if has_more else "has columns of a service with ten stars"
-        self.source.say(f"{reason}, so all its ratings were read as out of 10")
-        return 10
+        if 10 * sum(rating > 10 for rating in ratings) > len(ratings):
+            self.source.say("its ratings are out of neither 5 nor 10, so none was read")
+            del self._columns["rating"]
+            return 5
+        if any(5 < rating <= 10 for rating in ratings):
+            self.source.say("has ratings over 5, so all its ratings were read as out of 10")
+            return 10
+        if not OUT_OF_TEN & self._words.keys():
+            return 5
+        most = 10 if all(rating % 1 == 0 for rating in ratings) else 5
+        self.source.say(f"has columns of a service with ten stars; its ratings were read as out of {most}")
+        return most
 
     def rows(self) -> Iterator[tuple[int, Film, Viewing]]:
         width = len(self._header)
@@ -1279,7 +1308,7 @@ class Table:
                 )
             elif parse is None:
                 values[column] = _clean(text)
-            elif text.casefold() not in NOT_GIVEN:
+            elif text.casefold() not in NOT_GIVEN or (column == "tags" and text):
                 try:
                     values[column] = parse(text)
                 except ValueError as expected:
@@ -1302,7 +1331,7 @@ class Table:
             year=year,
             film_uri=uri if is_film else "",
             letterboxd_number=number if is_film else None,
-            watched=values.get("watched", watched),
+            watched=watched,
             liked=values.get("liked", self.kind == "likes"),
             watchlist=watchlist,
             added_date=added,
@@ -1321,7 +1350,8 @@ class Table:
             review=values.get("review", ""),
             entry_uri="" if is_film else uri,
         )
-        if CONFLICT.match(cells[0]) or not (title or film.tmdb_ref or film.imdb_id or uri):
+        is_heading = self.is_foreign and title.endswith(":") and sum(map(bool, cells)) == 1
+        if is_heading or CONFLICT.match(cells[0]) or not (title or film.tmdb_ref or film.imdb_id or uri):
             raise _NotAFilm("does not name a film; skipped")
         if self.is_foreign and not (film.watched or film.liked or film.watchlist):
             raise _NotAFilm("is neither watched, liked nor on the watchlist; skipped")
@@ -1329,12 +1359,18 @@ class Table:
 
     def _state(self, values: dict[str, Any]) -> tuple[bool, bool]:
         """Whether it was watched, and whether it is on the watchlist: by its row, otherwise by its file."""
-        of_file = self.kind not in ("likes", "watchlist"), self.kind == "watchlist"
         if self.is_foreign and values.keys() & {"watched date", "watchlist date"} == {"watchlist date"}:
             return False, True
-        state = values.get("state")
-        watched = state != "watchlist" and (state == "watched" or of_file[0])
-        return watched, state in ("watchlist", "yes") or (state is None and of_file[1])
+        columns, said = self._columns, values.get("state") or values.get("on watchlist")
+        if "watched" in columns:
+            watched = values.get("watched", False)
+        elif said == "yes":
+            watched = bool(values.keys() & {"watched date", "rating", "rating10"})
+        elif "state" in columns or said in ("watched", "watchlist"):
+            watched = said == "watched"
+        else:
+            watched = self.kind not in ("likes", "watchlist")
+        return watched, said in ("watchlist", "yes") or (said is None and self.kind == "watchlist")
 
 
 def _delimiter(text: str) -> str:
@@ -1408,13 +1444,7 @@ class Export:
 def estimated_bytes(films: list[Film]) -> int:
     """What a session of these films takes at most, once TMDB's records are in it."""
     entries = [entry for film in films for entry in film.entries]
-    tags = {id(entry.tags): entry.tags for entry in entries}.values()
-    texts: Iterable[object] = itertools.chain(
-        *((film.title, film.film_uri, film.imdb_id) for film in films),
-        *((entry.review, entry.entry_uri) for entry in entries),
-        tags,
-        {id(tag): tag for several in tags for tag in several}.values(),
-    )
+    texts = itertools.chain(*((entry.review, entry.entry_uri, *entry.tags) for entry in entries))
     return FILM_BYTES * len(films) + ENTRY_BYTES * len(entries) + sum(map(sys.getsizeof, texts))
 
 
@@ -1446,15 +1476,18 @@ class Joiner:
         film.watched |= row.watched
         film.liked |= row.liked
         film.watchlist |= row.watchlist
-        imported = table.kind == "import"
-        is_viewing = entry.watched_date or (imported and (entry.review or entry.tags))
+        is_viewing = bool(entry.watched_date or entry.review or entry.tags)
         if table.has_line_per_film and self._has_viewings:
             is_viewing = False  # its line puts the texts of all viewings together
         if is_viewing or table.kind in ("diary", "reviews"):
             self._add_entry(film, entry, table, line)
         elif film.rating is None:
             film.rating = entry.rating
-        if imported and not is_viewing and table.has_rating_column:
+        elif table.is_foreign and entry.rating not in (None, film.rating):
+            table.warn(
+                line, f"{film.rating:g} stars were read before for this film, so its rating is ignored"
+            )
+        if table.kind == "import" and not is_viewing and table.has_rating_column:
             self._rated.add(id(film))
         return True
 
@@ -1463,7 +1496,8 @@ class Joiner:
         # The ids in our own downloads say what was matched; two films may share one.
         schemes = {"number", "slug"} if table.is_our_download and row.title else identities.keys()
         naming = [(scheme, name) for scheme, name in identities.items() if scheme in schemes]
-        film = next((self._by_identity[key] for key in naming if key in self._by_identity), None)
+        known = (self._by_identity[key] for key in naming if key in self._by_identity)
+        film = next((film for film in known if _may_be_same(film, row)), None)
         if film is None:
             if not (row.title or row.tmdb_ref or row.imdb_id):
                 return None
@@ -1483,11 +1517,13 @@ class Joiner:
     ) -> Film:
         """The film of that name and year whose identities do not contradict, or else a new one."""
         namesakes = self._by_name[normalize_title(row.title), row.year]
-        compared = namesakes if row.title else []
         alike = [
             film
-            for film in compared
-            if _compatible(self._identities[id(film)], identities) and _may_share_directors(film, row)
+            for film in namesakes
+            if row.title
+            and _compatible(self._identities[id(film)], identities)
+            and {film.tmdb_type, row.tmdb_type} != {"movie", "tv"}
+            and share_a_name(film.directors, row.directors)
         ]
         if alike:
             return alike[0] if len(alike) == 1 else _choose(alike, row, entry, table, line)
@@ -1559,13 +1595,15 @@ def _identities(film: Film, entry_uri: str = "") -> dict[str, Hashable]:
     return {scheme: identity for scheme, identity in identities.items() if identity}
 
 
+def _may_be_same(film: Film, row: Film) -> bool:
+    """Not if neither title nor year agree: somebody wrote a wrong id. Letterboxd's address is never wrong."""
+    if film.title == row.title or film.film_uri == row.film_uri != "" or not (film.title and row.title):
+        return True
+    return film.year == row.year or fold_title(film.title) == fold_title(row.title)
+
+
 def _compatible(own: dict[str, Hashable], other: dict[str, Hashable]) -> bool:
     return all(own.get(scheme, identity) == identity for scheme, identity in other.items())
-
-
-def _may_share_directors(film: Film, other: Film) -> bool:
-    own, others = folded_names(film.directors), folded_names(other.directors)
-    return not own or not others or not own.isdisjoint(others)
 
 
 def _order(film: Film) -> tuple[int, int, int]:
@@ -1723,9 +1761,10 @@ def score_candidate(film: Film, candidate: Candidate, other_titles: Iterable[str
 
 def score_director(film: Film, scored: ScoredCandidate, movie: Movie) -> ScoredCandidate:
     """With its record, which has the directors."""
-    found = set(map(fold_title, movie.directors))
-    score = 0 if not found else DIRECTOR_SCORE if found & folded_names(film.directors) else -DIRECTOR_SCORE
-    return replace(scored, director_score=score)
+    if not movie.directors:
+        return scored
+    is_theirs = share_a_name(film.directors, ", ".join(movie.directors))
+    return replace(scored, director_score=DIRECTOR_SCORE if is_theirs else -DIRECTOR_SCORE)
 
 
 def _title_score(title: str, candidate: Candidate, other_titles: Iterable[str]) -> float:
@@ -2151,7 +2190,7 @@ class NameFactory:
 
     def __call__(self, kind: type[NameType], items: Iterable[NamedItem]) -> tuple[NameType, ...]:
         """Each name once, in order."""
-        names = (self._name(kind, body) for body in items)
+        names = (self._name(kind, body.id or body.name or "", body) for body in items)
         return tuple({name.identity: name for name in names if name}.values())[:MAX_NAMES]
 
     def texts(self, items: Iterable[NamedItem]) -> tuple[str, ...]:
@@ -2159,18 +2198,13 @@ class NameFactory:
         texts = (item.english_name or item.name for item in items)
         return tuple(dict.fromkeys(sys.intern(text) for text in texts if text))[:MAX_NAMES]
 
-    def _name(self, kind: type[NameType], body: NamedItem) -> NameType:
-        return self.shared(kind, body.id or body.name or "", body.name or "", body.profile_path)
-
-    def shared(
-        self, kind: type[NameType], identity: int | str, text: str, portrait_path: str | None = None
-    ) -> NameType:
+    def _name(self, kind: type[NameType], identity: int | str, body: NamedItem) -> NameType:
         name = self._known[kind].get(identity)
         if name is None:
-            name = self._known[kind][identity] = kind(text)
+            name = self._known[kind][identity] = kind(body.name or "")
             name.identity = identity
             if isinstance(name, Person):
-                name.portrait_url = _image_url(portrait_path, "w185")
+                name.portrait_url = _image_url(body.profile_path, "w185")
         return cast(NameType, name)
 
 
@@ -3566,7 +3600,6 @@ def compute_statistics(
 
 STOPPED = "The lookup was stopped."
 MAX_STUCK_SECONDS = 600  # with nothing but failures; the next failure then ends the work
-MAX_COMPUTED = 4  # results kept per session
 FOLLOW_SECONDS = 0.3  # between two looks of a follower at a session
 SessionStatus = Literal["processing", "enriching", "completed", "failed"]
 
@@ -3605,8 +3638,6 @@ class Session:
     pace: Pace | None = None  # of whoever looks the films up
     ended_at: float | None = None
     kept_films: int = 0  # found without a call to TMDB
-    _sharing: Sharing = field(default_factory=Sharing)
-    _computed: dict[Hashable, tuple[int, bytes]] = field(default_factory=dict)  # with their revision
 
     def __post_init__(self) -> None:
         self.created_at = datetime.now(UTC)
@@ -3697,20 +3728,6 @@ class Session:
         if self.task:  # it was stopped before its first step
             self.end("failed", STOPPED)
 
-    async def compute(self, key: Hashable, compute: Callable[[], Awaitable[bytes]]) -> bytes:
-        """The result of `compute`, kept until the session changes."""
-
-        async def ask() -> bytes:
-            kept = self._computed.get(key)
-            if kept is None or kept[0] != self.revision:
-                self._computed.pop(key, None)
-                kept = self._computed[key] = self.revision, await compute()
-            if len(self._computed) > MAX_COMPUTED:
-                del self._computed[next(iter(self._computed))]
-            return kept[1]
-
-        return await self._sharing.run(key, ask)
-
     async def changes(self) -> AsyncIterator[Session]:
         """Yields its progress at once, after changes, and at the end if a change was not seen."""
         seen: object = None
@@ -3738,11 +3755,6 @@ class Session:
     enriched_count = property(lambda self: sum(self.counts[s] for s in ("exact", "guessed", "corrected")))
     not_found_count = property(lambda self: self.counts["not_found"])
     failed_count = property(lambda self: self.counts["failed"])
-
-    @property
-    def memory_bytes(self) -> int:
-        """Estimated, with the results that are kept."""
-        return self.export.memory_bytes + sum(len(result) for _, result in self._computed.values())
 
     @property
     def progress_percent(self) -> float:
@@ -3854,7 +3866,7 @@ class SessionStore:
     @property
     def memory_bytes(self) -> int:
         """Estimated, of all sessions together."""
-        return sum(session.memory_bytes for session in self._sessions.values())
+        return sum(session.export.memory_bytes for session in self._sessions.values())
 
     def check_room(self, memory_bytes: int = 0) -> None:
         """Raises StoreFull if a session of that size has no room now, UploadTooLarge if it never has."""
@@ -3918,45 +3930,34 @@ def cache_key(film: Film) -> Hashable:
     return identity_key(film), film.tmdb_ref, film.imdb_id, film.given_status, film.tmdb_type
 
 
-class Corrections:
-    """What members decided about films by hand, for later uploads: the latest decisions, each replacing the
-    one before. None are kept where members share a service, and a choice is its session's.
-    """
-
-    def __init__(self, are_kept: bool = True) -> None:
-        self._are_kept = are_kept
-        self._matches: dict[Hashable, Match] = {}
-
-    async def get(self, film: Film) -> Match | None:
-        return self._matches.get(identity_key(film))
-
-    def forget(self, film: Film) -> None:
-        self._matches.pop(identity_key(film), None)
-
-    def set(self, film: Film, match: Match) -> None:
-        key = identity_key(film)
-        self._matches.pop(key, None)
-        self._matches[key] = match
-        if len(self._matches) > (MAX_CORRECTIONS if self._are_kept else 0):
-            del self._matches[next(iter(self._matches))]
-
-
 class Matcher:
     """Finds the movie of a film: by a correction, else by the upload's ids, else among the known films, else
     by a search.
+
+    Corrections apply to later uploads, too, unless members share the service: then each is its session's.
     """
 
     def __init__(
-        self, tmdb: TMDBClient, known_films: KnownFilms | None = None, corrections: Corrections | None = None
+        self, tmdb: TMDBClient, known_films: KnownFilms | None = None, keeps_corrections: bool = True
     ) -> None:
         self.tmdb = tmdb
         self.known_films = known_films or KnownFilms()
-        self.corrections = corrections or Corrections()
+        self._corrections: dict[Hashable, Match] = {}  # the latest last
+        self._keeps_corrections = keeps_corrections
 
     async def find(self, film: Film) -> Match:
         """Raises TMDBError if TMDB gives no usable answer. TMDBKeyRejected: no film can be looked up."""
-        correction = await self.corrections.get(film)
+        correction = self._corrections.get(identity_key(film))
         return correction or await self.tmdb.cache.get_or_fetch(cache_key(film), partial(self._find, film))
+
+    def keep_correction(self, film: Film) -> None:
+        """Keeps the film's match if it was chosen by hand, and forgets what was chosen before."""
+        key = identity_key(film)
+        self._corrections.pop(key, None)
+        if film.match.by_hand and self._keeps_corrections:
+            self._corrections[key] = film.match
+        if len(self._corrections) > MAX_CORRECTIONS:
+            del self._corrections[next(iter(self._corrections))]
 
     def forget(self, film: Film) -> None:
         """Makes the next `find` ask TMDB again."""
@@ -4208,16 +4209,13 @@ async def apply_correction(session: Session, film: Film, movie: Movie | None, ma
     else:
         match = Match("not_found", "The match was cleared by hand.", None, candidates, by_hand=True)
     await session.choose(film, match)
-    matcher.corrections.set(film, match)
+    matcher.keep_correction(film)
 
 
 async def undo_correction(session: Session, film: Film, matcher: Matcher) -> None:
     """Brings back the match before the last choice by hand."""
     await session.undo(film)
-    if film.match.by_hand:
-        matcher.corrections.set(film, film.match)
-    else:
-        matcher.corrections.forget(film)
+    matcher.keep_correction(film)
     if film.match is PENDING and session.ended_at is not None:
         look_up_again(session, matcher)
 
@@ -4820,6 +4818,7 @@ class Service:
     store: Store
     started_at: float = field(default_factory=time.monotonic)
     threads: anyio.CapacityLimiter = field(default_factory=partial(anyio.CapacityLimiter, THREADS))
+    sharing: Sharing = field(default_factory=Sharing)
 
     async def in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
         return await anyio.to_thread.run_sync(call, *arguments, limiter=self.threads)
@@ -5062,7 +5061,8 @@ async def read_statistics(
     limit: Annotated[int, Query(ge=1, le=100, description="The maximum length of a list.")] = 10,
 ) -> Response:
     compute = partial(service.in_thread, statistics_json, session, year, limit)
-    return Response(await session.compute((year, limit), compute), media_type="application/json")
+    content = await service.sharing.run((session.session_id, year, limit), compute)
+    return Response(content, media_type="application/json")
 
 
 @of_session.post("/retry", summary="Retry films without a match", status_code=202)
@@ -5267,17 +5267,17 @@ def open_answers(
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     clock: Callable[[], float] = app.state.clock
-    if not settings.database_url.get_secret_value():
+    is_alone = not settings.database_url.get_secret_value()
+    if is_alone:
         refuse_several_workers()
     gc.set_threshold(10_000)  # Python's 700 scans all films so often that statistics take half as long again
     access, short_ids = logging.getLogger("uvicorn.access"), ShortIds()
     access.addFilter(short_ids)
     known_films = await asyncio.to_thread(KnownFilms.read, KNOWN_FILMS)
-    corrections = Corrections(are_kept=not settings.database_url.get_secret_value())
     with open_answers(settings) as answers:
         async with (
             TMDBClient(settings, clock, app.state.sleep, answers) as tmdb,
-            open_store(settings, matcher := Matcher(tmdb, known_films, corrections), clock) as store,
+            open_store(settings, matcher := Matcher(tmdb, known_films, is_alone), clock) as store,
         ):
             if tmdb.key_state == "missing":
                 log.warning("no TMDB_API_KEY is set: exports are read, but no film is looked up")

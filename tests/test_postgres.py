@@ -365,7 +365,7 @@ async def opened(tmdb: FakeTMDB, clock: Clock, **settings: Any) -> AsyncIterator
     """The store, at the clock's time."""
     given = settings_for(tmdb, tmdb_requests_per_second=10_000, **settings)
     async with main.TMDBClient(given) as client:
-        matcher = main.Matcher(client, corrections=main.Corrections(are_kept=False))
+        matcher = main.Matcher(client, keeps_corrections=False)
         async with open_store(given, matcher, clock) as store:
             yield store
 
@@ -419,7 +419,7 @@ class Gated(main.Matcher):
     """Finds every film but E. The last film of each upload waits at its gate."""
 
     def __init__(self, settings: main.Settings, gates: dict[str, asyncio.Event]) -> None:
-        super().__init__(main.TMDBClient(settings), corrections=main.Corrections(are_kept=False))
+        super().__init__(main.TMDBClient(settings), keeps_corrections=False)
         self.gates = gates
 
     async def _find(self, film: main.Film) -> main.Match:

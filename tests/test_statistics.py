@@ -666,18 +666,6 @@ def test_crowds_histogram_rounds_halves_up() -> None:
         assert histogram.index(1) + 1 == column
 
 
-async def test_latest_statistics_are_cached() -> None:
-    session = main.Session(export(watched="2024-01-02,Dune,2021,"), 1, lambda: 0)
-
-    async def compute() -> bytes:
-        return b"{}"
-
-    for year in range(100):
-        await session.compute(year, compute)
-
-    assert len(session._computed) == main.MAX_COMPUTED
-
-
 # --- Films with one record
 
 

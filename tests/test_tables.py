@@ -511,3 +511,198 @@ def test_type_in_a_title_that_is_no_film_is_left_out_and_said(ending: str) -> No
 
     assert [film.title for film in read.films] == ["Heat"]
     assert any("Elden Ring" in warning and "is left out" in warning for warning in read.warnings)
+
+
+# --- What a row, a name or a cell does not say is not guessed
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "expected"),
+    [
+        ("Title,Year,Watched", "A,2001,yes\nB,2002,\nC,2003,maybe", [("A", True, False)]),
+        ("Title,Year,Seen", "A,2001,x\nB,2002,", [("A", True, False)]),
+        ("Title,Year,Status", "A,2001,Watched\nB,2002,\nC,2003,Unwatched\nD,2004,?", [("A", True, False)]),
+        ("Title,Year,Watchlist", "A,2001,yes\nB,2002,no", [("B", True, False), ("A", False, True)]),
+        ("Title,Year,Watchlist,Rating", "A,2001,yes,4", [("A", True, True)]),
+    ],
+)  # fmt: skip
+def test_row_is_watched_only_if_it_says_so(header: str, rows: str, expected: list[object]) -> None:
+    export = read(("watched.csv", f"{header}\n{rows}"))
+
+    assert [(film.title, film.watched, film.watchlist) for film in export.films] == expected
+    for title in {line[0] for line in rows.splitlines()} - {film.title for film in export.films}:
+        assert any(f"'{title},200" in warning for warning in export.warnings), title
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("dislikes.csv", "watched"),
+        ("unliked.csv", "watched"),
+        ("not watched.csv", "watchlist"),
+        ("removed from watchlist.csv", "watchlist"),
+        ("watched from watchlist.csv", "watchlist"),
+        ("watchlist removed.csv", "watchlist"),
+        ("photo_seen.csv", "watched"),
+        ("unlikely.csv", "watched"),
+    ],
+)
+def test_name_that_is_not_plain_is_said(name: str, kind: str) -> None:
+    export = read((name, "Name,Year\nA,2001"))
+
+    assert (export.films[0].watched, export.films[0].watchlist) == (kind == "watched", kind == "watchlist")
+    assert f"it was read as {kind}" in export.warnings[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["watchlist.csv", "watchlist-me-2024-01-02.csv", "My watched (2).csv", "likes.csv"]
+)
+def test_plain_name_needs_no_warning(name: str) -> None:
+    assert read((name, "Name,Year\nA,2001")).warnings == []
+
+
+def test_one_id_of_two_films_joins_no_films() -> None:
+    rows = "A,2001,11\nB,2002,11\na,2001,11\nA renamed,2001,11"
+
+    export = read(("mine.csv", f"Title,Year,tmdbID\n{rows}"))
+
+    assert [film.title for film in export.films] == ["A", "B"]
+
+
+def test_film_and_series_of_one_name_are_two() -> None:
+    export = read(("mine.csv", "Title,Year,Type\nFargo,2014,movie\nFargo,2014,tv\nFargo,2014,"))
+
+    assert [(film.title, film.tmdb_type) for film in export.films] == [("Fargo", "movie"), ("Fargo", "tv")]
+
+
+def test_cell_of_several_lines_is_no_film() -> None:
+    notes = 'Title,Year,Notes\nDune,2021,"good\nwith Ann, and Bob"\nHer,2013,\nM,1931,"one\n\ntwo"'
+
+    export = read(("mine.csv", notes))
+
+    assert [film.title for film in export.films] == ["Dune", "Her", "M"]
+    assert export.warnings[-1] == "mine.csv: these columns were not read: Notes"
+
+
+def test_second_rating_tags_and_reviews_are_not_lost() -> None:
+    rows = "A,2001,4,first,Fine.\nA,2001,2,,\nB,2002,3,cinema,"
+
+    export = read(("mine.csv", f"Title,Year,Rating,Tags,Review\n{rows}"))
+
+    assert rated(export) == {"A": 4, "B": 3}
+    assert [[(e.tags, e.review) for e in film.entries] for film in export.films] == [
+        [(("first",), "Fine."), ((), "")],
+        [(("cinema",), "")],
+    ]
+
+
+def test_rating_that_differs_from_an_earlier_one_is_said() -> None:
+    export = read(("mine.csv", "Title,Year,Rating\nA,2001,4\nA,2001,2\nA,2001,4"))
+
+    assert rated(export) == {"A": 4}
+    assert export.warnings == [
+        "mine.csv, line 3: 4 stars were read before for this film, so its rating is ignored"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("24-03-15", None),
+        ("0024-03-15", None),
+        ("2224-03-15", None),
+        ("2024-01-02, 2024-03-04", None),
+        ("7.22.2016", None),
+        ("03.04.2024", date(2024, 4, 3)),
+        ("2024-01-02 08:15 PM", date(2024, 1, 2)),
+        ("2024-01-02T20:15:00.000+02:00", date(2024, 1, 2)),
+    ],
+)
+def test_date_that_may_be_another_is_left_out_and_said(written: str, expected: date | None) -> None:
+    export = read(("diary.csv", f'Title,Watched Date\nA,"{written}"'))
+
+    assert export.films[0].watched_date == expected
+    assert len(export.warnings) == (expected is None)
+
+
+def test_dates_in_both_orders_are_read_where_they_are_certain() -> None:
+    export = read(("diary.csv", "Title,Watched Date\nA,13/01/2024\nB,01/14/2024\nC,02/03/2024"))
+
+    assert {film.title: film.watched_date for film in export.films} == {
+        "A": date(2024, 1, 13),
+        "B": date(2024, 1, 14),
+        "C": None,
+    }
+    assert "'13/01/2024' and '01/14/2024' are written in different orders" in export.warnings[0]
+
+
+def test_rewatch_in_other_words_is_said() -> None:
+    export = read(("diary.csv", "Title,Watched Date,Rewatch\nA,2024-01-02,x\nB,2024-01-02,ja"))
+
+    assert {film.title: film.viewings[0].rewatch for film in export.films} == {"A": True, "B": False}
+    assert export.warnings == ["diary.csv, line 3: rewatch 'ja' must be yes or no"]
+
+
+def test_ratings_of_an_unknown_scale_are_left_out() -> None:
+    percent = read(("mine.csv", "Title,Year,Rating\nA,2001,85\nB,2002,7\nC,2003,4.5"))
+    halves = read(("mine.csv", "Title,Year,Trakt ID,Rating\nA,2001,7,4.5"))
+
+    assert rated(percent) == {"A": None, "B": None, "C": None}
+    assert "out of neither 5 nor 10" in percent.warnings[0]
+    assert (rated(halves), "out of 5" in halves.warnings[1]) == ({"A": 4.5}, True)
+
+
+def test_members_score_wins_over_a_rating() -> None:
+    assert rated(read(("mine.csv", "Title,Year,Rating,My Score\nA,2001,7.9,4"))) == {"A": 4}
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://www.themoviedb.org/tv/1396/season/1/episode/2", "https://notimdb.com/title/tt0903747"],
+)
+def test_address_of_something_else_is_no_id(address: str) -> None:
+    export = read(("mine.csv", f"Title,TMDB URL,IMDb URL,URL\nA,{address},{address},{address}"))
+
+    (film,) = export.films
+    assert (film.tmdb_ref, film.imdb_id, film.uri) == (None, "", "")
+    assert sum("' must be an" in w or "' must be a " in w for w in export.warnings) == 3
+
+
+@pytest.mark.parametrize(
+    "director", ["Coen, Joel & Coen, Ethan", "Joel Coen; Ethan Coen", "ETHAN COEN", "Joel &amp; Ethan Coen"]
+)
+def test_director_may_be_spelled_in_several_ways(director: str) -> None:
+    rows = f'Fargo,1996,"Joel Coen, Ethan Coen"\nFargo,1996,"{director}"'
+
+    assert len(read(("mine.csv", f"Title,Year,Directors\n{rows}")).films) == 1
+
+
+def test_utf_16_needs_no_mark_and_marks_need_no_cell() -> None:
+    text = "Title,Year\nAm\u200bélie\u200e,2001\n"
+
+    (film,) = main.parse_export([("watched.csv", text.encode("utf-16-le"))]).films
+
+    assert film.title == "Amélie"
+
+
+def test_headings_are_no_films_and_tags_may_be_called_none() -> None:
+    mine = read(("mine.csv", "Title,Year,Rating\nTo watch:,,\nA,2001,4"))
+    own = read(("diary.csv", f"{HEADERS['diary']}\n{DUNE},4,,none,2024-01-02"))
+
+    assert [film.title for film in mine.films] == ["A"]
+    assert "line 2: 'To watch:,,' does not name a film" in mine.warnings[0]
+    assert own.films[0].viewings[0].tags == ("none",)
+
+
+def test_titles_of_letterboxds_own_files_stay_without_its_date_column() -> None:
+    (film,) = read(("watched.csv", "Name,Year,Letterboxd URI\nTwelve (TV),2010,https://boxd.it/fA7G")).films
+
+    assert (film.title, film.tmdb_type) == ("Twelve (TV)", None)
+
+
+def test_watchlist_of_imdb_has_the_day_a_film_was_added() -> None:
+    row = "tt0000001,2020-05-06,A,2001,9,2024-01-02"
+
+    (film,) = read(("watchlist.csv", f"Const,Created,Title,Year,Your Rating,Date Rated\n{row}")).films
+
+    assert film.watchlist_date == date(2020, 5, 6)
