@@ -807,8 +807,8 @@ T = TypeVar("T")
 
 NOT_GIVEN = {"", "na", "n/a", "nan", "null", "none", "-"}
 TIME = r"([ T,]+[0-9]{1,2}:[0-9]{2}(:[0-9.]+)? ?([AaPp][Mm]|Z|UTC|[+-][0-9:]+)?)?"
-ISO_DATE = re.compile(rf"((?:19|20)[0-9]{{2}})[-/.]([0-9]{{1,2}})[-/.]([0-9]{{1,2}}){TIME}")
-SLASH_DATE = re.compile(rf"([0-9]{{1,2}})[/.-]([0-9]{{1,2}})[/.-]((?:19|20)?[0-9]{{2}}){TIME}")
+ISO_DATE = re.compile(rf"((?:1[0-9]|20)[0-9]{{2}})[-/.]([0-9]{{1,2}})[-/.]([0-9]{{1,2}}){TIME}")
+SLASH_DATE = re.compile(rf"([0-9]{{1,2}})[/.-]([0-9]{{1,2}})[/.-]((?:1[89]|20)?[0-9]{{2}}){TIME}")
 
 MAX_TITLE_LENGTH = 300
 MAX_CELL_LENGTH = 300  # in columns that are not listed here
@@ -1141,9 +1141,9 @@ class Source:
             for cell, name in itertools.zip_longest(cells, header, fillvalue="")
             for line in cell.splitlines()[1:]
         )
-        is_short = len(cells) < len(header)
+        is_odd = len(cells) != len(header)
         return any(
-            SWALLOWED_ROW.match(line) if is_review else is_short or line.count(mark) == len(header) - 1
+            SWALLOWED_ROW.match(line) if is_review else is_odd or line.count(mark) == len(header) - 1
             for line, is_review in lines
         )
 
