@@ -94,7 +94,6 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Coroutine,
     Hashable,
     Iterable,
     Iterator,
@@ -109,19 +108,7 @@ from ipaddress import ip_address
 from operator import attrgetter, itemgetter
 from pathlib import Path
 from statistics import median
-from typing import (
-    TYPE_CHECKING,
-    Annotated,
-    Any,
-    Literal,
-    NamedTuple,
-    NoReturn,
-    Protocol,
-    Self,
-    TypeVar,
-    cast,
-    get_args,
-)
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Protocol, Self, TypeVar, cast, get_args
 from urllib.parse import urlencode, urlsplit
 
 import aiohttp
@@ -166,10 +153,6 @@ log_id: ContextVar[str] = ContextVar("log_id", default="-")
 # compares them. Values come from the environment, or from a .env file beside this one. Blank means not set.
 
 
-def _split(value: object) -> object:
-    return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
-
-
 def _check_url(value: str) -> str:
     with contextlib.suppress(ValueError):  # a port over 65535, a bracket that is not closed, two dots
         url = urlsplit(value)
@@ -179,17 +162,12 @@ def _check_url(value: str) -> str:
     raise ValueError("must be a URL such as https://api.themoviedb.org/3")
 
 
-def _check_origins(value: tuple[str, ...]) -> tuple[str, ...]:
-    origins = tuple(origin.rstrip("/").lower() for origin in value)
-    if not all(re.fullmatch(r"https?://[^\s/?#@*]+", origin) for origin in origins):
-        raise ValueError("each origin must look like http://localhost:3000, with no path and no *")
-    return origins
-
-
-def _check_hosts(value: tuple[str, ...]) -> tuple[str, ...]:
-    if not all(re.fullmatch(r"[\w.-]+|\[[0-9a-fA-F:]+\]", host) for host in value):
-        raise ValueError("each must be a host name or IP address, without http:// or a port")
-    return tuple(host.lower() for host in value)
+def _check_key(value: SecretStr) -> SecretStr:
+    if value.get_secret_value().lower().strip("<>").startswith("your"):
+        raise ValueError("is still the example; put your own key there, or leave it blank")
+    if not re.fullmatch(r"[!-~]*", value.get_secret_value()):
+        raise ValueError("must be a v3 key or a v4 token, without spaces or non-ASCII characters")
+    return value
 
 
 def _check_database_url(value: SecretStr) -> SecretStr:
@@ -198,12 +176,21 @@ def _check_database_url(value: SecretStr) -> SecretStr:
     return value
 
 
-def _check_key(value: SecretStr) -> SecretStr:
-    if value.get_secret_value().lower().strip("<>").startswith("your"):
-        raise ValueError("is still the example; put your own key there, or leave it blank")
-    if not re.fullmatch(r"[!-~]*", value.get_secret_value()):
-        raise ValueError("must be a v3 key or a v4 token, without spaces or non-ASCII characters")
-    return value
+def _split(pattern: str, expected: str) -> BeforeValidator:
+    """Texts that are separated by commas, and each look like `pattern`, in lower case."""
+
+    def split(value: str | tuple[str, ...]) -> tuple[str, ...]:
+        given = value.split(",") if isinstance(value, str) else value
+        items = tuple(item.strip().rstrip("/").lower() for item in given if item.strip())
+        if not all(re.fullmatch(pattern, item) for item in items):
+            raise ValueError(f"each must be {expected}")
+        return items
+
+    return BeforeValidator(split)
+
+
+Origins = _split(r"https?://[^\s/?#@*]+", "an origin like http://localhost:3000, with no path and no *")
+Hosts = _split(r"[\w.-]+|\[[0-9a-f:]+\]", "a host name or IP address, without http:// or a port")
 
 
 class Settings(BaseModel):
@@ -272,11 +259,11 @@ class Settings(BaseModel):
         description="Size of one upload. Larger ones get a 413. The largest export seen is a tenth of this.",
     )
     max_films: int = Field(default=20_000, ge=1, description="Films in one upload. More get a 413.")
-    cors_origins: Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_check_origins)] = Field(
+    cors_origins: Annotated[tuple[str, ...], Origins] = Field(
         default=("http://localhost:3000",),
         description="Comma-separated origins whose pages may call the API.",
     )
-    allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_check_hosts)] = Field(
+    allowed_hosts: Annotated[tuple[str, ...], Hosts] = Field(
         default=(), description="Comma-separated host names to accept besides localhost."
     )
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)] = Field(
@@ -838,15 +825,15 @@ COLUMNS = _by_word("""
     tmdbURL: tmdburl
     rewatch tags review position movieid
     liked: liked like favorite favourite
-    watched: watched seen
+    watched: watched seen checked
     state: status watchstatus
     on watchlist: watchlist
     match: matchstatus
 """)
 STATES = _by_word("""
-    watched: watched seen completed finished watching
+    watched: watched seen completed finished
     watchlist: watchlist plantowatch planned towatch wanttowatch wishlist
-    none: dropped abandoned hold onhold paused notinteresting unwatched notwatched unseen notseen
+    none: watching dropped abandoned hold onhold paused notinteresting unwatched notwatched unseen notseen
 """)
 YES_OR_NO = _by_word("yes: yes true y x 1 \n no: no false n 0")
 TYPES = _by_word("""
@@ -854,10 +841,6 @@ TYPES = _by_word("""
     tv: tv series show tvseries tvshow serietv miniseries tvminiseries miniserietv limitedseries
     none: episode tvepisode season tvseason videogame game podcast podcastseries podcastepisode
 """)
-
-
-def _is_long_entry(uri: str) -> bool:
-    return bool((long := LONG_URI.fullmatch(uri)) and long[1])
 
 
 def _parser(pattern: str, expected: str, convert: Callable[[str], T]) -> Callable[[str], T]:
@@ -877,6 +860,7 @@ class _NotAFilm(Exception):
 
 TITLE_ENDING = re.compile(r"(.*\S)\s*\(([^()]{1,40})\)")
 ENTITY = re.compile(r"&(#[0-9]{1,7}|#x[0-9a-fA-F]{1,6}|[a-zA-Z]{2,31});")
+YEAR_IN_TITLE = re.compile(r"\((18|19|20|21)[0-9]{2}\)$")
 NUMBER = re.compile(r"[0-9]{1,3}([.,][0-9]{1,4})?")
 
 
@@ -1095,7 +1079,10 @@ class Source:
             data = data.decode("utf-16-le", "replace").encode()
         data = data.translate(None, CONTROL_BYTES).replace(codecs.BOM_UTF8, b"")  # also of appended files
         with contextlib.suppress(UnicodeDecodeError):
-            return data.decode()
+            text = data.decode()
+            if damage := re.search("Ã[\x80-\xbf]|â€|\ufffd", text):
+                self.say(f"has letters like '{damage[0]}', so it was saved in a wrong encoding once")
+            return text
         encoding = _guess_encoding(data)
         self.say(f"is not all UTF-8; read as {encoding}, so check accented letters")
         return data.decode(encoding, "replace")
@@ -1197,6 +1184,7 @@ class Table:
         self.is_foreign = not self.is_our_download and not self._words.keys() >= LETTERBOXDS
         self.has_line_per_film = self.is_our_download and "movieid" in columns  # movies.csv and matches.csv
         self.has_rating_column = bool(columns & {"rating", "rating10"})
+        self.tells_state = "state" in columns or columns & TELLING == {"on watchlist"}
         self.has_names = bool(columns & (NAMING - {"uri"}))
         self.kind = self._find_kind(source.name.lower())
         if not self.is_our_download:
@@ -1323,7 +1311,8 @@ class Table:
         if self.is_foreign:
             title, year, tmdb_type = _from_title(title, year, tmdb_type)
         uri = values.get("uri", "")
-        number, is_film = parse_short_uri(uri) or (None, not _is_long_entry(uri))
+        long = LONG_URI.fullmatch(uri)
+        number, is_film = parse_short_uri(uri) or (None, not (long and long[1]))
         tmdb_id, added, listed = values.get("tmdbID"), values.get("date"), values.get("watchlist date")
         watched, watchlist = self._state(values)
         film = Film(
@@ -1350,9 +1339,15 @@ class Table:
             review=values.get("review", ""),
             entry_uri="" if is_film else uri,
         )
-        is_heading = self.is_foreign and title.endswith(":") and sum(map(bool, cells)) == 1
-        if is_heading or CONFLICT.match(cells[0]) or not (title or film.tmdb_ref or film.imdb_id or uri):
+        if CONFLICT.match(cells[0]) or not (title or film.tmdb_ref or film.imdb_id or uri):
             raise _NotAFilm("does not name a film; skipped")
+        is_alone = len(cells) > 1 and not any(cells[1:])
+        if is_alone and (title.endswith(":") or title.isupper() or _squash(title) in STATES):
+            raise _NotAFilm("looks like a heading; skipped, and the lines after it were read like the others")
+        if self.is_foreign and is_alone:
+            self.warn(line, f"'{title[:40]}' has nothing but a title")
+        if (self.is_foreign and YEAR_IN_TITLE.search(title)) or ENTITY.search(title):
+            self.warn(line, f"title '{title[:40]}' was kept as it is, though it says more than the title")
         if self.is_foreign and not (film.watched or film.liked or film.watchlist):
             raise _NotAFilm("is neither watched, liked nor on the watchlist; skipped")
         return film, entry
@@ -1366,10 +1361,10 @@ class Table:
             watched = values.get("watched", False)
         elif said == "yes":
             watched = bool(values.keys() & {"watched date", "rating", "rating10"})
-        elif "state" in columns or said in ("watched", "watchlist"):
+        elif self.tells_state or said in ("watched", "watchlist"):
             watched = said == "watched"
         else:
-            watched = self.kind not in ("likes", "watchlist")
+            watched = self.kind not in ("likes", "watchlist") or "watched date" in values
         return watched, said in ("watchlist", "yes") or (said is None and self.kind == "watchlist")
 
 
@@ -1479,11 +1474,11 @@ class Joiner:
         is_viewing = bool(entry.watched_date or entry.review or entry.tags)
         if table.has_line_per_film and self._has_viewings:
             is_viewing = False  # its line puts the texts of all viewings together
-        if is_viewing or table.kind in ("diary", "reviews"):
+        if is_viewing or table.kind == "diary":
             self._add_entry(film, entry, table, line)
         elif film.rating is None:
             film.rating = entry.rating
-        elif table.is_foreign and entry.rating not in (None, film.rating):
+        elif entry.rating not in (None, film.rating):
             table.warn(
                 line, f"{film.rating:g} stars were read before for this film, so its rating is ignored"
             )
@@ -1521,7 +1516,9 @@ class Joiner:
             film
             for film in namesakes
             if row.title
-            and _compatible(self._identities[id(film)], identities)
+            and all(
+                self._identities[id(film)].get(name, given) == given for name, given in identities.items()
+            )
             and {film.tmdb_type, row.tmdb_type} != {"movie", "tv"}
             and share_a_name(film.directors, row.directors)
         ]
@@ -1596,14 +1593,10 @@ def _identities(film: Film, entry_uri: str = "") -> dict[str, Hashable]:
 
 
 def _may_be_same(film: Film, row: Film) -> bool:
-    """Not if neither title nor year agree: somebody wrote a wrong id. Letterboxd's address is never wrong."""
-    if film.title == row.title or film.film_uri == row.film_uri != "" or not (film.title and row.title):
+    """Not if neither title nor year agree: somebody copied a wrong id or address."""
+    if film.title == row.title or film.year == row.year or not (film.title and row.title):
         return True
-    return film.year == row.year or fold_title(film.title) == fold_title(row.title)
-
-
-def _compatible(own: dict[str, Hashable], other: dict[str, Hashable]) -> bool:
-    return all(own.get(scheme, identity) == identity for scheme, identity in other.items())
+    return fold_title(film.title) == fold_title(row.title)
 
 
 def _order(film: Film) -> tuple[int, int, int]:
@@ -1900,7 +1893,8 @@ def _is_rival(best: ScoredCandidate, other: ScoredCandidate) -> bool:
     return other.has_title and best.score - other.score < SAFE_LEAD
 
 
-class SearchQuery(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SearchQuery:
     tmdb_type: MediaType
     text: str
     year: int | None
@@ -1966,16 +1960,11 @@ class KnownFilms:
         number, year = film.letterboxd_number, film.year
         if number is None or year is None:
             return None
-        dated = (tmdb_id for listed, tmdb_id in self._with_title(film.title) if abs(listed - year) <= 1)
-        ids = [tmdb_id for tmdb_id in dated if _deviation(number, tmdb_id) <= ON_THE_LINE]
+        start = normalize_title(film.title).encode() + b"\t"
+        first, end = (bisect_left(self._lines, start + stop) for stop in (b"", b"\xff"))
+        listed = (map(int, line.rsplit(b"\t", 2)[1:]) for line in self._lines[first:end])
+        ids = [i for y, i in listed if abs(y - year) <= 1 and _deviation(number, i) <= ON_THE_LINE]
         return ids[0] if len(ids) == 1 else None
-
-    def _with_title(self, title: str) -> Iterator[tuple[int, int]]:
-        """Year and TMDB id of each listed film with that title."""
-        start = normalize_title(title).encode() + b"\t"
-        for line in self._lines[bisect_left(self._lines, start) : bisect_left(self._lines, start + b"\xff")]:
-            year, tmdb_id = line[len(start) :].split(b"\t")
-            yield int(year), int(tmdb_id)
 
 
 # === Records ==================================================================
@@ -1990,10 +1979,6 @@ MAX_TMDB_ID = 999_999_999
 
 def _short(text: str) -> str:
     return text if len(text) <= MAX_TITLE_LENGTH and text.isprintable() else _clean(text[:MAX_TITLE_LENGTH])
-
-
-def _possible_id(tmdb_id: int | None) -> int | None:
-    return tmdb_id if tmdb_id and 1 <= tmdb_id <= MAX_TMDB_ID else None
 
 
 Text = Annotated[str, AfterValidator(_short)]
@@ -2019,7 +2004,7 @@ class SeriesJob(BaseModel):
 class NamedItem(BaseModel):
     """A person, genre, company, country or collection."""
 
-    id: Annotated[int | None, AfterValidator(_possible_id)] = None
+    id: Annotated[int, Field(ge=1, le=MAX_TMDB_ID)] | None = None
     name: Text | None = None
     english_name: Text | None = None
     order: int | None = None
@@ -2284,10 +2269,6 @@ class Pace:
         """When the next request may go. An urgent one is itself a probe during an outage."""
         return max(self.slot_at, self.paused_until, -math.inf if urgent else self._probe_at)
 
-    def wait_seconds(self, urgent: bool) -> float:
-        """Zero or less if a request may go now."""
-        return self.next_at(urgent) - self.clock()
-
     def rate(self, at: float) -> float:
         """In requests per second."""
         regained = self.full_rate * max(at - self.cut_at, 0) / RECOVERY_SECONDS
@@ -2397,13 +2378,14 @@ class Turnstile:
 
     async def _dispatch(self) -> None:
         """Runs while anybody waits. Decides who is next when the slot comes, not before."""
+        pace = self._pace
         while self._anyone_waits():
             await self._connections.acquire()
-            while self._anyone_waits() and (wait := self._pace.wait_seconds(not self._queue[0][0])) > 0:
+            while self._anyone_waits() and (wait := pace.next_at(not self._queue[0][0]) - pace.clock()) > 0:
                 # At most 0.5 s at a time: a person or the end of an outage may bring the slot forward.
                 await self._sleep(min(wait, 0.5))
             if self._anyone_waits():
-                heapq.heappop(self._queue)[-1].set_result(self._pace.sent())
+                heapq.heappop(self._queue)[-1].set_result(pace.sent())
             else:
                 self._connections.release()
         self._dispatcher = None
@@ -2547,7 +2529,9 @@ class AnswerFile:
             asyncio.get_running_loop().run_in_executor(None, self._run, self._write)
 
     def close(self) -> None:
-        self._run(self._close)
+        self._run(self._write)
+        if self._is_usable:
+            self._database.close()
 
     def _run(self, call: Callable[..., T], *arguments: Any) -> T | None:
         try:
@@ -2578,10 +2562,6 @@ class AnswerFile:
         written, self._unwritten = self._unwritten, []
         with self._database:
             self._database.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", written)
-
-    def _close(self) -> None:
-        self._write()
-        self._database.close()
 
 
 @cache
@@ -2845,7 +2825,9 @@ class TMDBClient:
         except (aiohttp.ClientError, OSError) as error:
             raise _Fault(f"could not be reached: the connection failed ({type(error).__name__})") from None
         if response.status == 429:
-            raise _Fault("refused requests (status 429)", 429, _retry_after_seconds(response))
+            seconds = response.headers.get("Retry-After", "")  # a date or junk counts as absent
+            wait = float(seconds) if re.fullmatch(r"[0-9]{1,6}", seconds) else None
+            raise _Fault("refused requests (status 429)", 429, wait)
         if response.status != 200 and not 400 <= response.status < 500:
             raise _Fault(f"answered with status {response.status}", response.status)
         return response.status, body
@@ -2875,12 +2857,6 @@ def _parse(model: type[Model], body: bytes) -> Model:
 
 
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-
-
-def _retry_after_seconds(response: aiohttp.ClientResponse) -> float | None:
-    """A date or junk counts as absent; the pace then decides."""
-    seconds = response.headers.get("Retry-After", "")
-    return float(seconds) if re.fullmatch(r"[0-9]{1,6}", seconds) else None
 
 
 # === Charts ===================================================================
@@ -4121,13 +4097,13 @@ async def _look_up(session: Session, matcher: Matcher) -> str | None:
             return None
 
 
-async def _run_all(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
+async def _run_all(work: Iterable[Awaitable[None]]) -> None:
     """Runs them as tasks; the first error ends them all.
 
     The errors of a TaskGroup and their tracebacks refer to each other, which would keep a deleted session in
     memory until the garbage collector comes by.
     """
-    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    tasks = [asyncio.ensure_future(each) for each in work]
     try:
         await asyncio.gather(*tasks)
     finally:
@@ -4825,12 +4801,11 @@ class Service:
 
 
 def read_upload(files: list[UploadFile], max_films: int) -> Export:
-    return parse_export([(_file_name(file), file.file.read()) for file in files], max_films)
-
-
-def _file_name(file: UploadFile) -> str:
-    """The last 100 characters, which tell the kind, without control characters and lone surrogates."""
-    return _clean((file.filename or "").encode("utf-8", "replace").decode()[-100:])
+    """Of their names, the last 100 characters, which tell the kind, without lone surrogates."""
+    names = (_clean((file.filename or "").encode("utf-8", "replace").decode()[-100:]) for file in files)
+    return parse_export(
+        [(name, file.file.read()) for name, file in zip(names, files, strict=True)], max_films
+    )
 
 
 async def get_service(request: Request) -> Service:
@@ -4846,8 +4821,6 @@ async def get_session(session_id: SessionId, service: ServiceDep) -> Session:
 
 
 SessionDep = Annotated[Session, Depends(get_session)]
-
-
 MovieId = Annotated[int, InPath(description="The film's number in this session.", examples=[7])]
 
 
@@ -4856,8 +4829,6 @@ async def get_film(session: SessionDep, movie_id: MovieId) -> Film:
 
 
 FilmDep = Annotated[Film, Depends(get_film)]
-
-
 PAGE_FOLDER = Path(__file__).with_name("page")
 HAS_PAGE = PAGE_FOLDER.is_dir()
 PAGE = StaticFiles(directory=PAGE_FOLDER, check_dir=False)
@@ -4867,13 +4838,6 @@ DOCS = """<!doctype html>
 <title>API of Letterboxd export, looked up in TMDB</title>
 <link rel="icon" href="data:,"><link rel="stylesheet" href="docs/swagger-ui.css">
 <div id="docs"></div><script src="docs/swagger-ui-bundle.js"></script><script src="docs/start.js"></script>"""
-PAGINATION_HEADERS = {
-    "X-Total-Count": {"description": "How many films match, on all pages.", "schema": {"type": "integer"}},
-    "Link": {
-        "description": 'The next page, `<…>; rel="next"`, if there is one.',
-        "schema": {"type": "string"},
-    },
-}
 # One for all errors, whose sentence says what was wrong. FastAPI's `model` would give those of a CSV the type
 # text/csv, so it is used once, where it also describes ErrorView.
 ERROR = {"description": "What was wrong, and what would be right", "model": ErrorView}
@@ -4958,12 +4922,7 @@ async def follow_session(session: SessionDep) -> AsyncIterator[ServerSentEvent]:
     yield ServerSentEvent(event="end", raw_data=progress_json(session))
 
 
-@of_session.get(
-    "/movies",
-    summary="A session's films",
-    response_model=list[MovieView],
-    responses={200: {"headers": PAGINATION_HEADERS}},
-)
+@of_session.get("/movies", summary="A session's films", response_model=list[MovieView])
 async def read_movies(
     session: SessionDep, query: Annotated[MovieQuery, Query()], service: ServiceDep, request: Request
 ) -> Response:

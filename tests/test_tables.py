@@ -130,10 +130,10 @@ def test_simkls_lists_and_types_are_read_row_by_row() -> None:
 
     assert [(f.title, f.watched, f.watchlist, f.tmdb_ref) for f in export.films] == [
         ("A", True, False, ("movie", 11)),
-        ("C", True, False, ("tv", 13)),
         ("B", False, True, ("movie", 12)),
     ]
-    assert any("is left out, since it is 'dropped'" in warning for warning in export.warnings)
+    for state in ("watching", "dropped"):
+        assert any(f"is left out, since it is '{state}'" in warning for warning in export.warnings)
     assert any(
         "these columns were not read: SIMKL_ID, LastEpWatched" in warning for warning in export.warnings
     )
@@ -522,7 +522,8 @@ def test_type_in_a_title_that_is_no_film_is_left_out_and_said(ending: str) -> No
         ("Title,Year,Watched", "A,2001,yes\nB,2002,\nC,2003,maybe", [("A", True, False)]),
         ("Title,Year,Seen", "A,2001,x\nB,2002,", [("A", True, False)]),
         ("Title,Year,Status", "A,2001,Watched\nB,2002,\nC,2003,Unwatched\nD,2004,?", [("A", True, False)]),
-        ("Title,Year,Watchlist", "A,2001,yes\nB,2002,no", [("B", True, False), ("A", False, True)]),
+        ("Title,Year,Watchlist", "A,2001,yes\nB,2002,no\nC,2003,", [("A", False, True)]),
+        ("Title,Year,checked,watchlist", "A,2001,yes,no\nB,2002,no,no", [("A", True, False)]),
         ("Title,Year,Watchlist,Rating", "A,2001,yes,4", [("A", True, True)]),
     ],
 )  # fmt: skip
@@ -565,8 +566,10 @@ def test_one_id_of_two_films_joins_no_films() -> None:
     rows = "A,2001,11\nB,2002,11\na,2001,11\nA renamed,2001,11"
 
     export = read(("mine.csv", f"Title,Year,tmdbID\n{rows}"))
+    own = read(("watched.csv", f"{HEADERS['watched']}\n{DUNE}\n{DUNE.replace('Dune,2021', 'Her,2013')}"))
 
     assert [film.title for film in export.films] == ["A", "B"]
+    assert [film.title for film in own.films] == ["Dune", "Her"]
 
 
 def test_film_and_series_of_one_name_are_two() -> None:
@@ -589,19 +592,25 @@ def test_second_rating_tags_and_reviews_are_not_lost() -> None:
 
     export = read(("mine.csv", f"Title,Year,Rating,Tags,Review\n{rows}"))
 
-    assert rated(export) == {"A": 4, "B": 3}
+    assert rated(export) == {"A": 2, "B": 3}
+    assert export.films[0].entries[0].rating == 4
     assert [[(e.tags, e.review) for e in film.entries] for film in export.films] == [
-        [(("first",), "Fine."), ((), "")],
+        [(("first",), "Fine.")],
         [(("cinema",), "")],
     ]
 
 
-def test_rating_that_differs_from_an_earlier_one_is_said() -> None:
-    export = read(("mine.csv", "Title,Year,Rating\nA,2001,4\nA,2001,2\nA,2001,4"))
+@pytest.mark.parametrize("header", ["Title,Year,Rating", HEADERS["ratings"]])
+def test_rating_that_differs_from_an_earlier_one_is_said(header: str) -> None:
+    rows = ["A,2001,4", "A,2001,2", "A,2001,4"]
+    if "Date" in header:
+        rows = [f"2024-01-02,{row[:6]},https://boxd.it/fA7G,{row[7:]}" for row in rows]
+
+    export = read(("ratings.csv", "\n".join([header, *rows])))
 
     assert rated(export) == {"A": 4}
     assert export.warnings == [
-        "mine.csv, line 3: 4 stars were read before for this film, so its rating is ignored"
+        "ratings.csv, line 3: 4 stars were read before for this film, so its rating is ignored"
     ]
 
 
@@ -685,13 +694,43 @@ def test_utf_16_needs_no_mark_and_marks_need_no_cell() -> None:
     assert film.title == "Amélie"
 
 
-def test_headings_are_no_films_and_tags_may_be_called_none() -> None:
-    mine = read(("mine.csv", "Title,Year,Rating\nTo watch:,,\nA,2001,4"))
-    own = read(("diary.csv", f"{HEADERS['diary']}\n{DUNE},4,,none,2024-01-02"))
+@pytest.mark.parametrize("heading", ["To watch:", "TO WATCH", "Watchlist", "SEEN IN 2024"])
+def test_headings_are_no_films(heading: str) -> None:
+    export = read(("mine.csv", f"Title,Year,Rating\n{heading},,\nA,2001,4\nJanuary,,"))
 
-    assert [film.title for film in mine.films] == ["A"]
-    assert "line 2: 'To watch:,,' does not name a film" in mine.warnings[0]
-    assert own.films[0].viewings[0].tags == ("none",)
+    assert [film.title for film in export.films] == ["A", "January"]
+    assert f"line 2: '{heading},,' looks like a heading; skipped" in export.warnings[0]
+    assert export.warnings[1] == "mine.csv, line 4: 'January' has nothing but a title"
+
+
+def test_tag_may_be_called_none() -> None:
+    export = read(("diary.csv", f"{HEADERS['diary']}\n{DUNE},4,,none,2024-01-02"))
+
+    assert export.films[0].viewings[0].tags == ("none",)
+
+
+def test_title_that_says_another_year_or_has_entities_is_said() -> None:
+    mine = read(("mine.csv", "Year,Film,Rating\n2023,Heat (1995),4"))
+    own = read(("watched.csv", f"{HEADERS['watched']}\n{DUNE.replace('Dune', 'Fast &amp; Furious')}"))
+
+    assert (mine.films[0].title, mine.films[0].year) == ("Heat (1995)", 2023)
+    assert "title 'Heat (1995)' was kept as it is" in mine.warnings[0]
+    assert "title 'Fast &amp; Furious' was kept as it is" in own.warnings[0]
+
+
+@pytest.mark.parametrize("title", ["AmÃ©lie", "Itâ€™s great", "Am\ufffdlie"])
+def test_letters_that_were_damaged_before_are_said(title: str) -> None:
+    export = read(("watched.csv", f"Name,Year\n{title},2001"))
+
+    assert "saved in a wrong encoding once" in export.warnings[0]
+
+
+def test_blank_reviews_are_none_and_a_viewing_is_of_a_watched_film() -> None:
+    mubi = read(("mubi.csv", "title,year,director,rating,review\nHeat,1995,Mann,4,\nCats,2019,Hooper,1,No."))
+    watchlist = read(("watchlist.csv", "Title,Year,Watched Date\nHeat,1995,2023-01-01\nRonin,1998,"))
+
+    assert {film.title: len(film.entries) for film in mubi.films} == {"Heat": 0, "Cats": 1}
+    assert [(film.title, film.watched) for film in watchlist.films] == [("Heat", True), ("Ronin", False)]
 
 
 def test_titles_of_letterboxds_own_files_stay_without_its_date_column() -> None:
