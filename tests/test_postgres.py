@@ -1260,11 +1260,13 @@ async def processes(
             service = await process(port, tmdb, *arguments, LOG_LEVEL="WARNING", **environment)
             api = Api(base_url=f"http://127.0.0.1:{port}", timeout=30, verify=False)
             running.append((service, await opened.enter_async_context(api)))
-        yield running
-        for service, _ in running:
-            if service.returncode is None:
-                service.terminate()
-            await service.communicate()
+        try:
+            yield running
+        finally:
+            for service, _ in running:
+                if service.returncode is None:
+                    service.terminate()
+                await service.communicate()
 
 
 async def test_killed_process_costs_no_film(tmdb: FakeTMDB, database_url: str) -> None:
@@ -1303,6 +1305,48 @@ async def answers(api: Api) -> bool:
         return (await api.get("/health")).status_code == 200
     except httpx.TransportError:
         return False
+
+
+def workers_of(pid: int) -> set[int]:
+    command = ["ps", "-ww", "-o", "pid=", "-o", "args=", "--ppid", str(pid)]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return {int(line.split()[0]) for line in listed.splitlines() if "spawn_main" in line}
+
+
+async def test_worker_killed_while_postgresql_is_away_is_replaced(
+    tmdb: FakeTMDB, cluster: Cluster, database_url: str
+) -> None:
+    async with processes(1, tmdb, "--workers", "4", DATABASE_URL=database_url) as [(service, api)]:
+        async with asyncio.timeout(30):
+            while not await answers(api):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        session_id = (await api.upload(SAMPLE_FILE))["session_id"]
+        await api.ended(session_id)
+        workers = workers_of(service.pid)
+        victim = min(workers)
+        cluster.stop()
+        try:
+            os.kill(victim, signal.SIGKILL)
+            async with asyncio.timeout(30):
+                while len(workers_of(service.pid) - {victim}) < 4:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+            await asyncio.sleep(5)  # in which uvicorn would stop all if the new one had ended
+            away = [await once(api, session_id) for _ in range(8)]
+        finally:
+            cluster.start()
+        async with asyncio.timeout(30):
+            while [await once(api, session_id) for _ in range(8)] != [200] * 8:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+
+        assert service.returncode is None
+        assert set(away) == {503}
+        assert workers - {victim} < workers_of(service.pid)
+
+
+async def once(api: Api, session_id: str) -> int:
+    """The status of one answer, through a connection of its own, so from some worker."""
+    async with Api(base_url=api.base_url, verify=False) as client:
+        return (await client.get(f"/api/session/{session_id}")).status_code
 
 
 async def test_random_kills_lose_nothing(cluster: Cluster, database_url: str) -> None:
