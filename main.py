@@ -860,6 +860,7 @@ class _NotAFilm(Exception):
 
 TITLE_ENDING = re.compile(r"(.*\S)\s*\(([^()]{1,40})\)")
 ENTITY = re.compile(r"&(#[0-9]{1,7}|#x[0-9a-fA-F]{1,6}|[a-zA-Z]{2,31});")
+HEADING = re.compile(r"(?i)\b(watched|seen|to[ -](see|watch)|watchlist|wishlist)\b|:$")
 YEAR_IN_TITLE = re.compile(r"\((18|19|20|21)[0-9]{2}\)$")
 NUMBER = re.compile(r"[0-9]{1,3}([.,][0-9]{1,4})?")
 
@@ -1342,7 +1343,7 @@ class Table:
         if CONFLICT.match(cells[0]) or not (title or film.tmdb_ref or film.imdb_id or uri):
             raise _NotAFilm("does not name a film; skipped")
         is_alone = len(cells) > 1 and not any(cells[1:])
-        if is_alone and (title.endswith(":") or title.isupper() or _squash(title) in STATES):
+        if is_alone and HEADING.search(title):
             raise _NotAFilm("looks like a heading; skipped, and the lines after it were read like the others")
         if self.is_foreign and is_alone:
             self.warn(line, f"'{title[:40]}' has nothing but a title")
