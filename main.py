@@ -313,7 +313,7 @@ def _setting_problem(error: Any) -> str:
 #   ServiceError
 #    ├─ UnusableUpload    400   no file of the upload could be read as films
 #    ├─ SessionNotFound   404   unknown, expired or malformed session id
-#    ├─ MovieNotFound     404   the session has no film with that movie id
+#    ├─ NotInSession      404   the session has no film, or no list, with that number
 #    ├─ SessionBusy       409   its films are still being looked up
 #    ├─ NothingToUndo     409   the film has no choice by hand to take back
 #    ├─ UploadTooLarge    413   too many bytes, rows or films
@@ -345,7 +345,7 @@ class SessionNotFound(ServiceError):
         )
 
 
-class MovieNotFound(ServiceError):
+class NotInSession(ServiceError):
     status = 404
 
 
@@ -532,6 +532,7 @@ class Film:
     tmdb_type: MediaType | None = None
     directors: str = ""  # separated by commas
     given_status: MatchStatus = "exact"  # that of these ids, if the file is a download of this service
+    lists: list[int] = field(default_factory=list)  # the places of its lists in the session, from 1
     movie_id: int = 0  # its place in the session, from 1
     match: Match = PENDING
 
@@ -564,6 +565,27 @@ class Film:
     def uri(self) -> str:
         """Its own, or that of an entry if it is known from the diary alone."""
         return self.film_uri or next((entry.entry_uri for entry in self.entries if entry.entry_uri), "")
+
+
+@dataclass(slots=True)
+class FilmList:
+    """A list that the member made, or that somebody exported. `entries` are movie_ids and notes, in order."""
+
+    name: str
+    list_date: date | None = None
+    tags: tuple[str, ...] = ()
+    list_uri: str = ""
+    description: str = ""
+    entries: list[tuple[int, str]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Profile:
+    """What is read of the member's profile, and no more. `favourites` are up to four movie_ids."""
+
+    username: str
+    name: str
+    favourites: list[int]
 
 
 def identity_key(film: Film) -> Hashable:
@@ -637,8 +659,9 @@ def fold_title(title: str) -> str:
 # 8 MB (four times its size), and has 11 columns, titles of 151 characters, and one row per film or viewing.
 
 FILM_FILES = {"watched.csv", "ratings.csv", "watchlist.csv", "likes/films.csv", "diary.csv", "reviews.csv"}
-IGNORED_FILES = {"profile.csv", "comments.csv", "likes/reviews.csv", "likes/lists.csv"}
-IGNORED_FOLDERS = {"deleted", "orphaned", "lists", "__macosx"}
+PROFILE = "profile.csv"
+IGNORED_FILES = {"comments.csv", "likes/reviews.csv", "likes/lists.csv"}
+IGNORED_FOLDERS = {"deleted", "orphaned", "__macosx"}
 
 
 class Unreadable(Exception):
@@ -708,7 +731,7 @@ def _unzipped(data: bytes, limits: Limits) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         names = archive.namelist()
         wanted = [(path, info) for info in archive.infolist() if (path := _path_in_export(info.filename))]
-        if not wanted:
+        if all(path == PROFILE for path, _ in wanted):
             raise Unreadable(
                 f"the ZIP has nothing that lists films, only {_few(names)}" if names else "is an empty ZIP"
             )
@@ -778,7 +801,7 @@ def _path_in_export(path: str) -> str | None:
     parts = path.replace("\\", "/").split("/")
     for start, folder in enumerate(parts):
         inner = "/".join(parts[start : start + 3]).lower()  # none of the known paths is deeper
-        if inner in FILM_FILES:
+        if inner in FILM_FILES or inner == PROFILE or re.fullmatch(r"lists/[^/.][^/]{,100}", inner):
             return inner
         if inner in IGNORED_FILES or (folder.lower() in IGNORED_FOLDERS and start < len(parts) - 1):
             return None
@@ -858,10 +881,10 @@ class _NotAFilm(Exception):
     """Why a row is left out. Completes the sentence whose subject is the row."""
 
 
-TITLE_ENDING = re.compile(r"(.*\S)\s*\(([^()]{1,40})\)")
+TITLE_ENDING = re.compile(r"(.*\S)\s*[(\[]([^()\[\]]{1,40})[)\]]")
 ENTITY = re.compile(r"&(#[0-9]{1,7}|#x[0-9a-fA-F]{1,6}|[a-zA-Z]{2,31});")
 HEADING = re.compile(r"(?i)\b(watched|seen|to[ -](see|watch)|watchlist|wishlist)\b|:$")
-YEAR_IN_TITLE = re.compile(r"\((18|19|20|21)[0-9]{2}\)$")
+YEAR_IN_TITLE = re.compile(r"[(\[](18|19|20|21)[0-9]{2}[)\]]")
 NUMBER = re.compile(r"[0-9]{1,3}([.,][0-9]{1,4})?")
 
 
@@ -997,7 +1020,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
 
 csv.field_size_limit(1_000_000)  # Python stops at 131,072 characters; the longest review seen has 17,958
 
-Kind = Literal["watched", "ratings", "likes", "watchlist", "import", "diary", "reviews"]
+Kind = Literal["watched", "ratings", "likes", "watchlist", "import", "diary", "reviews", "list"]
 KINDS = get_args(Kind)  # in the order in which they are joined
 
 
@@ -1052,21 +1075,25 @@ def is_list(rows: Rows) -> bool:
     return any(LIST_START.match(start) for start in starts)
 
 
-IS_LIST = "is a list, which does not say what was watched, so it was left out; name a watchlist watchlist.csv"
+READ_AS_LIST = "was read as a list, which does not say what was watched; name a watchlist watchlist.csv"
 LIST_START = re.compile("letterboxdlistexport|date,name,tags,url,|position,name,year,url,")
 
 
 class Source:
-    """One CSV: its tables, and what could not be read. Raises Unreadable if it cannot list films."""
+    """One CSV: its tables, and what could not be read. Raises Unreadable if it cannot list films.
+
+    A list has a `film_list`, whose films become its `entries`.
+    """
 
     def __init__(self, name: str, data: bytes, limits: Limits) -> None:
         self.name, self.limits, self.rows_used = name, limits, 0
         self._warnings: list[str] = []
         self._unlisted_warnings = 0
         self._starts: list[int] = []  # the rows that are headers
-        self._rows = self._read(self._decode(data))
-        if is_list(self._rows):
-            raise Unreadable(IS_LIST)
+        self.all_rows = self._read(self._decode(data))
+        self.entries: dict[int, tuple[Film, str]] = {}  # by the id() of the film
+        has_list = is_list(self.all_rows)
+        self.film_list = self._read_list_head(has_list) if has_list or name.startswith("lists/") else None
 
     def _decode(self, data: bytes) -> str:
         _check_format(data)
@@ -1137,7 +1164,9 @@ class Source:
 
     def tables(self) -> Iterator[Table]:
         """One per header, since people join files. The first header may have lines above it."""
-        rows = self._rows
+        rows = self.all_rows
+        if not rows:  # of an empty list
+            return iter(())
         if not self._starts or self._starts[0] >= MAX_LINES_ABOVE:
             top = enumerate(rows[:MAX_LINES_ABOVE])
             self._starts.insert(0, next((i for i, (_, cells) in top if _meanings(cells) & NAMING), 0))
@@ -1150,6 +1179,31 @@ class Source:
                 self.warn(line, "is another header, by which the lines after it were read")
             parts[tuple(header)] += rows[start + 1 : end]
         return (Table(self, list(header), lines) for header, lines in parts.items())
+
+    def _read_list_head(self, has_list: bool) -> FilmList:
+        """What stands above the films of a list: the names of columns, and under them one line of values."""
+        starts = [_squash(cells[0]) for _, cells in self.all_rows[:MAX_LINES_ABOVE]]
+        films = starts.index("position") if "position" in starts else has_list * len(self.all_rows)
+        above, self.all_rows = [cells for _, cells in self.all_rows[:films]], self.all_rows[films:]
+        names, given = above[starts.index("date") :][:2] if "date" in starts[:films] else [[], []]
+        said = {_squash(name): _clean(cell.strip()) for name, cell in zip(names, given, strict=False)}
+        made = FilmList(said.get("name", "")[:MAX_TITLE_LENGTH] or self.stem)
+        with contextlib.suppress(ValueError):
+            made.list_date = _parse_date(said.get("date", ""), None)
+        made.tags, made.description = _parse_tags(said.get("tags", ""), {}), said.get("description", "")
+        made.list_uri = uri if LETTERBOXD_URL.fullmatch(uri := said.get("url", "")) else ""
+        self._starts = [0]
+        return made
+
+    @property
+    def stem(self) -> str:
+        """The name of the file, by which a list is called that has none."""
+        return self.name.rpartition("/")[2].removesuffix(".csv")
+
+    def add_to_list(self, film: Film, note: str, line: int) -> None:
+        if id(film) in self.entries:
+            self.warn(line, f"'{film.title[:40]}' is in the list twice; skipped")
+        self.entries.setdefault(id(film), (film, note))
 
     def say(self, what: str) -> None:
         """Warns of something about the whole file."""
@@ -1182,12 +1236,15 @@ class Table:
             shown = ",".join(header)[:60]
             raise Unreadable(f"the header '{shown}' has no Name column, so this file lists no films")
         self.is_our_download = columns >= {"tmdbURL", "match"}
-        self.is_foreign = not self.is_our_download and not self._words.keys() >= LETTERBOXDS
+        is_letterboxds = self._words.keys() >= LETTERBOXDS or source.film_list is not None
+        self.is_foreign = not self.is_our_download and not is_letterboxds
         self.has_line_per_film = self.is_our_download and "movieid" in columns  # movies.csv and matches.csv
         self.has_rating_column = bool(columns & {"rating", "rating10"})
         self.tells_state = "state" in columns or columns & TELLING == {"on watchlist"}
         self.has_names = bool(columns & (NAMING - {"uri"}))
-        self.kind = self._find_kind(source.name.lower())
+        self.kind = "list" if source.film_list else self._find_kind(source.name.lower())
+        if self.kind == "list" and "description" in self._words:
+            self._columns["review"] = self._words["description"]
         if not self.is_our_download:
             self._name_unread_columns()
         is_dated = any(re.match(r"[0-9]{1,4}[-/.][0-9]", text) for text in self._column("date"))
@@ -1206,7 +1263,9 @@ class Table:
         told = next((kind for kind, telling in TOLD_KINDS.items() if columns & telling), None)
         is_plain = PLAIN_NAME.fullmatch(path.removesuffix(".csv"))
         if "position" in columns and not is_plain and not all(list(self._column("rating")) or [""]):
-            raise Unreadable(IS_LIST)
+            self.source.film_list = FilmList(self.source.stem)
+            self.source.say(READ_AS_LIST)
+            return "list"
         if named == "watchlist" or not columns & TELLING:
             if not is_plain:
                 self.source.say(
@@ -1349,7 +1408,7 @@ class Table:
             self.warn(line, f"'{title[:40]}' has nothing but a title")
         if (self.is_foreign and YEAR_IN_TITLE.search(title)) or ENTITY.search(title):
             self.warn(line, f"title '{title[:40]}' was kept as it is, though it says more than the title")
-        if self.is_foreign and not (film.watched or film.liked or film.watchlist):
+        if self.is_foreign and self.kind != "list" and not (film.watched or film.liked or film.watchlist):
             raise _NotAFilm("is neither watched, liked nor on the watchlist; skipped")
         return film, entry
 
@@ -1365,7 +1424,7 @@ class Table:
         elif self.tells_state or said in ("watched", "watchlist"):
             watched = said == "watched"
         else:
-            watched = self.kind not in ("likes", "watchlist") or "watched date" in values
+            watched = self.kind not in ("likes", "watchlist", "list") or "watched date" in values
         return watched, said in ("watchlist", "yes") or (said is None and self.kind == "watchlist")
 
 
@@ -1390,12 +1449,22 @@ def _guess_encoding(data: bytes) -> str:
     return max(guesses, key=lambda name: sum(map(guesses[name].count, ACCENTED)))
 
 
+def read_profile(data: bytes, limits: Limits) -> dict[str, str]:
+    """The member's names and favourites. Nothing else of a profile is anybody's business."""
+    header, *lines = (cells for _, cells in Source(PROFILE, data, limits).all_rows)
+    said = dict(zip(map(_squash, header), map(_clean, lines[0] if lines else []), strict=False))
+    return {name: said.get(name, "").strip() for name in ("username", "givenname", "favoritefilms")}
+
+
 def read_sources(
     files: Iterable[tuple[str, bytes]], limits: Limits
-) -> tuple[list[Source], list[Table], list[str]]:
-    """The CSVs in the uploaded `(name, bytes)`, their tables, and why the other files could not be used."""
+) -> tuple[list[Source], list[Table], dict[str, str], list[str]]:
+    """The CSVs in the uploaded `(name, bytes)`, their tables, what is used of a profile, and why the other
+    files could not be used.
+    """
     sources: list[Source] = []
     tables: list[Table] = []
+    profile: dict[str, str] = {}
     problems: list[str] = []
     for given_name, data in files:
         name = given_name or "unnamed file"
@@ -1409,12 +1478,15 @@ def read_sources(
                 problems.append(f"{name}: contains {count} files named {path}; all were read")
         for path, content in csvs:
             try:
+                if path == PROFILE:
+                    profile = profile or read_profile(content, limits)
+                    continue
                 source = Source(path, content, limits)
                 tables += source.tables()
                 sources.append(source)
             except Unreadable as reason:
                 problems.append(f"{path}: {reason}")
-    return sources, tables, problems
+    return sources, tables, profile, problems
 
 
 # === Joining ==================================================================
@@ -1423,6 +1495,7 @@ def read_sources(
 # twice.
 
 MAX_WARNINGS = 200
+MAX_FAVOURITES = 4
 
 # The estimated memory of a session.
 FILM_BYTES = 10_000  # with TMDB's record, if no two films share a person; tests.bench measures half of it
@@ -1434,14 +1507,18 @@ class Export:
     films: list[Film]
     rows: dict[str, int]  # how many rows of each file were used
     warnings: list[str]
+    lists: list[FilmList] = field(default_factory=list)
+    profile: Profile | None = None
     memory_bytes: int = 0  # see `estimated_bytes`
 
 
-def estimated_bytes(films: list[Film]) -> int:
-    """What a session of these films takes at most, once TMDB's records are in it."""
+def estimated_bytes(films: list[Film], lists: list[FilmList]) -> int:
+    """What a session of these takes at most, once TMDB's records are in it."""
     entries = [entry for film in films for entry in film.entries]
     texts = itertools.chain(*((entry.review, entry.entry_uri, *entry.tags) for entry in entries))
-    return FILM_BYTES * len(films) + ENTRY_BYTES * len(entries) + sum(map(sys.getsizeof, texts))
+    notes = itertools.chain(*(map(str, itertools.chain(*made.entries)) for made in lists))
+    sizes = map(sys.getsizeof, itertools.chain(texts, (made.description for made in lists), notes))
+    return FILM_BYTES * len(films) + ENTRY_BYTES * len(entries) + sum(sizes)
 
 
 class Joiner:
@@ -1469,6 +1546,9 @@ class Joiner:
                 f"no other row names the film at '{uri}'; upload the file that does, such as watched.csv",
             )
             return False
+        if table.kind == "list":
+            table.source.add_to_list(film, entry.review, line)
+            return True
         film.watched |= row.watched
         film.liked |= row.liked
         film.watchlist |= row.watchlist
@@ -1498,6 +1578,10 @@ class Joiner:
             if not (row.title or row.tmdb_ref or row.imdb_id):
                 return None
             film = self._namesake(row, identities, entry, table, line)
+        elif table.is_foreign and row.title and fold_title(film.title) not in ("", fold_title(row.title)):
+            table.warn(
+                line, f"'{row.title[:40]}' has the id of '{film.title[:40]}', so they count as one film"
+            )
         film.film_uri = film.film_uri or row.film_uri
         film.watchlist_date = film.watchlist_date or row.watchlist_date
         film.directors, film.tmdb_type = film.directors or row.directors, film.tmdb_type or row.tmdb_type
@@ -1507,6 +1591,12 @@ class Joiner:
         self._identities[id(film)] = identities | self._identities.get(id(film), {})
         self._by_identity.update(dict.fromkeys(naming, film))
         return film
+
+    def favourites(self, addresses: str) -> list[int]:
+        """The movie_ids of the films with these addresses, as far as they are in the export."""
+        keys = (parse_short_uri(uri.strip()) for uri in addresses.split(",")[:MAX_FAVOURITES])
+        films = (self._by_identity.get(("number", key[0])) for key in keys if key and key[1])
+        return [film.movie_id for film in films if film]
 
     def _namesake(
         self, row: Film, identities: dict[str, Hashable], entry: Viewing, table: Table, line: int
@@ -1552,7 +1642,7 @@ class Joiner:
         return None
 
     def finish(self) -> list[Film]:
-        """Watched (latest viewing, then latest marked, first), liked, then those only on the watchlist."""
+        """Watched (latest viewing, then latest marked, first), liked, on the watchlist, only in lists."""
         for film in self.films:
             film.viewings.sort(key=lambda viewing: viewing.watched_date or date.min, reverse=True)
             if film.rating is None and not self._has_ratings and id(film) not in self._rated:
@@ -1601,7 +1691,7 @@ def _may_be_same(film: Film, row: Film) -> bool:
 
 
 def _order(film: Film) -> tuple[int, int, int]:
-    group = 0 if film.watched else 1 if film.liked else 2
+    group = 0 if film.watched else 1 if film.liked else 2 if film.watchlist else 3
     viewed = film.viewings[0].watched_date if film.viewings else None
     return group, -(viewed or date.min).toordinal(), -(film.added_date or date.min).toordinal()
 
@@ -1615,7 +1705,7 @@ def parse_export(
     Raises UnusableUpload if no file lists films, UploadTooLarge beyond `max_films` or `limits`.
     """
     files = list(files)
-    sources, tables, problems = read_sources(files, limits or Limits())
+    sources, tables, profile, problems = read_sources(files, limits or Limits())
     joined = Joiner(
         has_ratings=any(table.kind == "ratings" for table in tables),
         has_viewings=any(
@@ -1639,7 +1729,24 @@ def parse_export(
     if len(problems) > MAX_WARNINGS:
         problems[MAX_WARNINGS:] = [f"{len(problems) - MAX_WARNINGS:,} more warnings not shown"]
     films = joined.finish()
-    return Export(films, rows, problems, estimated_bytes(films))
+    lists = _lists_of(sources)
+    favourites = joined.favourites(profile.get("favoritefilms", ""))
+    member = Profile(profile["username"], profile["givenname"], favourites) if profile else None
+    return Export(films, rows, problems, lists, member, estimated_bytes(films, lists))
+
+
+def _lists_of(sources: list[Source]) -> list[FilmList]:
+    """Each once, and tells their films."""
+    known: list[FilmList] = []
+    for source in sources:
+        if source.film_list:
+            entries = [(film.movie_id, note) for film, note in source.entries.values()]
+            made = replace(source.film_list, entries=entries)
+            if made not in known:
+                known.append(made)
+                for film, _ in source.entries.values():
+                    film.lists.append(len(known))
+    return known
 
 
 def _why_empty(files: list[tuple[str, bytes]], sources: list[Source], problems: list[str]) -> str:
@@ -1982,6 +2089,10 @@ def _short(text: str) -> str:
     return text if len(text) <= MAX_TITLE_LENGTH and text.isprintable() else _clean(text[:MAX_TITLE_LENGTH])
 
 
+def _possible_id(tmdb_id: int | None) -> int | None:
+    return tmdb_id if tmdb_id and 1 <= tmdb_id <= MAX_TMDB_ID else None
+
+
 Text = Annotated[str, AfterValidator(_short)]
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -2005,7 +2116,7 @@ class SeriesJob(BaseModel):
 class NamedItem(BaseModel):
     """A person, genre, company, country or collection."""
 
-    id: Annotated[int, Field(ge=1, le=MAX_TMDB_ID)] | None = None
+    id: Annotated[int | None, AfterValidator(_possible_id)] = None
     name: Text | None = None
     english_name: Text | None = None
     order: int | None = None
@@ -3631,9 +3742,14 @@ class Session:
     def film(self, movie_id: int) -> Film:
         if 1 <= movie_id <= len(self.export.films):
             return self.export.films[movie_id - 1]
-        raise MovieNotFound(
+        raise NotInSession(
             f"This session has no film {movie_id}; its films are numbered 1 to {self.total_movies}."
         )
+
+    def film_list(self, list_id: int) -> FilmList:
+        if 1 <= list_id <= len(self.export.lists):
+            return self.export.lists[list_id - 1]
+        raise NotInSession(f"This session has no list {list_id}; it has {len(self.export.lists)} lists.")
 
     def begin(self) -> None:
         """The pending films are now being looked up, for the first time or again."""
@@ -3727,6 +3843,7 @@ class Session:
     files = property(lambda self: list(self.export.rows))
     rows = property(lambda self: self.export.rows)
     warnings = property(lambda self: self.export.warnings)
+    profile = property(lambda self: self.export.profile)
     total_movies = property(lambda self: self.counts.total())
     processed_count = property(lambda self: self.total_movies - self.counts["pending"])
     enriched_count = property(lambda self: sum(self.counts[s] for s in ("exact", "guessed", "corrected")))
@@ -3784,7 +3901,7 @@ def same_films(before: Export, after: Export) -> dict[int, Film]:
 def count_changes(before: Export, after: Export) -> tuple[int, int, int]:
     """How many films of a newer export are new, are logged in another way, and are gone."""
     same = same_films(before, after)
-    logged = attrgetter(*(f.name for f in fields(Film) if f.name not in ("movie_id", "match")))
+    logged = attrgetter(*(f.name for f in fields(Film) if f.name not in ("movie_id", "match", "lists")))
     changed = sum(logged(same.get(film.movie_id, film)) != logged(film) for film in after.films)
     return len(after.films) - len(same), changed, len(before.films) - len(same)
 
@@ -4268,8 +4385,9 @@ class SessionView(SessionBase):
 
 
 class SessionDetail(SessionView):
-    """The progress of a session, and what could not be read of its upload."""
+    """The progress of a session, who uploaded it, and what could not be read of its upload."""
 
+    profile: Profile | None = Field(description="Null if the upload has no profile.csv.")
     warnings: list[str] = Field(description="What could not be read, with file, line and reason.")
 
 
@@ -4297,6 +4415,7 @@ class LoggedView(BaseModel):
     watched: bool
     watchlist: bool
     watchlist_date: date | None = Field(description="The day it was added to the watchlist.")
+    lists: list[int] = Field(description="The ids of the lists that it is in.")
     match: MatchView
 
 
@@ -4388,6 +4507,7 @@ class MovieFilter(BaseModel):
     in_list: Literal["watched", "rated", "liked", "watchlist"] | None = Field(
         None, alias="list", description="Only films in this list."
     )
+    list_id: int | None = Field(None, alias="in", ge=1, description="Only films in the list with this id.")
     q: str = Field(
         "",
         max_length=200,
@@ -4406,6 +4526,7 @@ class MovieFilter(BaseModel):
             for film in self._named(films)
             if (not statuses or film.match.status in statuses)
             and (not self.in_list or LISTS[self.in_list](film))
+            and (not self.list_id or self.list_id in film.lists)
             and (not text or any(text in fold_title(title) for title in film.titles))
         ]
         if self.sort is None:
@@ -4442,6 +4563,22 @@ SORT_VALUES: dict[str, Callable[[Film], Any]] = {
     "watched_date": lambda film: film.watched_date,
     "runtime": lambda film: film.match.movie and film.match.movie.runtime,
 }
+
+
+class ListView(BaseModel):
+    """A list of the export, and how far the member is with it."""
+
+    id: int
+    name: str
+    description: str
+    tags: list[str]
+    list_date: date | None = Field(description="The day it was made.")
+    letterboxd_uri: str | None
+    films: int
+    watched: int
+    mean_rating: float | None = Field(description="Of its films that the member has rated.")
+    hours_left: float = Field(description="Of its films that are not watched, as far as TMDB has runtimes.")
+    movie_ids: list[int] = Field(description="In the order of the list.")
 
 
 class HealthView(BaseModel):
@@ -4486,6 +4623,7 @@ def _logged(film: Film) -> dict[str, object]:
         "watched": film.watched,
         "watchlist": film.watchlist,
         "watchlist_date": film.watchlist_date,
+        "lists": film.lists,
         "match": film.match,
     }
 
@@ -4500,6 +4638,28 @@ def _tmdb_record(movie: Movie | None) -> dict[str, object]:
         "tmdb_url": tmdb_url(movie.tmdb_type, movie.tmdb_id),
     }
     return {name: shown[name] if name in shown else getattr(movie, name) for name in RECORD_FIELDS}
+
+
+def list_views(session: Session) -> list[ListView]:
+    return [_list_view(session, *numbered) for numbered in enumerate(session.export.lists, 1)]
+
+
+def _list_view(session: Session, list_id: int, made: FilmList) -> ListView:
+    films = [session.film(movie_id) for movie_id, _ in made.entries]
+    left = snapshots([film for film in films if not film.watched])[0]
+    return ListView(
+        id=list_id,
+        name=made.name,
+        description=made.description,
+        tags=list(made.tags),
+        list_date=made.list_date,
+        letterboxd_uri=made.list_uri or None,
+        films=len(films),
+        watched=sum(film.watched for film in films),
+        mean_rating=_mean([film.rating for film in films if film.rating is not None]),
+        hours_left=_hours(left, {}),
+        movie_ids=[film.movie_id for film in films],
+    )
 
 
 # The JSON can have many megabytes, so these run in threads.
@@ -4644,6 +4804,22 @@ def import_download(films: list[Film], in_list: Literal["watched", "watchlist"])
     """The name and bytes of the one file, or else of a ZIP of the parts."""
     files = list(import_files(films, in_list))
     return files[0] if len(files) == 1 else (f"{IMPORT_NAMES[in_list]}.zip", zipped(files))
+
+
+def list_csv(session: Session, list_id: int) -> bytes:
+    """As Letterboxd exports a list, and takes it back."""
+    made = session.film_list(list_id)
+    films = [(session.film(movie_id), note) for movie_id, note in made.entries]
+    return csv_text(
+        [
+            ["Letterboxd list export v7"],
+            ["Date", "Name", "Tags", "URL", "Description"],
+            [made.list_date, made.name, made.tags, made.list_uri, made.description],
+            [],
+            ["Position", "Name", "Year", "URL", "Description"],
+            *([place, film.name, film.year, film.uri, note] for place, (film, note) in enumerate(films, 1)),
+        ]
+    ).encode()
 
 
 def zipped(files: Iterable[tuple[str, bytes]]) -> bytes:
@@ -4823,6 +4999,9 @@ async def get_session(session_id: SessionId, service: ServiceDep) -> Session:
 
 SessionDep = Annotated[Session, Depends(get_session)]
 MovieId = Annotated[int, InPath(description="The film's number in this session.", examples=[7])]
+
+
+ListId = Annotated[int, InPath(description="The list's number in this session.", examples=[1])]
 
 
 async def get_film(session: SessionDep, movie_id: MovieId) -> Film:
@@ -5011,6 +5190,18 @@ async def undo_match(session: SessionDep, film: FilmDep, service: ServiceDep) ->
     await undo_correction(session, film, service.matcher)
     await add_candidates(film, service.matcher)
     return movie_detail(film)
+
+
+@of_session.get("/lists", summary="A session's lists")
+async def read_lists(session: SessionDep, service: ServiceDep) -> list[ListView]:
+    """Each list of the export, in its order there, and how much of it was watched."""
+    return await service.in_thread(list_views, session)
+
+
+@of_session.get("/lists/{list_id}.csv", summary="A list as CSV", response_class=CSVResponse)
+async def download_list(session: SessionDep, list_id: ListId) -> CSVResponse:
+    """As Letterboxd exports and imports lists."""
+    return CSVResponse(list_csv(session, list_id), headers=_attachment(f"list-{list_id}.csv"))
 
 
 @of_session.get("/stats", summary="Statistics", description=WHAT_COUNTS, response_model=Statistics)
@@ -5314,6 +5505,7 @@ if not TYPE_CHECKING:  # mypy would believe that this module has every name
 
 CACHE = str(user_cache_path("letterboxd-tmdb", appauthor=False) / "answers.sqlite")
 MAX_LISTED = 20  # films without a certain match
+MAX_LISTS = 5
 BAR_WIDTH = 40
 RATINGS_WIDTH = 30
 
@@ -5396,6 +5588,7 @@ def summary(session: Session) -> str:
         *_rating_lines(statistics.ratings, totals),
         f"{totals.liked} liked, {totals.reviewed} reviewed, {totals.watchlist} on the watchlist"
         + (f", {unwatched} of them unwatched" if unwatched != totals.watchlist else ""),
+        *_list_lines(session),
         f"matches: {matches}",
         *_uncertain_lines(session.export.films),
     ]
@@ -5417,6 +5610,16 @@ def _top_lines(statistics: Statistics) -> Iterator[str]:
     for name, bars in tops.items():
         if bars:
             yield f"    {name}: {', '.join(f'{bar.name} ({bar.count})' for bar in bars)}"
+
+
+def _list_lines(session: Session) -> Iterator[str]:
+    """The lists that are begun but not finished, the most films first."""
+    begun = [view for view in list_views(session) if 0 < view.watched < view.films]
+    begun.sort(key=lambda view: -view.films)
+    for view in begun[:MAX_LISTS]:
+        yield f"    {view.name}: {view.watched} of {view.films} watched, {view.hours_left:,.0f} hours left"
+    if len(begun) > MAX_LISTS:
+        yield f"    … and {len(begun) - MAX_LISTS} more lists"
 
 
 def _rating_lines(ratings: Ratings, totals: Totals) -> Iterator[str]:
@@ -5456,6 +5659,7 @@ def write_results(session: Session, folder: Path) -> None:
         "stats.json": statistics_json(session, None, 100),
         **dict(import_files(films, "watched")),
         **dict(import_files(films, "watchlist")),
+        **{f"list-{n}.csv": list_csv(session, n) for n in range(1, len(session.export.lists) + 1)},
     }
     for name, data in files.items():
         unfinished = folder / f"{name}.part"

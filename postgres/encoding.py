@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, asdict, fields
 from datetime import date
 from typing import Any
 
-from main import PENDING, Film, Match, Movie, Viewing
+from main import PENDING, Export, Film, FilmList, Match, Movie, Profile, Viewing
 
 Body = dict[str, Any]
 Tags = dict[tuple[str, ...], tuple[str, ...]]
@@ -19,7 +19,9 @@ def dumps(value: object) -> str:
 
 
 def _plain(value: object) -> object:
-    return value.isoformat() if isinstance(value, date) else _given(value, VIEWING)
+    if isinstance(value, date):
+        return value.isoformat()
+    return _given(value, VIEWING) if isinstance(value, Viewing) else asdict(value)  # type: ignore[call-overload]
 
 
 def _default(field: Field[Any]) -> object:
@@ -60,6 +62,17 @@ def _viewing_of(body: Body, tags: Tags) -> Viewing:
         several = tuple(body["tags"])
         body["tags"] = tags.setdefault(several, several)
     return Viewing(**body)
+
+
+def export_of(row: Any, films: list[Film]) -> Export:
+    """That of a session's row."""
+    lists = [FilmList(**each) for each in json.loads(row.lists)]
+    for made in lists:
+        made.list_date = date.fromisoformat(str(made.list_date)) if made.list_date else None
+        made.tags, made.entries = tuple(made.tags), [(movie_id, note) for movie_id, note in made.entries]
+    profile = json.loads(row.profile) if row.profile else None
+    rows, warnings = json.loads(row.rows), json.loads(row.warnings)
+    return Export(films, rows, warnings, lists, profile and Profile(**profile), row.memory_bytes)
 
 
 class StoredMatch(Match):

@@ -51,7 +51,7 @@ from postgres.database import (
     Run,
     retry_until_back,
 )
-from postgres.encoding import Body, Tags, dumps, film_body, film_of, match_of
+from postgres.encoding import Body, Tags, dumps, export_of, film_body, film_of, match_of
 from postgres.sharing import SharedPace, StoredAnswers
 
 WRITE_SECONDS = 0.3  # between two writes, or sooner if
@@ -166,6 +166,8 @@ class StoredSession(Session):
                 new_revision=revision,
                 new_rows=dumps(export.rows),
                 new_warnings=dumps(export.warnings),
+                new_lists=dumps(export.lists),
+                new_profile=dumps(export.profile),
                 new_memory_bytes=export.memory_bytes,
             )
             await run(tables.TOUCH, sid=self.session_id)
@@ -328,6 +330,8 @@ class PostgresStore:
             "to_look_up": session.total_movies,
             "rows": export.rows,
             "warnings": export.warnings,
+            "lists": export.lists,
+            "profile": export.profile,
             "memory_bytes": export.memory_bytes,
         }
         films = await asyncio.to_thread(lambda: dumps([film_body(film) for film in export.films]))
@@ -413,8 +417,7 @@ class PostgresStore:
         return row
 
     def _new(self, row: Row[Any], films: list[Film] | None = None) -> StoredSession:
-        export = Export(films or [], json.loads(row.rows), json.loads(row.warnings), row.memory_bytes)
-        return StoredSession(export, self.ttl_seconds, self._clock, row.id, store=self)
+        return StoredSession(export_of(row, films or []), self.ttl_seconds, self._clock, row.id, store=self)
 
     async def _read(self, session_id: str) -> StoredSession:
         row = await self._row(self._progress, session_id)

@@ -63,6 +63,8 @@ sessions = Table(
     column("waiting_for", Text, nullable=True),  # why lookups are paused
     column("rows", JSON),  # how many rows of each file were used; json keeps their order
     column("warnings", JSON),
+    column("lists", JSON, server_default="[]"),
+    column("profile", JSON, nullable=True),
     column("memory_bytes", BigInteger),
     column("collections", ARRAY(Integer), server_default="{}"),
     column("lease_owner", Text, nullable=True),  # the process that looks its films up,
@@ -165,14 +167,14 @@ CREATE = text(
     """
     WITH created AS (
         INSERT INTO sessions (
-            id, created_at, begun_at, status, to_look_up, rows, warnings, memory_bytes,
+            id, created_at, begun_at, status, to_look_up, rows, warnings, lists, profile, memory_bytes,
             lease_owner, lease_until
         )
-        SELECT id, created_at, clock_timestamp(), status, to_look_up, rows, warnings, memory_bytes,
-            :owner, clock_timestamp() + make_interval(secs => :lease)
+        SELECT id, created_at, clock_timestamp(), status, to_look_up, rows, warnings, lists, profile,
+            memory_bytes, :owner, clock_timestamp() + make_interval(secs => :lease)
         FROM json_to_record(CAST(:session AS json)) AS given (
             id text, created_at timestamptz, status text, to_look_up int, rows json, warnings json,
-            memory_bytes bigint
+            lists json, profile json, memory_bytes bigint
         )
         ON CONFLICT DO NOTHING RETURNING id
     )
@@ -270,6 +272,8 @@ UPLOADED = (
         uploaded=REVISION,
         rows=bindparam("new_rows", type_=JSON),
         warnings=bindparam("new_warnings", type_=JSON),
+        lists=bindparam("new_lists", type_=JSON),
+        profile=bindparam("new_profile", type_=JSON),
         memory_bytes=bindparam("new_memory_bytes", type_=BigInteger),
     )
 )

@@ -206,6 +206,8 @@ def test_addresses_of_imdb_and_tmdb_are_ids() -> None:
         ("Chernobyl (TV Miniseries)", ("Chernobyl", None, "tv")),
         ("Chernobyl (TV Mini Series) (2019)", ("Chernobyl", 2019, "tv")),
         ("Dark (2017 TV Series)", ("Dark", 2017, "tv")),
+        ("2001: A Space Odyssey [1968]", ("2001: A Space Odyssey", 1968, None)),
+        ("Jackass Forever (2022) (re-watch)",) * 2,
         ("Don&#039;t Look Now", ("Don't Look Now", None, None)),
         ("Tom &amp; Viv (1994)", ("Tom & Viv", 1994, None)),
         ("The Office (US)", ("The Office (US)", None, None)),
@@ -261,19 +263,53 @@ LISTS = {
 }
 
 
+def listed(export: main.Export) -> list[tuple[str, list[str]]]:
+    return [(made.name, [export.films[i - 1].title for i, _ in made.entries]) for made in export.lists]
+
+
 @pytest.mark.parametrize("text", LISTS.values(), ids=LISTS.keys())
 def test_list_is_never_watched(text: str) -> None:
-    given = "my-list.csv", text.encode()
+    name = "my-list" if text == LISTS["without its head"] else "MyList"
+    given = "lists/my-list.csv", text.encode()
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr(*given)
 
     beside = main.parse_export([given, ("watched.csv", f"{HEADERS['watched']}\n{DUNE}".encode())])
 
-    assert [film.title for film in beside.films] == ["Dune"]
-    assert beside.warnings[0].startswith("my-list.csv: is a list, which does not say what was watched")
-    for refused in (given, ("lists.zip", packed.getvalue())):
-        assert "my-list.csv: is a list" in refusal(refused)
+    entries = [] if text == LISTS["empty"] else ["Dune", "Her"]
+    assert [(film.title, film.watched) for film in beside.films] == [("Dune", True), ("Her", False)][
+        : len(entries) or 1
+    ]
+    assert listed(beside) == [(name, entries)]
+    assert beside.warnings == []
+    if entries:
+        for alone in (("renamed.csv", given[1]), ("export.zip", packed.getvalue())):
+            export = main.parse_export([alone])
+            assert [film.watched for film in export.films] == [False, False]
+            assert len(export.lists[0].entries) == 2
+            assert export.films[0].lists == [1]
+
+
+def test_list_has_what_the_member_wrote() -> None:
+    text = (
+        "Letterboxd list export v7\nDate,Name,Tags,URL,Description\n"
+        '2020-01-02,"Heists, and more","heist, fun",https://boxd.it/4Cxi,"Two\nlines"\n\n'
+        "Position,Name,Year,URL,Description\n1,Dune,2021,https://boxd.it/fA7G,Sand\n2,Dune,1984,,\n"
+        "3,Dune,2021,https://boxd.it/fA7G,again"
+    )
+
+    export = read(("lists/heists.csv", text), ("watched.csv", f"{HEADERS['watched']}\n{DUNE}"))
+
+    (made,) = export.lists
+    assert (made.name, made.list_date, made.tags) == ("Heists, and more", date(2020, 1, 2), ("heist", "fun"))
+    assert (made.list_uri, made.description) == ("https://boxd.it/4Cxi", "Two\nlines")
+    assert made.entries == [(1, "Sand"), (2, "")]
+    assert [(film.title, film.year, film.watched) for film in export.films] == [
+        ("Dune", 2021, True),
+        ("Dune", 1984, False),
+    ]
+    assert export.warnings == ["lists/heists.csv, line 9: 'Dune' is in the list twice; skipped"]
 
 
 def test_imdbs_list_is_a_watchlist_only_by_its_name() -> None:
@@ -282,10 +318,25 @@ def test_imdbs_list_is_a_watchlist_only_by_its_name() -> None:
     )
 
     (film,) = read(("WATCHLIST.csv", text)).films
+    other = read(("0c9f1b5e.csv", text))
 
     assert (film.watched, film.watchlist, film.watchlist_date) == (False, True, date(2024, 1, 2))
-    assert "is a list" in refusal(("0c9f1b5e.csv", text.encode()))
+    assert (listed(other), other.films[0].watched) == ([("0c9f1b5e", ["A"])], False)
+    assert "was read as a list" in other.warnings[0]
     assert rated(read(("old-ratings.csv", f"{text}8"))) == {"A": 4}
+
+
+def test_profile_gives_names_and_favourites_and_nothing_else() -> None:
+    header = "Date Joined,Username,Given Name,Family Name,Email Address,Location,Website,Bio,Favorite Films"
+    favourites = '"https://boxd.it/4O24, https://boxd.it/fA7G, https://boxd.it/2a1m"'
+    row = f"2020-01-01,ann,Ann,Secret,ann@example.org,Nowhere,https://x.example,Shy,{favourites}"
+    watched = f"{HEADERS['watched']}\n{DUNE}\n2024-01-01,Her,2013,https://boxd.it/4O24"
+
+    export = read(("profile.csv", f"{header}\n{row}"), ("watched.csv", watched))
+
+    assert export.profile == main.Profile("ann", "Ann", [2, 1])
+    assert not any(word in repr(export) for word in ("Secret", "example", "Nowhere", "Shy"))
+    assert read(("watched.csv", watched)).profile is None
 
 
 # --- Lines
@@ -569,6 +620,7 @@ def test_one_id_of_two_films_joins_no_films() -> None:
     own = read(("watched.csv", f"{HEADERS['watched']}\n{DUNE}\n{DUNE.replace('Dune,2021', 'Her,2013')}"))
 
     assert [film.title for film in export.films] == ["A", "B"]
+    assert export.warnings[1] == "mine.csv, line 5: 'A renamed' has the id of 'A', so they count as one film"
     assert [film.title for film in own.films] == ["Dune", "Her"]
 
 
@@ -714,6 +766,8 @@ def test_title_that_says_another_year_or_has_entities_is_said() -> None:
     own = read(("watched.csv", f"{HEADERS['watched']}\n{DUNE.replace('Dune', 'Fast &amp; Furious')}"))
 
     assert (mine.films[0].title, mine.films[0].year) == ("Heat (1995)", 2023)
+    again = read(("mine.csv", "Name\nJackass Forever (2022) (re-watch)"))
+    assert "was kept as it is" in again.warnings[-1]
     assert "title 'Heat (1995)' was kept as it is" in mine.warnings[0]
     assert "title 'Fast &amp; Furious' was kept as it is" in own.warnings[0]
 
