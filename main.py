@@ -1731,7 +1731,7 @@ def parse_export(
     films = joined.finish()
     lists = _lists_of(sources)
     favourites = joined.favourites(profile.get("favoritefilms", ""))
-    member = Profile(profile["username"], profile["givenname"], favourites) if profile else None
+    member = Profile(profile["username"], profile["givenname"], favourites) if any(profile.values()) else None
     return Export(films, rows, problems, lists, member, estimated_bytes(films, lists))
 
 
@@ -5094,8 +5094,8 @@ async def read_session(session_id: SessionId, service: ServiceDep) -> SessionDet
 async def follow_session(session: SessionDep) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: `progress` at once and after changes, up to four per second, then one `end`.
 
-    The data of each event is what `/api/session/{session_id}` returns, without `warnings`. Close your
-    `EventSource` on `end`, or it will connect again.
+    The data of each event is what `/api/session/{session_id}` returns, without `warnings` and `profile`. Close
+    your `EventSource` on `end`, or it will connect again.
     """
     async for session in session.changes():  # noqa: B020, PLR1704 - as it is by then
         yield ServerSentEvent(event="progress", raw_data=progress_json(session))

@@ -214,7 +214,12 @@ async def process(
 
 
 Serve = Callable[..., Awaitable[Api]]
-JOURNEYS = ("tests.test_api", "tests.test_clients", "tests.test_matches")  # run over both stores
+JOURNEYS = (
+    "tests.test_api",
+    "tests.test_clients",
+    "tests.test_lists",
+    "tests.test_matches",
+)  # run over both stores
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -27,7 +27,7 @@ async def test_upload_poll_read_delete(api: Api, tmdb: FakeTMDB) -> None:
     assert set(status) == {
         "session_id", "status", "total_movies", "processed_count", "enriched_count", "not_found_count",
         "failed_count", "progress_percent", "eta_seconds", "created_at", "expires_at", "warnings",
-        "error_message", "revision", "waiting_for",
+        "error_message", "revision", "waiting_for", "profile",
     }  # fmt: skip
     assert (status["status"], status["processed_count"], status["progress_percent"]) == (
         "completed",

@@ -608,7 +608,7 @@ async def test_followers_see_another_clients_correction(
         revisions = [state["revision"] for state in states[:-1]]
         assert revisions == sorted(set(revisions))
         assert states[-1] == states[-2]
-        assert states[-1] | {"warnings": []} == final
+        assert states[-1] | {"warnings": [], "profile": final["profile"]} == final
         assert all(
             state["processed_count"]
             == state["enriched_count"] + state["not_found_count"] + state["failed_count"]
