@@ -694,7 +694,8 @@ class Limits:
             raise UploadTooLarge(f"The upload unpacks to over {MAX_UNPACKED_BYTES:,} bytes.")
 
     def count_row(self) -> None:
-        self.check_time()
+        if self.rows % 64 == 0:
+            self.check_time()
         self.rows -= 1
         if self.rows < 0:
             raise UploadTooLarge(f"The upload has over {MAX_ROWS:,} rows.")
@@ -864,6 +865,10 @@ TYPES = _by_word("""
     tv: tv series show tvseries tvshow serietv miniseries tvminiseries miniserietv limitedseries
     none: episode tvepisode season tvseason videogame game podcast podcastseries podcastepisode
 """)
+
+
+def _is_long_entry(uri: str) -> bool:
+    return bool((long := LONG_URI.fullmatch(uri)) and long[1])
 
 
 def _parser(pattern: str, expected: str, convert: Callable[[str], T]) -> Callable[[str], T]:
@@ -1140,7 +1145,7 @@ class Source:
                 continue
             is_excels = not rows and "".join(cells).startswith("sep=")  # says what separates the cells
             if any(map(str.strip, cells)) and not is_excels:
-                if (not rows or COLUMNS.keys() & set(map(str.casefold, cells))) and is_header(cells):
+                if (not rows or not COLUMNS.keys().isdisjoint(map(str.casefold, cells))) and is_header(cells):
                     self._starts.append(len(rows))
                 rows.append((line, cells))
             line += reader.line_num - before
@@ -1332,7 +1337,8 @@ class Table:
     def rows(self) -> Iterator[tuple[int, Film, Viewing]]:
         width = len(self._header)
         for line, cells in self._lines:
-            self.source.limits.check_time()
+            if line % 64 == 0:
+                self.source.limits.check_time()
             while len(cells) > width and not cells[-1].strip():
                 cells.pop()
             if len(cells) > width:
@@ -1371,8 +1377,7 @@ class Table:
         if self.is_foreign:
             title, year, tmdb_type = _from_title(title, year, tmdb_type)
         uri = values.get("uri", "")
-        long = LONG_URI.fullmatch(uri)
-        number, is_film = parse_short_uri(uri) or (None, not (long and long[1]))
+        number, is_film = parse_short_uri(uri) or (None, not _is_long_entry(uri))
         tmdb_id, added, listed = values.get("tmdbID"), values.get("date"), values.get("watchlist date")
         watched, watchlist = self._state(values)
         film = Film(
@@ -1570,8 +1575,8 @@ class Joiner:
     def _film(self, row: Film, entry: Viewing, table: Table, line: int) -> Film | None:
         identities = _identities(row, entry.entry_uri)
         # The ids in our own downloads say what was matched; two films may share one.
-        schemes = {"number", "slug"} if table.is_our_download and row.title else identities.keys()
-        naming = [(scheme, name) for scheme, name in identities.items() if scheme in schemes]
+        is_ours = table.is_our_download and row.title
+        naming = [each for each in identities.items() if not is_ours or each[0] in ("number", "slug")]
         known = (self._by_identity[key] for key in naming if key in self._by_identity)
         film = next((film for film in known if _may_be_same(film, row)), None)
         if film is None:
@@ -5094,8 +5099,8 @@ async def read_session(session_id: SessionId, service: ServiceDep) -> SessionDet
 async def follow_session(session: SessionDep) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: `progress` at once and after changes, up to four per second, then one `end`.
 
-    The data of each event is what `/api/session/{session_id}` returns, without `warnings` and `profile`. Close
-    your `EventSource` on `end`, or it will connect again.
+    The data of each event is what `/api/session/{session_id}` returns, without `warnings` and `profile`.
+    Close your `EventSource` on `end`, or it will connect again.
     """
     async for session in session.changes():  # noqa: B020, PLR1704 - as it is by then
         yield ServerSentEvent(event="progress", raw_data=progress_json(session))
