@@ -56,7 +56,8 @@ async def test_export_is_analysed_in_one_command(tmdb: FakeTMDB, tmp_path: Path)
     results = {path.name: path.read_bytes() for path in (tmp_path / "new" / "results").iterdir()}
     assert json.loads(results["stats.json"])["totals"]["films"] == 133
     assert results["movies.csv"].decode("utf-8-sig").count("\r\n") == 160
-    assert set(results) == RESULTS | {"list-1.csv"}
+    assert set(results) == RESULTS | {f"list-{n}.csv" for n in range(1, 5)}
+    assert "    World cinema to start with: 9 of 17 watched, " in out
 
 
 @pytest.mark.long

@@ -146,9 +146,15 @@ async def test_newer_export_brings_its_lists(api: Api) -> None:
 async def test_lists_of_the_sample_are_read_from_its_zip(api: Api) -> None:
     session = await done(api, SAMPLE_FILE)
 
-    made = await only(api, session)
+    made = await get(api, f"{session}/lists")
 
-    assert (made["name"], made["films"]) == ("Heists", 1)
+    assert [(each["name"], each["watched"], each["films"]) for each in made] == [
+        ("Heists", 1, 1),
+        ("Nights with the family", 9, 12),
+        ("Tomorrow, as it was", 10, 10),
+        ("World cinema to start with", 9, 17),
+    ]
+    assert (await get(api, session))["profile"]["name"] == "Robin"
 
 
 @pytest.mark.in_memory
