@@ -463,7 +463,7 @@ class Collection:
     """TMDB's group of films that belong together, such as a film and its sequels."""
 
     name: str
-    released: tuple[int, ...]  # TMDB's ids of the parts that are out
+    released: Mapping[int, str]  # by TMDB's ids, the titles of the parts that are out
 
 
 @dataclass(frozen=True, slots=True)
@@ -2861,13 +2861,16 @@ class TMDBClient:
             except _Fault as fault:
                 faults.append(fault.with_traceback(None))  # a traceback would keep this frame alive
             log.debug("[%s] TMDB %s (%s), asking again", log_id.get(), faults[-1], path.partition("/")[0])
-            await self._look_into(faults[-1])
-            self._check_patience(faults, self._clock() - started)
+            if not await self._look_into(faults[-1]):
+                self._check_patience(faults, self._clock() - started)
             wait = min(0.25 * 2 ** min(len(faults), 10), 60 if self.pace.is_out else 4)
             await self._sleep(wait * random.uniform(0.5, 1.5))
 
-    async def _look_into(self, fault: _Fault) -> None:
-        """Asks /authentication: after a 401, about the key; in a new outage, if TMDB answers at all."""
+    async def _look_into(self, fault: _Fault) -> bool:
+        """Asks /authentication: after a 401, about the key; in a new outage, if TMDB answers at all.
+
+        True if an outage was none or is over, so that one more try is worth it.
+        """
         if fault.status == 401 and self.key_state == "rejected":
             raise TMDBKeyRejected(KEY_REJECTED)
         is_outage = fault.status not in (401, 429) and self.pace.take_new_outage()
@@ -2876,6 +2879,8 @@ class TMDBClient:
                 await self._authenticate()
                 if is_outage:
                     self.pace.found_answering()
+                    return True
+        return False
 
     def _check_patience(self, faults: list[_Fault], seconds: float) -> None:
         """Raises TMDBUnavailable if asking again is pointless. Refusals do not count as tries."""
@@ -2960,7 +2965,7 @@ class TMDBClient:
 
 def collection_of(body: CollectionBody) -> Collection:
     today = datetime.now(UTC).date().isoformat()
-    return Collection(body.name, tuple(part.id for part in body.parts if "" < part.release_date <= today))
+    return Collection(body.name, {p.id: p.title for p in body.parts if "" < p.release_date <= today})
 
 
 def _parse(model: type[Model], body: bytes) -> Model:
@@ -2982,6 +2987,10 @@ SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 MIN_RATED_FILMS = 3  # for a mean rating to be ranked
 MAX_POSTERS = 6  # of a person's films
+MAX_WALL = 48  # favourites, whatever the limit
+RUNTIMES = (0, 60, 90, 120, 150, 180)  # lower ends of the columns, in minutes
+AGES = (0, 1, 5, 10, 20, 30, 50)  # likewise, in years
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
 @dataclass(slots=True)
@@ -3028,62 +3037,44 @@ class ListedFilm:
     backdrop_url: str | None
 
 
-@dataclass(slots=True)
-class FilmSnapshot:
-    """A snapshot of a film, which may be looked up or corrected while statistics are computed."""
-
-    logged: Film
-    match: Match
-    movie: Movie | None
-    movie_id: int
-    name: str
-    year: int | None
-    rating: float | None
-
-    @classmethod
-    def of(cls, film: Film) -> FilmSnapshot:
-        match = film.match
-        return cls(film, match, match.movie, film.movie_id, film.name, film.release_year, film.rating)
-
-    @property
-    def decade(self) -> str | None:
-        return f"{self.year // 10 * 10}s" if self.year else None
-
-    @property
-    def runtime(self) -> int | None:
-        return self.movie.runtime if self.movie else None
-
-    @property
-    def is_series(self) -> bool:
-        return self.movie is not None and self.movie.tmdb_type == "tv"
+FIELDS = attrgetter(*(each.name for each in fields(Film)))  # replace() takes five times as long
 
 
-def snapshots(films: Iterable[Film]) -> tuple[list[FilmSnapshot], list[list[int]]]:
-    """Snapshots of the films, where those with one record of TMDB's are one, and the ids of those."""
-    same: defaultdict[Hashable, list[FilmSnapshot]] = defaultdict(list)
-    for film in map(FilmSnapshot.of, films):
-        movie = film.movie
-        same[(movie.tmdb_type, movie.tmdb_id) if movie else film.movie_id].append(film)
+def copies(films: Iterable[Film]) -> tuple[list[Film], list[list[int]]]:
+    """The films as they are now, one per record, with TMDB's year if they have none; who shares a record."""
+    same: defaultdict[Hashable, list[Film]] = defaultdict(list)
+    for film in films:
+        now = Film(*FIELDS(film))
+        movie = now.match.movie
+        now.year = film.release_year
+        same[(movie.tmdb_type, movie.tmdb_id) if movie else film.movie_id].append(now)
     shared = [[film.movie_id for film in group] for group in same.values() if len(group) > 1]
     return [group[0] if len(group) == 1 else _as_one(group) for group in same.values()], shared
 
 
-def _as_one(group: list[FilmSnapshot]) -> FilmSnapshot:
+def _as_one(group: list[Film]) -> Film:
     """The first of them, with what was logged of all. A day in several of them is one viewing."""
-    first, viewings = group[0].logged, list(group[0].logged.viewings)
+    viewings = list(group[0].viewings)
     for film in group[1:]:
         days = {viewing.watched_date for viewing in viewings} - {None}
-        viewings += [viewing for viewing in film.logged.viewings if viewing.watched_date not in days]
-    logged = replace(
-        first,
-        watched=any(film.logged.watched for film in group),
-        liked=any(film.logged.liked for film in group),
-        watchlist=any(film.logged.watchlist for film in group),
+        viewings += [viewing for viewing in film.viewings if viewing.watched_date not in days]
+    return replace(
+        group[0],
+        rating=next((film.rating for film in group if film.rating is not None), None),
+        watched=any(film.watched for film in group),
+        liked=any(film.liked for film in group),
+        watchlist=any(film.watchlist for film in group),
         viewings=viewings,
-        undated_reviews=[review for film in group for review in film.logged.undated_reviews],
+        undated_reviews=[review for film in group for review in film.undated_reviews],
     )
-    rating = next((film.rating for film in group if film.rating is not None), None)
-    return replace(group[0], logged=logged, rating=rating)
+
+
+def _runtime(film: Film) -> int | None:
+    return film.match.movie.runtime if film.match.movie else None
+
+
+def _is_series(film: Film) -> bool:
+    return film.match.movie is not None and film.match.movie.tmdb_type == "tv"
 
 
 @dataclass(slots=True)
@@ -3091,41 +3082,45 @@ class FilmViewing:
     """One viewing of one film. `day` is None if the diary has none."""
 
     day: date | None
-    film: FilmSnapshot
+    film: Film
     rewatch: bool
     reviewed: bool
 
 
-def _viewings(film: FilmSnapshot) -> Iterator[FilmViewing]:
+def _viewings(film: Film) -> Iterator[FilmViewing]:
     """Oldest first. Those of one day stay in the order of the diary, so that the first row is no rewatch."""
-    ordered = sorted(film.logged.viewings, key=lambda viewing: viewing.watched_date or date.min)
+    ordered = sorted(film.viewings, key=lambda viewing: viewing.watched_date or date.min)
     for number, viewing in enumerate(ordered):
         yield FilmViewing(viewing.watched_date, film, viewing.rewatch or number > 0, bool(viewing.review))
 
 
-def _of_year(viewings: list[FilmViewing], year: int) -> tuple[list[FilmViewing], list[FilmSnapshot]]:
+def _of_year(viewings: list[FilmViewing], year: int) -> tuple[list[FilmViewing], list[Film]]:
     """The viewings in that year, and each of their films once."""
     within = [viewing for viewing in viewings if viewing.day and viewing.day.year == year]
     return within, list({viewing.film.movie_id: viewing.film for viewing in within}.values())
 
 
-Group = tuple[Any, list[FilmSnapshot]]
+Group = tuple[Any, list[Film]]
+Draw = Callable[[Any, list[Film]], Bar]
 
 
 def _mean(values: Sequence[float]) -> float | None:
     return round(sum(values) / len(values), 2) if values else None
 
 
-def _bar(name: object, films: list[FilmSnapshot]) -> Bar:
+def _mean_rating(films: Iterable[Film]) -> float | None:
+    return _mean([film.rating for film in films if film.rating is not None])
+
+
+def _bar(name: object, films: list[Film]) -> Bar:
     ids = list(dict.fromkeys([film.movie_id for film in films]))
-    ratings = [film.rating for film in films if film.rating is not None]
     tmdb_id = name.identity if isinstance(name, TMDBName) and isinstance(name.identity, int) else None
-    return Bar(str(name), len(films), _mean(ratings), ids, tmdb_id)
+    return Bar(str(name), len(films), _mean_rating(films), ids, tmdb_id)
 
 
 def _merged(groups: Iterable[Group]) -> list[Group]:
     """One group per key, in the order of the keys."""
-    together: defaultdict[Any, list[FilmSnapshot]] = defaultdict(list)
+    together: defaultdict[Any, list[Film]] = defaultdict(list)
     for key, films in groups:
         together[key] += films
     return sorted(together.items())
@@ -3137,15 +3132,24 @@ def _bars(groups: Iterable[Group], keys: Sequence[object] | None = None) -> list
     return [_bar(key, together.get(key, [])) for key in (together if keys is None else keys)]
 
 
-def _histogram(films: Iterable[tuple[int, FilmSnapshot]], ends: Sequence[int]) -> list[Bar]:
+def _histogram(films: Iterable[tuple[int, Film]], ends: Sequence[int]) -> list[Bar]:
     """One column from each of `ends` up to the next."""
     names = [f"{low}–{high - 1}" if high - low > 1 else str(low) for low, high in itertools.pairwise(ends)]
     names.append(f"{ends[-1]} or more")
     return _bars(((names[bisect_right(ends, value) - 1], [film]) for value, film in films), names)
 
 
-def _listed(film: FilmSnapshot, value: float | None = None) -> ListedFilm:
-    movie = film.movie
+def _decades(films: Iterable[Film]) -> list[Group]:
+    return _merged((f"{film.year // 10 * 10}s", [film]) for film in films if film.year)
+
+
+def _by_rating(films: Iterable[Film]) -> list[Bar]:
+    rated = dict(_merged((film.rating, [film]) for film in films if film.rating))
+    return [_bar(f"{half / 2:g}", rated.get(half / 2, [])) for half in range(1, 11)]
+
+
+def _listed(film: Film, value: float | None = None) -> ListedFilm:
+    movie = film.match.movie
     return ListedFilm(
         movie_id=film.movie_id,
         title=film.name,
@@ -3153,73 +3157,70 @@ def _listed(film: FilmSnapshot, value: float | None = None) -> ListedFilm:
         poster_url=movie.poster_url if movie else None,
         rating=film.rating,
         value=value,
-        liked=film.logged.liked,
+        liked=film.liked,
         tmdb_rating=movie.tmdb_rating if movie else None,
         backdrop_url=movie.backdrop_url if movie else None,
     )
 
 
-def _top(
-    films: Iterable[tuple[float | None, FilmSnapshot]], limit: int, least_first: bool = False
-) -> list[ListedFilm]:
+def _top(films: Iterable[tuple[float, Film]], limit: int, least_first: bool = False) -> list[ListedFilm]:
     """The films with the highest values, or with the lowest."""
     sign = 1 if least_first else -1
-    known = (
-        (sign * value, -(f.rating or 0), f.name, f.movie_id, f) for value, f in films if value is not None
-    )
+    known = ((sign * value, -(film.rating or 0), film.name, film.movie_id, film) for value, film in films)
     return [_listed(film, round(sign * value, 2)) for value, *_, film in heapq.nsmallest(limit, known)]
 
 
-def _group_by(films: Iterable[FilmSnapshot], attribute: str) -> list[Group]:
-    """Films by the names in an attribute of their movies, such as `genres` or `directors`."""
-    names: dict[Hashable, str] = {}
-    groups: defaultdict[Hashable, list[FilmSnapshot]] = defaultdict(list)
+def _favourites(watched: list[Film], times: Mapping[int, int]) -> list[ListedFilm]:
+    def better(film: Film) -> tuple[float, bool, int, int]:
+        return -(film.rating or 0), not film.liked, -times.get(film.movie_id, 0), film.movie_id
+
+    films = (film for film in watched if not _is_series(film))
+    return [_listed(film, film.rating) for film in heapq.nsmallest(MAX_WALL, films, key=better)]
+
+
+def _group_by(films: Iterable[Film], attribute: str) -> list[Group]:
+    """Films by the names in an attribute of their movies, such as `genres` or `original_language`."""
+    called: dict[Hashable, str] = {}
+    groups: defaultdict[Hashable, list[Film]] = defaultdict(list)
     for film in films:
-        for name in getattr(film.movie, attribute, ()):
+        names = getattr(film.match.movie, attribute, None) or ()
+        for name in [names] if isinstance(names, str) else names:
             key = name.identity if isinstance(name, TMDBName) else name
             groups[key].append(film)
-            names[key] = name
-    return [(names[key], members) for key, members in groups.items()]
+            called[key] = name
+    return [(called[key], members) for key, members in groups.items()]
 
 
-def _most_watched(groups: list[Group], limit: int) -> list[Bar]:
+def _most_watched(groups: list[Group], limit: int, bar: Draw = _bar) -> list[Bar]:
     """By films, then mean rating, then name."""
-    sizes = sorted((len(films) for _, films in groups), reverse=True)
-    least = sizes[min(limit, len(sizes)) - 1] if sizes else 0  # smaller groups cannot be among the first
-    bars = [_bar(name, films) for name, films in groups if len(films) >= least]
-    return sorted(bars, key=lambda bar: (-bar.count, -(bar.mean_rating or 0), bar.name))[:limit]
+    least = min(heapq.nlargest(limit, (len(films) for _, films in groups)), default=0)
+    large = (group for group in groups if len(group[1]) >= least)
+    first = sorted(large, key=lambda group: (-len(group[1]), -(_mean_rating(group[1]) or 0), group[0]))
+    return [bar(name, films) for name, films in first[:limit]]
 
 
-def _highest_rated(groups: list[Group], limit: int = 100_000) -> list[Bar]:
-    """By mean rating, then number of rated films, then name."""
-    first = heapq.nsmallest(limit, _means(groups))
-    return [_bar(groups[n][0], [film for film in groups[n][1] if film.rating is not None]) for *_, n in first]
+def _rated(groups: list[Group]) -> list[Group]:
+    """Those with enough rated films, by mean rating, then number of these films, then name."""
+    ranked = []
+    for name, films in groups:
+        ratings = [film.rating for film in films if film.rating is not None]
+        if len(ratings) >= MIN_RATED_FILMS:
+            ranked.append((-sum(ratings) / len(ratings), -len(ratings), name, films))
+    return [(name, films) for *_, name, films in sorted(ranked, key=lambda each: each[:3])]
 
 
-def _means(groups: list[Group]) -> Iterator[tuple[float, int, str, int]]:
-    for n, (name, films) in enumerate(groups):
-        if len(films) >= MIN_RATED_FILMS:
-            ratings = [film.rating for film in films if film.rating is not None]
-            if len(ratings) >= MIN_RATED_FILMS:
-                yield -sum(ratings) / len(ratings), -len(ratings), name, n
+def _ranking(groups: list[Group], limit: int, bar: Draw = _bar) -> Ranking:
+    rated = _rated(groups)
+    first = [(name, [film for film in films if film.rating is not None]) for name, films in rated[:limit]]
+    highest_rated = list(itertools.starmap(bar, first))
+    return Ranking(_most_watched(groups, limit, bar), highest_rated, len(groups), len(rated))
 
 
-def _ranking(groups: list[Group], limit: int) -> Ranking:
-    total_rated = sum(1 for _ in _means(groups))
-    return Ranking(_most_watched(groups, limit), _highest_rated(groups, limit), len(groups), total_rated)
-
-
-def _with_pictures(ranking: Ranking, watched: list[FilmSnapshot], role: str) -> Ranking:
-    """A ranking of people, with portraits and posters."""
-    people = {name.identity: name for film in watched for name in getattr(film.movie, role, ())}
-    films = {film.movie_id: film for film in watched}
-    for bar in ranking.most_watched + ranking.highest_rated:
-        person = people.get(bar.tmdb_id or bar.name)
-        best = sorted((films[movie_id] for movie_id in bar.movie_ids), key=lambda film: -(film.rating or 0))
-        posters = (film.movie.poster_url for film in best if film.movie and film.movie.poster_url)
-        bar.portrait_url = getattr(person, "portrait_url", None)
-        bar.poster_urls = list(itertools.islice(posters, MAX_POSTERS))
-    return ranking
+def _portrayed(person: Person, films: list[Film]) -> Bar:
+    """A bar with the portrait, and the posters of the best films."""
+    best = (film.match.movie for film in sorted(films, key=lambda film: -(film.rating or 0)))
+    posters = [movie.poster_url for movie in best if movie and movie.poster_url]
+    return replace(_bar(person, films), portrait_url=person.portrait_url, poster_urls=posters[:MAX_POSTERS])
 
 
 def _longest_run(numbers: Iterable[int]) -> int:
@@ -3232,9 +3233,17 @@ def _longest_run(numbers: Iterable[int]) -> int:
     return longest
 
 
-def _hours(films: Iterable[FilmSnapshot], times: Mapping[int, int]) -> float:
+def _days_covered(days: Mapping[int, int], year: int | None) -> int:
+    """From the first of the days to the last; of a year all days, or those until today."""
+    if year is None or not days:
+        return max(days) - min(days) + 1 if days else 0
+    last = min(datetime.now(UTC).date(), date(year, 12, 31)).toordinal()
+    return max(last, *days) - date(year, 1, 1).toordinal() + 1
+
+
+def _hours(films: Iterable[Film], times: Mapping[int, int]) -> float:
     """Hours of films, each counted as often as `times` says, or once."""
-    return round(sum((film.runtime or 0) * times.get(film.movie_id, 1) for film in films) / 60, 1)
+    return round(sum((_runtime(film) or 0) * times.get(film.movie_id, 1) for film in films) / 60, 1)
 
 
 # === Statistics ===============================================================
@@ -3257,9 +3266,6 @@ WHAT_COUNTS = """Computed from the films looked up so far, for all time or for o
 
 MIN_VOTES = 50  # at TMDB, for a comparison with the crowd
 MAX_GEM_VOTES = 1_000
-RUNTIMES = (0, 60, 90, 120, 150, 180)  # lower ends of the columns, in minutes
-AGES = (0, 1, 5, 10, 20, 30, 50)  # likewise, in years
-WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
 @dataclass(slots=True)
@@ -3268,9 +3274,9 @@ class Totals:
 
     `hours` count each viewing, and once each film that is not in the diary. They leave out the films
     `without_runtime`. All numbers include `series`, of which `series_hours` are. A streak is a run of days,
-    or of weeks from Monday, with a viewing. Averages cover the time from the first to the last viewing.
-    `milestones` are every 50th viewing. `reviewed` films have a review; with a year, a review of a viewing
-    in it.
+    or of weeks from Monday, with a viewing. Averages cover the time from the first to the last viewing; those
+    of a year cover the year, or the days until today. `milestones` are every 50th viewing. `reviewed` films
+    have a review; with a year, a review of a viewing in it.
     """
 
     films: int
@@ -3301,15 +3307,13 @@ class Totals:
     milestones: list[ListedFilm]
 
 
-def _totals(
-    every: list[FilmSnapshot], watched: list[FilmSnapshot], viewings: list[FilmViewing], year: int | None
-) -> Totals:
+def _totals(every: list[Film], watched: list[Film], viewings: list[FilmViewing], year: int | None) -> Totals:
     times = Counter(viewing.film.movie_id for viewing in viewings)
-    hours, series = _hours(watched, times), [film for film in watched if film.is_series]
-    undated_reviews = {f.movie_id for f in watched if year is None and f.logged.undated_reviews}
+    hours, series = _hours(watched, times), [film for film in watched if _is_series(film)]
+    undated_reviews = {f.movie_id for f in watched if year is None and f.undated_reviews}
     dated = [viewing for viewing in viewings if viewing.day]
     per_day = Counter(viewing.day.toordinal() for viewing in dated if viewing.day)
-    span = max(per_day) - min(per_day) + 1 if per_day else 0
+    span = _days_covered(per_day, year)
     ratings = [film.rating for film in watched if film.rating is not None]
     return Totals(
         films=len(watched),
@@ -3320,11 +3324,11 @@ def _totals(
         hours=hours,
         days=round(hours / 24, 1),
         series_hours=_hours(series, times),
-        without_runtime=sum(film.runtime is None for film in watched),
+        without_runtime=sum(_runtime(film) is None for film in watched),
         rated=len(ratings),
-        liked=sum(film.logged.liked for film in watched),
+        liked=sum(film.liked for film in watched),
         reviewed=len({viewing.film.movie_id for viewing in viewings if viewing.reviewed} | undated_reviews),
-        watchlist=sum(film.logged.watchlist for film in every),
+        watchlist=sum(film.watchlist for film in every),
         directors=len(_group_by(watched, "directors")),
         countries=len(_group_by(watched, "countries")),
         languages=len(_group_by(watched, "languages")),
@@ -3337,9 +3341,7 @@ def _totals(
         viewings_per_month=round(len(dated) * 30.44 / max(span, 30.44), 2) if dated else None,
         first=_listed(dated[0].film) if dated else None,
         last=_listed(dated[-1].film) if dated else None,
-        milestones=[
-            _listed(viewing.film, number) for number, viewing in enumerate(dated, 1) if number % 50 == 0
-        ],
+        milestones=[_listed(viewing.film, n) for n, viewing in enumerate(dated, 1) if n % 50 == 0],
     )
 
 
@@ -3363,8 +3365,8 @@ class ThroughTime:
     mean_age: float | None
 
 
-def _through_time(watched: list[FilmSnapshot], viewings: list[FilmViewing], year: int | None) -> ThroughTime:
-    days: list[tuple[date, list[FilmSnapshot]]] = _merged(
+def _through_time(watched: list[Film], viewings: list[FilmViewing], year: int | None) -> ThroughTime:
+    days: list[tuple[date, list[Film]]] = _merged(
         (viewing.day, [viewing.film]) for viewing in viewings if viewing.day
     )
     ages = [
@@ -3373,8 +3375,7 @@ def _through_time(watched: list[FilmSnapshot], viewings: list[FilmViewing], year
         for film in films
         if film.year and film.year <= day.year  # otherwise the date is wrong
     ]
-    released = _merged((film.year, [film]) for film in watched if film.year)
-    decades = _merged((film.decade, [film]) for film in watched if film.decade)
+    decades = _decades(watched)
     return ThroughTime(
         years=_bars((day.year, films) for day, films in days),
         months=_bars(
@@ -3383,10 +3384,10 @@ def _through_time(watched: list[FilmSnapshot], viewings: list[FilmViewing], year
         ),
         weeks=_bars((day - timedelta(day.weekday()), films) for day, films in days),
         weekdays=_bars(((WEEKDAYS[day.weekday()], films) for day, films in days), WEEKDAYS),
-        days=[_bar(day, films) for day, films in days],
-        release_years=[_bar(year, films) for year, films in released],
-        decades=[_bar(decade, films) for decade, films in decades],
-        best_decades=_highest_rated(decades, 3),
+        days=_bars(days),
+        release_years=_bars((film.year, [film]) for film in watched if film.year),
+        decades=_bars(decades),
+        best_decades=_ranking(decades, 3).highest_rated,
         ages=_histogram(ages, AGES),
         mean_age=_mean([age for age, _ in ages]),
     )
@@ -3397,11 +3398,12 @@ class Ratings:
     """`above_crowd` and `below_crowd`: the rating minus half of TMDB's, for films with at least 50 votes.
 
     `obscure` and `popular` are by votes. `gems` are rated 4 or higher and have 50 to 999 votes. `compared`
-    films have a rating and at least 50 votes: their mean rating is `compared_mean`, and by half of TMDB's
-    rating they have the `crowd_mean` and, in the columns of `histogram`, the `crowd_histogram`.
+    films have a rating and at least 50 votes: their mean rating is `compared_mean` and their ratings are the
+    `compared_histogram`; by half of TMDB's rating, they have the `crowd_mean` and the `crowd_histogram`.
     """
 
     histogram: list[Bar]
+    compared_histogram: list[Bar]
     crowd_histogram: list[int]
     compared: int
     compared_mean: float | None
@@ -3413,8 +3415,8 @@ class Ratings:
     gems: list[ListedFilm]
 
 
-def _ratings(watched: list[FilmSnapshot], limit: int) -> Ratings:
-    movies = [(film.movie, film) for film in watched if film.movie]
+def _ratings(watched: list[Film], limit: int) -> Ratings:
+    movies = [(film.match.movie, film) for film in watched if film.match.movie]
     voted = [(movie, film) for movie, film in movies if movie.tmdb_votes >= MIN_VOTES]
     rated = [(film.rating, m.tmdb_rating / 2, film) for m, film in voted if film.rating and m.tmdb_rating]
     crowd = [(mine - others, film) for mine, others, film in rated]
@@ -3422,10 +3424,8 @@ def _ratings(watched: list[FilmSnapshot], limit: int) -> Ratings:
     votes = [(movie.tmdb_votes, film) for movie, film in movies if movie.tmdb_votes]
     gems = [(m.tmdb_votes, f) for m, f in voted if m.tmdb_votes < MAX_GEM_VOTES and (f.rating or 0) >= 4]
     return Ratings(
-        histogram=_bars(
-            ((f"{film.rating:g}", [film]) for film in watched if film.rating),
-            [f"{half / 2:g}" for half in range(1, 11)],
-        ),
+        histogram=_by_rating(watched),
+        compared_histogram=_by_rating(film for *_, film in rated),
         crowd_histogram=[columns[half] for half in range(1, 11)],
         compared=len(rated),
         compared_mean=_mean([mine for mine, _, _ in rated]),
@@ -3440,20 +3440,21 @@ def _ratings(watched: list[FilmSnapshot], limit: int) -> Ratings:
 
 @dataclass(slots=True)
 class CollectionProgress:
-    """A collection with at least two watched films, and how many of its films are released."""
+    """A collection with at least two watched films: how many are released, which of them are `missing`."""
 
     name: str
     tmdb_id: int
     watched: int
     released: int
     movie_ids: list[int]
+    missing: list[str]
 
 
 @dataclass(slots=True)
 class Topics:
-    """`themes` are TMDB's keywords, `world` are all countries. `languages` are all that are spoken in a film;
-    `original_languages` are ISO 639-1 codes. `completeness` lists collections, the fewest unwatched films
-    first.
+    """`themes` are TMDB's keywords, `tags` the member's own. `world` are all countries. `languages` are all
+    that are spoken in a film; `original_languages` are ISO 639-1 codes. `completeness` lists collections,
+    those with the fewest missing films first and the complete ones last.
     """
 
     genres: Ranking
@@ -3463,19 +3464,18 @@ class Topics:
     languages: Ranking
     original_languages: Ranking
     themes: Ranking
+    tags: Ranking
     studios: Ranking
     collections: Ranking
     completeness: list[CollectionProgress]
 
 
-def _topics(watched: list[FilmSnapshot], collections: Mapping[int, Collection], limit: int) -> Topics:
-    genres = ((sorted(film.movie.genres), film) for film in watched if film.movie)
+def _topics(watched: list[Film], collections: Mapping[int, Collection], limit: int) -> Topics:
+    genres = ((sorted(film.match.movie.genres), film) for film in watched if film.match.movie)
     pairs = _merged((pair, [film]) for names, film in genres for pair in itertools.combinations(names, 2))
     countries = _group_by(watched, "countries")
-    by_original_language = _merged(
-        (film.movie.original_language, [film])
-        for film in watched
-        if film.movie and film.movie.original_language
+    tagged = (
+        (tag, [film]) for film in watched for tag in {tag for each in film.entries for tag in each.tags}
     )
     return Topics(
         genres=_ranking(_group_by(watched, "genres"), limit),
@@ -3483,27 +3483,25 @@ def _topics(watched: list[FilmSnapshot], collections: Mapping[int, Collection], 
         countries=_ranking(countries, limit),
         world=_most_watched(countries, len(countries)),
         languages=_ranking(_group_by(watched, "languages"), limit),
-        original_languages=_ranking(by_original_language, limit),
+        original_languages=_ranking(_group_by(watched, "original_language"), limit),
         themes=_ranking(_group_by(watched, "keywords"), limit),
+        tags=_ranking(_merged(tagged), limit),
         studios=_ranking(_group_by(watched, "studios"), limit),
         collections=_ranking(_group_by(watched, "collections"), limit),
         completeness=_completeness(watched, collections)[:limit],
     )
 
 
-def _completeness(watched: list[FilmSnapshot], known: Mapping[int, Collection]) -> list[CollectionProgress]:
-    movies = ((film.movie, film) for film in watched)
-    films = {movie.tmdb_id: film for movie, film in movies if movie and movie.tmdb_type == "movie"}
+def _completeness(watched: list[Film], known: Mapping[int, Collection]) -> list[CollectionProgress]:
+    films = {f.match.movie.tmdb_id: f for f in watched if f.match.movie and not _is_series(f)}
     progress = []
     for tmdb_id, collection in list(known.items()):  # a copy: some may be added meanwhile
         ids = [films[part].movie_id for part in collection.released if part in films]
+        missing = [title for part, title in collection.released.items() if part not in films]
         if len(ids) > 1:
-            progress.append(
-                CollectionProgress(collection.name, tmdb_id, len(ids), len(collection.released), ids)
-            )
-    return sorted(
-        progress, key=lambda each: (each.released - each.watched, -each.watched, each.name, each.tmdb_id)
-    )
+            released = len(collection.released)
+            progress.append(CollectionProgress(collection.name, tmdb_id, len(ids), released, ids, missing))
+    return sorted(progress, key=lambda c: (not c.missing, len(c.missing), -c.watched, c.name, c.tmdb_id))
 
 
 @dataclass(slots=True)
@@ -3517,28 +3515,31 @@ class People:
     producers: Ranking
 
 
-def _people(watched: list[FilmSnapshot], limit: int) -> People:
-    rankings = {role.name: _ranking(_group_by(watched, role.name), limit) for role in fields(People)}
-    for role in ("directors", "cast"):
-        _with_pictures(rankings[role], watched, role)
-    return People(**rankings)
+def _people(watched: list[Film], limit: int) -> People:
+    def ranking(role: str) -> Ranking:
+        bar = _portrayed if role in ("directors", "cast") else _bar
+        return _ranking(_group_by(watched, role), limit, bar)
+
+    return People(**{role.name: ranking(role.name) for role in fields(People)})
 
 
-MAX_WALL = 48  # favourites, whatever the limit
 MAX_DIARY = 1_000
+MAX_LATEST = 24  # of the watchlist, likewise
 
 
 @dataclass(slots=True)
 class FilmLists:
     """`favourites` are the highest rated, then liked, then most often watched films. `most_rewatched` films
-    have at least two viewings. `longest` are without series, `series` those with the most minutes.
-    With a year, `new` and `old` are the highest rated of its releases and of older films, and `diary` has one
-    entry per viewing, in order. Without, they are empty.
+    are by rewatches. `longest`, `shortest` and `runtimes` are without series. `series` are by minutes, 0 if
+    unknown. With a year, `new` and `old` are the highest rated of its releases and of older films, and
+    `diary` has one entry per viewing, in order. Without, they are empty. `rerated` films have another rating
+    in their last rated viewing than in their first, by this much.
     """
 
     favourites: list[ListedFilm]
     diary: list[ListedFilm]
     most_rewatched: list[ListedFilm]
+    rerated: list[ListedFilm]
     longest: list[ListedFilm]
     shortest: list[ListedFilm]
     series: list[ListedFilm]
@@ -3547,36 +3548,33 @@ class FilmLists:
     runtimes: list[Bar]
 
 
-def _lists(
-    watched: list[FilmSnapshot], viewings: list[FilmViewing], year: int | None, limit: int
-) -> FilmLists:
+def _lists(watched: list[Film], viewings: list[FilmViewing], year: int | None, limit: int) -> FilmLists:
     times = Counter(viewing.film.movie_id for viewing in viewings)
-    runtimes = [(minutes, film) for film in watched if (minutes := film.runtime)]
-    feature_runtimes = [(minutes, film) for minutes, film in runtimes if not film.is_series]
-    new = [film for film in watched if year and film.year == year]
-    old = [film for film in watched if year and film.year and film.year < year]
+    again = Counter(viewing.film.movie_id for viewing in viewings if viewing.rewatch)
+    runtimes = [(minutes, film) for film in watched if (minutes := _runtime(film)) and not _is_series(film)]
+    new = [(film.rating, film) for film in watched if year and film.rating and film.year == year]
+    old = [(film.rating, film) for film in watched if year and film.rating and (film.year or year) < year]
     diary = [_listed(viewing.film, number) for number, viewing in enumerate(viewings, 1)] if year else []
     return FilmLists(
         favourites=_favourites(watched, times),
         diary=diary[:MAX_DIARY],
-        most_rewatched=_top(
-            ((times[film.movie_id], film) for film in watched if times[film.movie_id] > 1), limit
-        ),
-        longest=_top(feature_runtimes, limit),
-        shortest=_top(feature_runtimes, limit, least_first=True),
-        series=_top(((minutes, film) for minutes, film in runtimes if film.is_series), limit),
-        new=_top(((film.rating, film) for film in new), limit),
-        old=_top(((film.rating, film) for film in old), limit),
+        most_rewatched=_top(((again[f.movie_id], f) for f in watched if again[f.movie_id]), limit),
+        rerated=sorted(_rerated(watched), key=lambda each: -abs(each.value or 0))[:limit],
+        longest=_top(runtimes, limit),
+        shortest=_top(runtimes, limit, least_first=True),
+        series=_top(((_runtime(film) or 0, film) for film in watched if _is_series(film)), limit),
+        new=_top(new, limit),
+        old=_top(old, limit),
         runtimes=_histogram(runtimes, RUNTIMES),
     )
 
 
-def _favourites(watched: list[FilmSnapshot], times: Mapping[int, int]) -> list[ListedFilm]:
-    def better(film: FilmSnapshot) -> tuple[float, bool, int, int]:
-        return -(film.rating or 0), not film.logged.liked, -times.get(film.movie_id, 0), film.movie_id
-
-    films = (film for film in watched if not film.is_series)
-    return [_listed(film, film.rating) for film in heapq.nsmallest(MAX_WALL, films, key=better)]
+def _rerated(watched: list[Film]) -> Iterator[ListedFilm]:
+    for film in watched:
+        ordered = sorted(film.viewings, key=lambda viewing: viewing.watched_date or date.min)
+        ratings = [viewing.rating for viewing in ordered if viewing.rating is not None]
+        if ratings and ratings[0] != ratings[-1]:
+            yield _listed(film, ratings[-1] - ratings[0])
 
 
 @dataclass(slots=True)
@@ -3593,13 +3591,12 @@ class YearBefore:
 def _year_before(viewings: list[FilmViewing], year: int) -> YearBefore | None:
     before, films = _of_year(viewings, year - 1)
     hours = _hours(films, Counter(viewing.film.movie_id for viewing in before))
-    ratings = [film.rating for film in films if film.rating is not None]
-    return YearBefore(year - 1, len(before), len(films), hours, _mean(ratings)) if films else None
+    return YearBefore(year - 1, len(before), len(films), hours, _mean_rating(films)) if films else None
 
 
 @dataclass(slots=True)
 class Watchlist:
-    """The unwatched films on the watchlist, whatever the year.
+    """The unwatched films on the watchlist, whatever the year. `latest` are those added last, up to 24.
 
     `directors` have films on the list and at least three rated films. They are ordered by mean rating.
     """
@@ -3611,28 +3608,29 @@ class Watchlist:
     genres: list[Bar]
     decades: list[Bar]
     directors: list[Bar]
+    latest: list[ListedFilm]
 
 
-def _watchlist(every: list[FilmSnapshot], limit: int) -> Watchlist:
-    listed = [film for film in every if film.logged.watchlist and not film.logged.watched]
-    watched = [film for film in every if film.logged.watched]
+def _watchlist(every: list[Film], limit: int) -> Watchlist:
+    def added(film: Film) -> tuple[date, int]:
+        return film.watchlist_date or date.min, -film.movie_id
+
+    listed = [film for film in every if film.watchlist and not film.watched]
+    watched = [film for film in every if film.watched]
     on_it = {name.identity: films for name, films in _group_by(listed, "directors")}
-    best = (
-        (bar, on_it.get(bar.tmdb_id or bar.name, []))
-        for bar in _highest_rated(_group_by(watched, "directors"))
-    )
     return Watchlist(
         films=len(listed),
         hours=_hours(listed, {}),
-        without_runtime=sum(film.runtime is None for film in listed),
-        watched_from_it=sum(film.logged.watchlist for film in watched),
+        without_runtime=sum(_runtime(film) is None for film in listed),
+        watched_from_it=sum(film.watchlist for film in watched),
         genres=_most_watched(_group_by(listed, "genres"), limit),
-        decades=_bars((film.decade, [film]) for film in listed if film.decade),
+        decades=_bars(_decades(listed)),
         directors=[
             replace(bar, count=len(films), movie_ids=[film.movie_id for film in films])
-            for bar, films in best
-            if films
+            for bar in itertools.starmap(_bar, _rated(_group_by(watched, "directors")))
+            if (films := on_it.get(bar.tmdb_id or bar.name))
         ][:limit],
+        latest=[_listed(film) for film in heapq.nlargest(MAX_LATEST, listed, key=added)],
     )
 
 
@@ -3661,10 +3659,10 @@ def compute_statistics(
     films: list[Film], collections: Mapping[int, Collection], year: int | None = None, limit: int = 10
 ) -> Statistics:
     """See WHAT_COUNTS. Lists have up to `limit` entries."""
-    every, same_record = snapshots(films)
+    every, same_record = copies(films)
     viewings = [viewing for film in every for viewing in _viewings(film)]
     years = sorted({viewing.day.year for viewing in viewings if viewing.day}, reverse=True)
-    watched = [film for film in every if film.logged.watched]
+    watched = [film for film in every if film.watched]
     year_before = _year_before(viewings, year) if year else None
     if year is not None:
         viewings, watched = _of_year(viewings, year)
@@ -3673,7 +3671,7 @@ def compute_statistics(
         year=year,
         years=years,
         films=len(watched),
-        matched=sum(film.movie is not None for film in watched),
+        matched=sum(film.match.movie is not None for film in watched),
         pending=sum(film.match.status == "pending" for film in watched),
         totals=_totals(every, watched, viewings, year),
         year_before=year_before,
@@ -4651,7 +4649,6 @@ def list_views(session: Session) -> list[ListView]:
 
 def _list_view(session: Session, list_id: int, made: FilmList) -> ListView:
     films = [session.film(movie_id) for movie_id, _ in made.entries]
-    left = snapshots([film for film in films if not film.watched])[0]
     return ListView(
         id=list_id,
         name=made.name,
@@ -4662,7 +4659,7 @@ def _list_view(session: Session, list_id: int, made: FilmList) -> ListView:
         films=len(films),
         watched=sum(film.watched for film in films),
         mean_rating=_mean([film.rating for film in films if film.rating is not None]),
-        hours_left=_hours(left, {}),
+        hours_left=_hours([film for film in films if not film.watched], {}),
         movie_ids=[film.movie_id for film in films],
     )
 
@@ -5309,7 +5306,9 @@ async def docs() -> Response:
 
 @routes.get("/docs/start.js", include_in_schema=False)
 async def docs_start() -> Response:
-    script = 'SwaggerUIBundle({url: "openapi.json", dom_id: "#docs", deepLinking: true})'
+    # Swagger UI warns that it has no component for such items, before it shows a file input.
+    files = "plugins: [() => ({components: {JsonSchema_string_binary: () => null}})]"
+    script = f'SwaggerUIBundle({{url: "openapi.json", dom_id: "#docs", deepLinking: true, {files}}})'
     return Response(script, media_type="text/javascript")
 
 
