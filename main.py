@@ -463,7 +463,7 @@ class Collection:
     """TMDB's group of films that belong together, such as a film and its sequels."""
 
     name: str
-    released: tuple[int, ...]  # TMDB's ids of the parts that are out
+    released: Mapping[int, str]  # by TMDB's ids, the titles of the parts that are out
 
 
 @dataclass(frozen=True, slots=True)
@@ -2960,7 +2960,7 @@ class TMDBClient:
 
 def collection_of(body: CollectionBody) -> Collection:
     today = datetime.now(UTC).date().isoformat()
-    return Collection(body.name, tuple(part.id for part in body.parts if "" < part.release_date <= today))
+    return Collection(body.name, {part.id: part.title for part in body.parts if "" < part.release_date <= today})
 
 
 def _parse(model: type[Model], body: bytes) -> Model:
@@ -2982,6 +2982,10 @@ SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 MIN_RATED_FILMS = 3  # for a mean rating to be ranked
 MAX_POSTERS = 6  # of a person's films
+MAX_WALL = 48  # favourites, whatever the limit
+RUNTIMES = (0, 60, 90, 120, 150, 180)  # lower ends of the columns, in minutes
+AGES = (0, 1, 5, 10, 20, 30, 50)  # likewise, in years
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
 @dataclass(slots=True)
@@ -3144,6 +3148,11 @@ def _histogram(films: Iterable[tuple[int, FilmSnapshot]], ends: Sequence[int]) -
     return _bars(((names[bisect_right(ends, value) - 1], [film]) for value, film in films), names)
 
 
+def _by_rating(films: Iterable[FilmSnapshot]) -> list[Bar]:
+    halves = [f"{half / 2:g}" for half in range(1, 11)]
+    return _bars(((f"{film.rating:g}", [film]) for film in films if film.rating), halves)
+
+
 def _listed(film: FilmSnapshot, value: float | None = None) -> ListedFilm:
     movie = film.movie
     return ListedFilm(
@@ -3168,6 +3177,18 @@ def _top(
         (sign * value, -(f.rating or 0), f.name, f.movie_id, f) for value, f in films if value is not None
     )
     return [_listed(film, round(sign * value, 2)) for value, *_, film in heapq.nsmallest(limit, known)]
+
+
+def _favourites(watched: list[FilmSnapshot], times: Mapping[int, int]) -> list[ListedFilm]:
+    def better(film: FilmSnapshot) -> tuple[float, bool, int, int]:
+        return -(film.rating or 0), not film.logged.liked, -times.get(film.movie_id, 0), film.movie_id
+
+    films = (film for film in watched if not film.is_series)
+    return [_listed(film, film.rating) for film in heapq.nsmallest(MAX_WALL, films, key=better)]
+
+
+def _added(film: FilmSnapshot) -> tuple[date, int]:
+    return film.logged.added_date or date.min, -film.movie_id
 
 
 def _group_by(films: Iterable[FilmSnapshot], attribute: str) -> list[Group]:
@@ -3232,6 +3253,14 @@ def _longest_run(numbers: Iterable[int]) -> int:
     return longest
 
 
+def _days_covered(days: Mapping[int, int], year: int | None, today: date) -> int:
+    """From the first of the days to the last; of a year all days, or those until today."""
+    if year is None or not days:
+        return max(days) - min(days) + 1 if days else 0
+    last = min(today, date(year, 12, 31)).toordinal()
+    return max(last, *days) - date(year, 1, 1).toordinal() + 1
+
+
 def _hours(films: Iterable[FilmSnapshot], times: Mapping[int, int]) -> float:
     """Hours of films, each counted as often as `times` says, or once."""
     return round(sum((film.runtime or 0) * times.get(film.movie_id, 1) for film in films) / 60, 1)
@@ -3257,9 +3286,6 @@ WHAT_COUNTS = """Computed from the films looked up so far, for all time or for o
 
 MIN_VOTES = 50  # at TMDB, for a comparison with the crowd
 MAX_GEM_VOTES = 1_000
-RUNTIMES = (0, 60, 90, 120, 150, 180)  # lower ends of the columns, in minutes
-AGES = (0, 1, 5, 10, 20, 30, 50)  # likewise, in years
-WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
 @dataclass(slots=True)
@@ -3268,9 +3294,9 @@ class Totals:
 
     `hours` count each viewing, and once each film that is not in the diary. They leave out the films
     `without_runtime`. All numbers include `series`, of which `series_hours` are. A streak is a run of days,
-    or of weeks from Monday, with a viewing. Averages cover the time from the first to the last viewing.
-    `milestones` are every 50th viewing. `reviewed` films have a review; with a year, a review of a viewing
-    in it.
+    or of weeks from Monday, with a viewing. Averages cover the time from the first to the last viewing; those
+    of a year cover the year, or the days until today. `milestones` are every 50th viewing. `reviewed` films
+    have a review; with a year, a review of a viewing in it.
     """
 
     films: int
@@ -3302,14 +3328,18 @@ class Totals:
 
 
 def _totals(
-    every: list[FilmSnapshot], watched: list[FilmSnapshot], viewings: list[FilmViewing], year: int | None
+    every: list[FilmSnapshot],
+    watched: list[FilmSnapshot],
+    viewings: list[FilmViewing],
+    year: int | None,
+    today: date,
 ) -> Totals:
     times = Counter(viewing.film.movie_id for viewing in viewings)
     hours, series = _hours(watched, times), [film for film in watched if film.is_series]
     undated_reviews = {f.movie_id for f in watched if year is None and f.logged.undated_reviews}
     dated = [viewing for viewing in viewings if viewing.day]
     per_day = Counter(viewing.day.toordinal() for viewing in dated if viewing.day)
-    span = max(per_day) - min(per_day) + 1 if per_day else 0
+    span = _days_covered(per_day, year, today)
     ratings = [film.rating for film in watched if film.rating is not None]
     return Totals(
         films=len(watched),
@@ -3397,11 +3427,12 @@ class Ratings:
     """`above_crowd` and `below_crowd`: the rating minus half of TMDB's, for films with at least 50 votes.
 
     `obscure` and `popular` are by votes. `gems` are rated 4 or higher and have 50 to 999 votes. `compared`
-    films have a rating and at least 50 votes: their mean rating is `compared_mean`, and by half of TMDB's
-    rating they have the `crowd_mean` and, in the columns of `histogram`, the `crowd_histogram`.
+    films have a rating and at least 50 votes: their mean rating is `compared_mean` and their ratings are the
+    `compared_histogram`; by half of TMDB's rating, they have the `crowd_mean` and the `crowd_histogram`.
     """
 
     histogram: list[Bar]
+    compared_histogram: list[Bar]
     crowd_histogram: list[int]
     compared: int
     compared_mean: float | None
@@ -3422,10 +3453,8 @@ def _ratings(watched: list[FilmSnapshot], limit: int) -> Ratings:
     votes = [(movie.tmdb_votes, film) for movie, film in movies if movie.tmdb_votes]
     gems = [(m.tmdb_votes, f) for m, f in voted if m.tmdb_votes < MAX_GEM_VOTES and (f.rating or 0) >= 4]
     return Ratings(
-        histogram=_bars(
-            ((f"{film.rating:g}", [film]) for film in watched if film.rating),
-            [f"{half / 2:g}" for half in range(1, 11)],
-        ),
+        histogram=_by_rating(watched),
+        compared_histogram=_by_rating(film for *_, film in rated),
         crowd_histogram=[columns[half] for half in range(1, 11)],
         compared=len(rated),
         compared_mean=_mean([mine for mine, _, _ in rated]),
@@ -3440,20 +3469,21 @@ def _ratings(watched: list[FilmSnapshot], limit: int) -> Ratings:
 
 @dataclass(slots=True)
 class CollectionProgress:
-    """A collection with at least two watched films, and how many of its films are released."""
+    """A collection with at least two watched films: how many are released, which of them are `missing`."""
 
     name: str
     tmdb_id: int
     watched: int
     released: int
     movie_ids: list[int]
+    missing: list[str]
 
 
 @dataclass(slots=True)
 class Topics:
     """`themes` are TMDB's keywords, `world` are all countries. `languages` are all that are spoken in a film;
-    `original_languages` are ISO 639-1 codes. `completeness` lists collections, the fewest unwatched films
-    first.
+    `original_languages` are ISO 639-1 codes. `completeness` lists collections, those with the fewest missing
+    films first and the complete ones last.
     """
 
     genres: Ranking
@@ -3497,12 +3527,14 @@ def _completeness(watched: list[FilmSnapshot], known: Mapping[int, Collection]) 
     progress = []
     for tmdb_id, collection in list(known.items()):  # a copy: some may be added meanwhile
         ids = [films[part].movie_id for part in collection.released if part in films]
+        missing = [title for part, title in collection.released.items() if part not in films]
         if len(ids) > 1:
             progress.append(
-                CollectionProgress(collection.name, tmdb_id, len(ids), len(collection.released), ids)
+                CollectionProgress(collection.name, tmdb_id, len(ids), len(collection.released), ids, missing)
             )
     return sorted(
-        progress, key=lambda each: (each.released - each.watched, -each.watched, each.name, each.tmdb_id)
+        progress,
+        key=lambda c: (c.released == c.watched, c.released - c.watched, -c.watched, c.name, c.tmdb_id),
     )
 
 
@@ -3524,16 +3556,16 @@ def _people(watched: list[FilmSnapshot], limit: int) -> People:
     return People(**rankings)
 
 
-MAX_WALL = 48  # favourites, whatever the limit
 MAX_DIARY = 1_000
+MAX_LATEST = 24  # of the watchlist, likewise
 
 
 @dataclass(slots=True)
 class FilmLists:
     """`favourites` are the highest rated, then liked, then most often watched films. `most_rewatched` films
-    have at least two viewings. `longest` are without series, `series` those with the most minutes.
-    With a year, `new` and `old` are the highest rated of its releases and of older films, and `diary` has one
-    entry per viewing, in order. Without, they are empty.
+    are by rewatches. `longest`, `shortest` and `runtimes` are without series. `series` are by minutes, 0 if
+    unknown. With a year, `new` and `old` are the highest rated of its releases and of older films, and
+    `diary` has one entry per viewing, in order. Without, they are empty.
     """
 
     favourites: list[ListedFilm]
@@ -3551,32 +3583,22 @@ def _lists(
     watched: list[FilmSnapshot], viewings: list[FilmViewing], year: int | None, limit: int
 ) -> FilmLists:
     times = Counter(viewing.film.movie_id for viewing in viewings)
-    runtimes = [(minutes, film) for film in watched if (minutes := film.runtime)]
-    feature_runtimes = [(minutes, film) for minutes, film in runtimes if not film.is_series]
+    again = Counter(viewing.film.movie_id for viewing in viewings if viewing.rewatch)
+    runtimes = [(minutes, film) for film in watched if (minutes := film.runtime) and not film.is_series]
     new = [film for film in watched if year and film.year == year]
     old = [film for film in watched if year and film.year and film.year < year]
     diary = [_listed(viewing.film, number) for number, viewing in enumerate(viewings, 1)] if year else []
     return FilmLists(
         favourites=_favourites(watched, times),
         diary=diary[:MAX_DIARY],
-        most_rewatched=_top(
-            ((times[film.movie_id], film) for film in watched if times[film.movie_id] > 1), limit
-        ),
-        longest=_top(feature_runtimes, limit),
-        shortest=_top(feature_runtimes, limit, least_first=True),
-        series=_top(((minutes, film) for minutes, film in runtimes if film.is_series), limit),
+        most_rewatched=_top(((again[f.movie_id], f) for f in watched if again[f.movie_id]), limit),
+        longest=_top(runtimes, limit),
+        shortest=_top(runtimes, limit, least_first=True),
+        series=_top(((film.runtime or 0, film) for film in watched if film.is_series), limit),
         new=_top(((film.rating, film) for film in new), limit),
         old=_top(((film.rating, film) for film in old), limit),
         runtimes=_histogram(runtimes, RUNTIMES),
     )
-
-
-def _favourites(watched: list[FilmSnapshot], times: Mapping[int, int]) -> list[ListedFilm]:
-    def better(film: FilmSnapshot) -> tuple[float, bool, int, int]:
-        return -(film.rating or 0), not film.logged.liked, -times.get(film.movie_id, 0), film.movie_id
-
-    films = (film for film in watched if not film.is_series)
-    return [_listed(film, film.rating) for film in heapq.nsmallest(MAX_WALL, films, key=better)]
 
 
 @dataclass(slots=True)
@@ -3599,7 +3621,7 @@ def _year_before(viewings: list[FilmViewing], year: int) -> YearBefore | None:
 
 @dataclass(slots=True)
 class Watchlist:
-    """The unwatched films on the watchlist, whatever the year.
+    """The unwatched films on the watchlist, whatever the year. `latest` are those added last, up to 24.
 
     `directors` have films on the list and at least three rated films. They are ordered by mean rating.
     """
@@ -3611,6 +3633,7 @@ class Watchlist:
     genres: list[Bar]
     decades: list[Bar]
     directors: list[Bar]
+    latest: list[ListedFilm]
 
 
 def _watchlist(every: list[FilmSnapshot], limit: int) -> Watchlist:
@@ -3633,6 +3656,7 @@ def _watchlist(every: list[FilmSnapshot], limit: int) -> Watchlist:
             for bar, films in best
             if films
         ][:limit],
+        latest=[_listed(film) for film in heapq.nlargest(MAX_LATEST, listed, key=_added)],
     )
 
 
@@ -3658,7 +3682,11 @@ class Statistics:
 
 
 def compute_statistics(
-    films: list[Film], collections: Mapping[int, Collection], year: int | None = None, limit: int = 10
+    films: list[Film],
+    collections: Mapping[int, Collection],
+    year: int | None = None,
+    limit: int = 10,
+    today: date | None = None,
 ) -> Statistics:
     """See WHAT_COUNTS. Lists have up to `limit` entries."""
     every, same_record = snapshots(films)
@@ -3675,7 +3703,7 @@ def compute_statistics(
         films=len(watched),
         matched=sum(film.movie is not None for film in watched),
         pending=sum(film.match.status == "pending" for film in watched),
-        totals=_totals(every, watched, viewings, year),
+        totals=_totals(every, watched, viewings, year, today or datetime.now(UTC).date()),
         year_before=year_before,
         through_time=_through_time(watched, viewings, year),
         ratings=_ratings(watched, limit),

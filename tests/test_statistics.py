@@ -85,7 +85,7 @@ DIARY = [
     film(10, "Only liked", 2000, watched=False, liked=True),
 ]
 DIARY[0].viewings[0].review = "Again!"
-COLLECTIONS = {8091: main.Collection("Alien Collection", (348, 679, 8077))}
+COLLECTIONS = {8091: main.Collection("Alien Collection", {348: "Alien", 679: "Aliens", 8077: "Alien³"})}
 
 
 def told(bars: list[main.Bar]) -> list[tuple[str, int]]:
@@ -148,6 +148,50 @@ def test_totals_of_a_year(in_2024: main.Statistics) -> None:
     assert totals.first.title == "Alien"
 
 
+@pytest.mark.parametrize(
+    ("today", "days"),
+    [
+        (date(2030, 1, 1), 366),  # 2024 is over
+        (date(2024, 7, 1), 183),  # 31 + 29 + 31 + 30 + 31 + 30 days and 1 July
+        (date(2024, 1, 2), 70),  # the clock is wrong: there is a viewing on 10 March
+    ],
+)
+def test_averages_of_a_year_cover_it_until_today(today: date, days: int) -> None:
+    totals = main.compute_statistics(DIARY, {}, 2024, today=today).totals
+
+    assert totals.viewings == 5
+    assert totals.viewings_per_week == round(5 * 7 / days, 2)
+    assert totals.viewings_per_month == round(5 * 30.44 / days, 2)
+
+
+def test_complete_collections_come_last_and_others_name_what_is_missing() -> None:
+    diary = [film(n, f"Film {n}", 2000, movie=movie(n)) for n in range(1, 7)]
+    known = {
+        1: main.Collection("Complete", {1: "One", 2: "Two"}),
+        2: main.Collection("Two missing", {3: "Three", 4: "Four", 8: "Eight", 9: "Nine"}),
+        3: main.Collection("One missing", {5: "Five", 7: "Seven", 6: "Six"}),
+    }
+
+    progress = main.compute_statistics(diary, known).what.completeness
+
+    assert [(one.name, one.missing) for one in progress] == [
+        ("One missing", ["Seven"]),
+        ("Two missing", ["Eight", "Nine"]),
+        ("Complete", []),
+    ]
+
+
+def test_watchlist_shows_the_films_added_last() -> None:
+    diary = [
+        film(n, f"Film {n}", 2000, watched=n == 30, watchlist=True, added_date=date(2024, 1, n))
+        for n in range(1, 31)
+    ]
+
+    latest = main.compute_statistics(diary, {}, limit=1).watchlist.latest
+
+    assert [listed.title for listed in latest] == [f"Film {n}" for n in range(29, 5, -1)]
+
+
 def test_every_fiftieth_viewing_is_a_milestone() -> None:
     start = date(2020, 1, 1)
     diary = [film(n, f"Film {n}", 2000, (f"{start + timedelta(n)}",)) for n in range(1, 121)]
@@ -202,20 +246,30 @@ def test_crowds_histogram_covers_the_compared_films(ever: main.Statistics) -> No
 
     # Alien, Aliens, Blade Runner and Shorty. The series has 49 votes.
     assert ratings.compared == sum(ratings.crowd_histogram) == 4
+    assert [(n, count) for n, count in told(ratings.compared_histogram) if count] == [
+        ("4", 1),
+        ("4.5", 2),
+        ("5", 1),
+    ]
     assert ratings.crowd_histogram == [0, 0, 0, 0, 0, 1, 0, 3, 0, 0]
     assert ratings.compared_mean == round((5 + 4 + 4.5 + 4.5) / 4, 2)
     assert ratings.crowd_mean == round((8.2 + 7.9 + 7.9 + 6.0) / 8, 2)
 
 
 def test_series_are_apart() -> None:
-    series, alien = movie(1, tmdb_type="tv", runtime=600), ALIEN
-    stats = main.compute_statistics(
-        [film(1, "Long", 2019, rating=5, movie=series), film(2, "Alien", 1979, movie=alien)], {}
-    )
+    series, unknown = movie(1, tmdb_type="tv", runtime=600), movie(2, tmdb_type="tv")
+    diary = [
+        film(1, "Long", 2019, rating=5, movie=series),
+        film(2, "Alien", 1979, movie=ALIEN),
+        film(3, "Unknown", 2019, movie=unknown),
+    ]
+    stats = main.compute_statistics(diary, {})
 
     assert stats.totals.series_hours == 10
     assert titles(stats.lists.longest) == [("Alien", 117)]
-    assert titles(stats.lists.series) == [("Long", 600)]
+    assert titles(stats.lists.series) == [("Long", 600), ("Unknown", 0)]
+    assert [(name, count) for name, count in told(stats.lists.runtimes) if count] == [("90–119", 1)]
+    assert stats.totals.series == len(stats.lists.series) == 2
     assert [listed.title for listed in stats.lists.favourites] == ["Alien"]
 
 
@@ -336,7 +390,9 @@ def test_genres_countries_languages_themes_studios(ever: main.Statistics) -> Non
 
 
 def test_collections_show_progress(ever: main.Statistics) -> None:
-    assert ever.what.completeness == [main.CollectionProgress("Alien Collection", 8091, 2, 3, [1, 2])]
+    assert ever.what.completeness == [
+        main.CollectionProgress("Alien Collection", 8091, 2, 3, [1, 2], ["Alien³"])
+    ]
 
 
 def test_people_are_identified_by_id_and_count_once_per_film(ever: main.Statistics) -> None:
@@ -357,14 +413,16 @@ def test_people_are_identified_by_id_and_count_once_per_film(ever: main.Statisti
 def test_film_lists(ever: main.Statistics, in_2024: main.Statistics) -> None:
     lists = ever.lists
 
-    assert titles(lists.most_rewatched) == [("Alien", 2), ("Blade Runner", 2)]
+    assert titles(lists.most_rewatched) == [("Alien", 1), ("Blade Runner", 1), ("Aliens", 1)]
     assert titles(lists.longest)[0] == ("Aliens", 137)
     assert titles(lists.shortest)[0] == ("Shorty", 30)
     assert told(lists.runtimes)[:4] == [("0–59", 1), ("60–89", 0), ("90–119", 2), ("120–149", 1)]
     assert (lists.new, lists.old) == ([], [])
     assert titles(in_2024.lists.new) == [("Shorty", 4.5)]
     assert titles(in_2024.lists.old)[:2] == [("Alien", 5), ("Blade Runner", 4.5)]
-    assert in_2024.lists.most_rewatched == []
+    # Their first viewings were in 2023, undated, or not logged.
+    assert titles(in_2024.lists.most_rewatched) == [("Alien", 1), ("Blade Runner", 1), ("Aliens", 1)]
+    assert sum(film.value or 0 for film in in_2024.lists.most_rewatched) == in_2024.totals.rewatches
 
 
 def test_watchlist(ever: main.Statistics, in_2024: main.Statistics) -> None:
@@ -472,7 +530,9 @@ def test_parts_sum_to_wholes(seed: int) -> None:
         assert sum(bar.count for bar in year.through_time.months) == year.totals.viewings
     assert sum(bar.count for bar in ever.ratings.histogram) == ever.totals.rated
     assert sum(bar.count for bar in time.decades) == sum(bar.count for bar in time.release_years)
-    assert sum(bar.count for bar in ever.lists.runtimes) == ever.films - ever.totals.without_runtime
+    series = sum(listed.value != 0 for listed in ever.lists.series)
+    assert sum(bar.count for bar in ever.lists.runtimes) == ever.films - ever.totals.without_runtime - series
+    assert sum(film.value or 0 for film in ever.lists.most_rewatched) == ever.totals.rewatches
     assert ever.totals.watchlist == ever.watchlist.films + ever.watchlist.watched_from_it
     shared = {same[0]: same for same in ever.same_record}
     given = [[diary[m - 1].rating for m in shared.get(n, [n])] for n in range(1, len(diary) + 1)]
@@ -561,7 +621,14 @@ async def test_collections_are_requested_once(serve: Serve) -> None:
         stats = (await api.get(f"/api/session/{upload['session_id']}/stats")).json()
 
         assert stats["what"]["completeness"] == [
-            {"name": "Reels", "tmdb_id": 77, "watched": 2, "released": 3, "movie_ids": [1, 2]}
+            {
+                "name": "Reels",
+                "tmdb_id": 77,
+                "watched": 2,
+                "released": 3,
+                "movie_ids": [1, 2],
+                "missing": ["Reel2"],
+            }
         ]
         assert tmdb.calls("collection/") == 1
 
@@ -672,7 +739,7 @@ def test_films_with_one_record_count_once() -> None:
         film(5, "Lost", None),
     ]
 
-    found = main.compute_statistics(films, {1: main.Collection("Sins", (807, 808))})
+    found = main.compute_statistics(films, {1: main.Collection("Sins", {807: "Se7en", 808: "Shrek"})})
 
     assert (found.films, found.totals.films, found.totals.hours, found.totals.rated) == (4, 4, 4.0, 2)
     assert [(bar.name, bar.count) for bar in found.who.directors.most_watched] == [
