@@ -2960,7 +2960,7 @@ class TMDBClient:
 
 def collection_of(body: CollectionBody) -> Collection:
     today = datetime.now(UTC).date().isoformat()
-    return Collection(body.name, {part.id: part.title for part in body.parts if "" < part.release_date <= today})
+    return Collection(body.name, {p.id: p.title for p in body.parts if "" < p.release_date <= today})
 
 
 def _parse(model: type[Model], body: bytes) -> Model:
@@ -5337,7 +5337,9 @@ async def docs() -> Response:
 
 @routes.get("/docs/start.js", include_in_schema=False)
 async def docs_start() -> Response:
-    script = 'SwaggerUIBundle({url: "openapi.json", dom_id: "#docs", deepLinking: true})'
+    # Swagger UI warns that it has no component for such items, before it shows a file input.
+    files = "plugins: [() => ({components: {JsonSchema_string_binary: () => null}})]"
+    script = f'SwaggerUIBundle({{url: "openapi.json", dom_id: "#docs", deepLinking: true, {files}}})'
     return Response(script, media_type="text/javascript")
 
 

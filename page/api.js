@@ -1,6 +1,9 @@
 // Calls return the service's response, or throw an Error with its message.
 
+export const SAMPLE = "sample";
+
 export async function call(path, options = {}) {
+  if (path.startsWith(sessionUrl(SAMPLE))) return sampled(path.slice(sessionUrl(SAMPLE).length));
   let response;
   try {
     response = await fetch(path, options);
@@ -16,6 +19,27 @@ export async function call(path, options = {}) {
 
 export const sessionUrl = (id, path = "") => `api/session/${encodeURIComponent(id)}${path}`;
 export const statsUrl = (id, year, limit = 10) => sessionUrl(id, `/stats?limit=${limit}${year ? `&year=${year}` : ""}`);
+
+let sample = null;
+
+/** What the service would return of the sample, whose report is a file of the page; see tests/sample.py. */
+async function sampled(path) {
+  const whole = (key, value) => (typeof value === "string" ? value.replace(/^~/, "https://image.tmdb.org/t/p/w") : value);
+  sample ??= JSON.parse(await (await fetch("page/sample.json")).text(), whole);
+  const { session, stats } = sample,
+    [names, ...rows] = sample.movies,
+    movies = rows.map(row => Object.fromEntries(names.map((name, n) => [name, row[n]]))),
+    query = new URLSearchParams(path.split("?")[1]),
+    sort = query.get("sort");
+  if (!path) return session;
+  if (path.startsWith("/stats")) return stats;
+  if (!sort) return query.get("ids").split(",").map(id => movies.find(movie => movie.movie_id === Number(id)));
+  const sign = sort.startsWith("-") ? -1 : 1,
+    value = movie => movie[sort.replace("-", "")];
+  const [known, unknown] = [true, false].map(isKnown => movies.filter(each => (value(each) !== null) === isKnown));
+  known.sort((one, other) => (value(one) < value(other) ? -sign : sign));
+  return [...known, ...unknown].map(each => each.movie_id);
+}
 
 /** Each file under its path in the folder that it came from, if any. With `id`, as that session's newer export. */
 export function upload(files, id) {

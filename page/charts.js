@@ -1,13 +1,14 @@
 // Every chart of the page: SVG that scales without a script, one tab stop, arrow keys between its marks, a tip
-// by pointer, finger and focus, and a table with the same numbers.
+// by pointer, finger and focus, and a table with the same numbers at the end of its section.
 import { $, h, s } from "./dom.js";
 import { filmsOf, number, plural } from "./words.js";
 import { opens } from "./state.js";
 
-// --- Marks: whatever in a chart has a value. [data-rove] is a group of them, [data-tip] is one.
+// --- Marks: whatever in a chart has a value. [data-rove] is a group of them, [data-mark] is one.
 
-/** The attributes of a mark. `opening` is the name of the films behind it. */
+/** The attributes of a mark. `tip` is what it does not show itself, `opening` the name of the films behind it. */
 export const mark = (tip, opening, first, more = {}) => ({
+  "data-mark": true,
   "data-tip": tip,
   "data-open": opening,
   tabindex: first ? 0 : -1,
@@ -79,8 +80,8 @@ document.addEventListener(
 
 document.addEventListener("keydown", event => {
   const group = event.target.closest?.("[data-rove]");
-  if (!group || !event.target.matches("[data-tip]")) return;
-  const marks = [...group.querySelectorAll("[data-tip]")],
+  if (!group || !event.target.matches("[data-mark]")) return;
+  const marks = [...group.querySelectorAll("[data-mark]")],
     at = marks.indexOf(event.target);
   const to = { ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1, Home: 0, End: marks.length - 1 }[
     event.key
@@ -99,27 +100,38 @@ document.addEventListener("keydown", event => {
 
 // --- What all charts have in common
 
-/** `rows` are the numbers as a table, the first row its head. They are written when somebody wants to read them. */
+const numbers = new WeakMap();
+
+/** `rows` are the numbers as a table, the first row its head. */
 function figure(title, plot, { rows, note, wide, kind = "" }) {
-  const table = h(
-    "details.as-table",
-    { ontoggle: () => table.open && !table.querySelector("table") && table.append(tableOf(title, rows())) },
-    h("summary", { "aria-label": `${title} as a table` }, "Table"),
-  );
-  return h(
+  const made = h(
     `figure.chart${wide ? ".wide" : ""}${kind && `.${kind}`}`,
     null,
     h("figcaption", null, h("h3", null, title), note && h("p.note", null, note)),
     plot,
-    table,
   );
+  numbers.set(made, () => tableOf(title, rows()));
+  return made;
+}
+
+/** Whatever charts a section has, as tables. They are written when somebody wants to read them. */
+export function tablesOf(section) {
+  const charts = () => [...section.querySelectorAll("figure.chart")].filter(each => each.checkVisibility()),
+    host = h("div");
+  const write = () => view.open && host.replaceChildren(...charts().map(each => numbers.get(each)()));
+  const view = h("details.as-tables", { ontoggle: write }, h("summary", null, "Show the numbers as tables"), host);
+  const update = () => {
+    view.hidden = !charts().length;
+    write();
+  };
+  return { view, update };
 }
 
 const tableOf = (title, [head, ...body]) =>
   h(
     "table",
     null,
-    h("caption.visually-hidden", null, title),
+    h("caption", null, title),
     h(
       "thead",
       null,
@@ -172,18 +184,18 @@ function topOf(counts) {
 // --- Charts
 
 /**
- * Columns. `short` names them under the plot, `say` in the tip. `curve` has a count per column to draw behind
- * them. Values stand above the columns if there is room, else above the highest.
+ * Columns. `short` names them under the plot, `say` in the tip, `value` above them if there is room, else only
+ * above the highest. `curve` is `{ counts, name }`, as many films counted otherwise, to draw behind them.
  */
 export function columns(
   key,
   title,
   bars,
-  { short = name => name, minor, say = filmsOf, curve, note, wide, of = "Films", kind } = {},
+  { short = name => name, minor, say = filmsOf, value = bar => number(bar.count), curve, note, wide, of = "Films", kind } = {},
 ) {
   const counts = bars.map(bar => bar.count),
     most = Math.max(...counts);
-  const { top, isCut } = curve ? { top: Math.max(...counts, ...curve) } : topOf(counts);
+  const { top, isCut } = curve ? { top: Math.max(...counts, ...curve.counts) } : topOf(counts);
   const height = value => 100 - Math.min(value / top, 1) * 84,
     count = bars.length,
     all = count <= 15,
@@ -212,21 +224,21 @@ export function columns(
       bar.count > top && s("rect.cut", { x: `${(index / count) * 100}%`, width: `${100 / count}%`, y: `${y + 8}%`, height: 4 }),
       (hasValues || isPeak) &&
         s(
-          "text.value",
+          count > 8 && !isPeak ? "text.value.minor" : "text.value",
           {
             x: `${((index + 0.5) / count) * 100}%`,
             y: `${y}%`,
             dy: "-0.4em",
             "text-anchor": hasValues || (index > 2 && index < count - 3) ? "middle" : index > 2 ? "end" : "start",
           },
-          hasValues ? number(bar.count) : `${bar.name}: ${number(bar.count)}`,
+          hasValues ? value(bar) : `${bar.name}: ${value(bar)}`,
         ),
     );
   });
   const isMinor = minor || (index => (all ? count > 7 && index % 2 === 1 : index % Math.ceil(count / 8) !== 0));
-  const named = bars.map((_, index) => index).filter(index => all || !isMinor(index, bars[index]));
+  const named = bars.map((_, index) => index).filter(index => all || !isMinor(index, count));
   const names = named.map((index, place) => {
-    const isLess = all ? isMinor(index, bars[index]) : named.length > 6 && place % 2 === 1;
+    const isLess = all ? isMinor(index, count) : named.length > 6 && place % 2 === 1;
     const name = short(bars[index].name),
       isWide = !index && count > 8 && name.length > 3; // so it begins where the plot does
     return under(isWide ? 0 : (index + 0.5) / count, name, isLess, isWide ? "from-left" : "");
@@ -238,18 +250,31 @@ export function columns(
       "svg",
       { width: "100%", height: "100%" },
       hasValues ? null : grid(ticks(top), height),
-      curve && crowd(curve.map(value => height(value))),
+      curve && crowd(curve.counts.map(height)),
       drawn,
     ),
+    curve && curveName(curve, height),
     h("div.axis", { "aria-hidden": "true" }, names),
   );
   const more = isCut ? `The highest column is cut off: it stands for ${number(most)}.` : "";
   return figure(title, plot, {
     rows: () => [["Name", of, "Mean rating"], ...bars.map(bar => [bar.name, number(bar.count), bar.mean_rating ?? "–"])],
-    note: [note, more].filter(Boolean).join(" "),
+    note: note || more ? [note, " ", more] : null,
     wide,
     kind,
   });
+}
+
+/** Beside the highest point of the curve, on the side that has more room. */
+function curveName({ counts, name }, height) {
+  const peak = counts.indexOf(Math.max(...counts)),
+    isRight = peak < counts.length / 2,
+    x = ((isRight ? peak + 1 : peak) / counts.length) * 100;
+  return h(
+    isRight ? "span.curve-name" : "span.curve-name.to-left",
+    { style: { left: `${x}%`, top: `${height(counts[peak]) * 0.85}%` }, "aria-hidden": "true" },
+    name,
+  );
 }
 
 /** A smooth area through the middle of each column. */
@@ -333,68 +358,80 @@ const CELL = 13;
 /** Shades are the same in every year. */
 const level = count => (count > 3 ? 4 : count);
 
-/** One square per day of the year: weeks run left to right, with Monday on top. */
+/** One square per day of the year, in two halves that share a line or not: weeks run left to right, with Monday on top. */
 export function calendar(year, days, say, name) {
   const start = Date.UTC(year, 0, 1),
-    offset = (new Date(start).getUTCDay() + 6) % 7;
-  const length = (Date.UTC(year + 1, 0, 1) - start) / 864e5;
-  const place = day => [30 + Math.floor((day + offset) / 7) * CELL, 14 + ((day + offset) % 7) * CELL];
-  const squares = Array.from({ length }, (_, day) => `M${place(day).join(" ")}h11v11h-11z`).join("");
-  const marks = days.map((bar, index) => {
-    const [x, y] = place((Date.parse(bar.name) - start) / 864e5),
-      text = say(bar);
-    return s(
-      `rect.mark.day.l${level(bar.count)}`,
-      svgMark(text, opens(`day:${bar.name}`, name(bar), bar.movie_ids, bar.mean_rating), !index, {
-        x,
-        y,
-        width: 11,
-        height: 11,
-        rx: 2,
-      }),
-    );
-  });
-  const months = [..."JFMAMJJASOND"].map((letter, month) =>
-    s("text", { x: place((Date.UTC(year, month, 1) - start) / 864e5)[0], y: 9, "aria-hidden": "true" }, letter),
-  );
+    offset = (new Date(start).getUTCDay() + 6) % 7,
+    dayOf = (month, day = 1) => (Date.UTC(year, month, day) - start) / 864e5;
+  let first = true;
+  const half = (from, until) => {
+    const week = day => Math.floor((day + offset) / 7),
+      place = day => [(week(day) - week(from)) * CELL, 14 + ((day + offset) % 7) * CELL];
+    const squares = Array.from({ length: until - from }, (_, n) => `M${place(from + n).join(" ")}h11v11h-11z`).join("");
+    const marks = days.map(bar => {
+      const day = (Date.parse(bar.name) - start) / 864e5;
+      if (day < from || day >= until) return null;
+      const [x, y] = place(day),
+        opening = opens(`day:${bar.name}`, name(bar), bar.movie_ids, bar.mean_rating),
+        made = s(
+          `rect.mark.day.l${level(bar.count)}`,
+          svgMark(say(bar), opening, first, { x, y, width: 11, height: 11, rx: 2 }),
+        );
+      first = false;
+      return made;
+    });
+    const months = [..."JFMAMJJASOND"]
+      .map((letter, month) => [dayOf(month), letter])
+      .filter(([day]) => day >= from && day < until)
+      .map(([day, letter]) => s("text", { x: place(day)[0], y: 9, "aria-hidden": "true" }, letter));
+    return s("svg", { viewBox: `0 0 ${28 * CELL - 2} 104` }, months, s("path.empty", { d: squares }), marks);
+  };
   return h(
     "div.plot.calendar",
     { role: "group", "aria-label": `Viewings in ${year}`, "data-rove": true },
-    s(
-      "svg",
-      { viewBox: `0 0 ${30 + 54 * CELL} 106` },
-      s("text.year", { x: 0, y: 24, "aria-hidden": "true" }, String(year)),
-      months,
-      s("path.empty", { d: squares }),
-      marks,
-    ),
+    h("span.year", { "aria-hidden": "true" }, String(year)),
+    half(0, dayOf(6)),
+    half(dayOf(6), dayOf(12)),
   );
 }
 
-export const calendars = (title, plots, rows) =>
+export const calendars = (title, plots, more, rows) =>
   figure(
     title,
     h(
       "div",
       null,
       h("div.calendars", null, plots),
-      h(
-        "p.legend",
-        { "aria-hidden": "true" },
-        "Viewings a day ",
-        [1, 2, 3, 4].map(count => [
-          s("svg", { width: 12, height: 12 }, s(`rect.day.l${count}`, { width: 12, height: 12, rx: 2 })),
-          ` ${count}${count === 4 ? " or more" : ""} `,
-        ]),
-      ),
+      h("div.row", null, legend("Viewings a day", "day", ["1", "2", "3", "4 or more"]), more),
     ),
     { rows, wide: true },
   );
 
-/** Tiles in their place on the map. `continents` are `[name, rows of codes]`, `known` finds a country's bar. */
+/** What the four shades stand for; null for one that nothing has. */
+const legend = (what, kind, names) =>
+  h(
+    "p.legend",
+    { "aria-hidden": "true" },
+    what,
+    names.map(
+      (name, n) =>
+        name &&
+        h(
+          "span",
+          null,
+          s("svg", { width: 12, height: 12 }, s(`rect.${kind}.l${n + 1}`, { width: 12, height: 12, rx: 2 })),
+          ` ${name} `,
+        ),
+    ),
+  );
+
+/** Tiles in their place on the map. `continents` are `[name, rows of codes]`, `known` has a bar by code. */
 export function world(title, continents, known, nameOf, note) {
   const most = Math.max(1, ...[...known.values()].map(bar => bar.count)),
-    rows = [];
+    rows = [],
+    shadeOf = count => 1 + Math.min(3, Math.floor((Math.log(count) / Math.log(most + 1)) * 4));
+  const shades = [[], [], [], []];
+  for (let count = 1; count <= most; count++) shades[shadeOf(count) - 1].push(count);
   let first = true;
   const maps = continents.map(([continent, lines]) => {
     const tiles = lines.flatMap((line, y) =>
@@ -402,9 +439,9 @@ export function world(title, continents, known, nameOf, note) {
         if (code === "..") return null;
         const bar = known.get(code),
           name = nameOf(code),
-          text = bar ? `${bar.name}: ${filmsOf(bar)}` : `${name}: none yet`;
+          text = bar ? `${bar.name}: ${filmsOf(bar)}` : `${name}: no films`;
         if (bar) rows.push([bar.name, number(bar.count), bar.mean_rating ?? "–"]);
-        const shade = bar ? 1 + Math.min(3, Math.floor((Math.log(bar.count) / Math.log(most + 1)) * 4)) : 0;
+        const shade = bar ? shadeOf(bar.count) : 0;
         const tile = s(
           `g.tile.l${shade}${bar ? ".mark" : ""}`,
           bar
@@ -426,7 +463,10 @@ export function world(title, continents, known, nameOf, note) {
       s("svg", { viewBox: `0 0 ${across * 34 - 2} ${lines.length * 34 - 2}` }, tiles),
     );
   });
-  return figure(title, h("div.plot.world", { role: "group", "aria-label": title, "data-rove": true }, maps), {
+  const range = counts => (counts.length > 1 ? `${number(counts[0])}–${number(counts.at(-1))}` : number(counts[0])),
+    key = legend("Films", "shade", shades.map(counts => (counts.length ? range(counts) : null)));
+  const plot = h("div", null, h("div.plot.world", { role: "group", "aria-label": title, "data-rove": true }, maps), key);
+  return figure(title, plot, {
     rows: () => [["Country", "Films", "Mean rating"], ...rows],
     note,
     wide: true,
@@ -467,7 +507,7 @@ export function openable(list, key, bars, { say = filmsOf, name = bar => bar.nam
         h(
           "button",
           mark(
-            `${name(bar)}: ${say(bar)}`,
+            null,
             opens(`${key}:${bar.tmdb_id ?? bar.name}`, name(bar), bar.movie_ids, bar.mean_rating),
             !index,
             { "data-key": `${key}:${bar.tmdb_id ?? bar.name}` },

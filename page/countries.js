@@ -103,3 +103,26 @@ const codes = new Map(
 );
 export const codeOf = name =>
   codes.get(name) || codes.get(name.replace("Türkiye", "Turkey").replace("Czechia", "Czech Republic")) || null;
+
+/** Countries that are gone, with those that are on the map in their place. */
+const SUCCESSORS = {
+  "Soviet Union": "RU UA BY EE LV LT MD GE AM AZ KZ KG TJ TM UZ",
+  Czechoslovakia: "CZ SK",
+  Yugoslavia: "SI HR BA RS ME MK",
+  "Serbia and Montenegro": "RS ME",
+  "East Germany": "DE",
+};
+
+/** The bars of countries by code, with the films of those that are gone, and the names of these and of the rest. */
+export function onMap(bars) {
+  const known = new Map(bars.map(bar => [codeOf(bar.name), bar]).filter(([code]) => code)),
+    gone = bars.filter(bar => SUCCESSORS[bar.name]),
+    rest = bars.filter(bar => !codeOf(bar.name) && !SUCCESSORS[bar.name]);
+  for (const bar of gone)
+    for (const code of SUCCESSORS[bar.name].split(" ")) {
+      const own = known.get(code),
+        movie_ids = [...new Set([...(own?.movie_ids || []), ...bar.movie_ids])];
+      known.set(code, { name: countryOf(code), count: movie_ids.length, mean_rating: own ? null : bar.mean_rating, movie_ids });
+    }
+  return { known, gone, rest };
+}

@@ -46,7 +46,9 @@ export const named = film => [h("bdi", null, film.title), film.year && ` (${film
 /** A poster, or a card with the title if there is none. */
 export function poster(film, size = "w185") {
   const image = film.poster_url && picture(sized(film.poster_url, size));
-  return h("span.poster", { "aria-hidden": "true" }, h("span", { dir: "auto" }, film.title), image);
+  const longest = Math.max(4, ...film.title.split(/[\s-]+/).map(word => word.length)); // to fit without a break
+  const title = h("span", { dir: "auto", style: { "--longest": longest } }, film.title);
+  return h("span.poster", { "aria-hidden": "true" }, title, image);
 }
 
 export function portrait(person) {
@@ -68,6 +70,21 @@ export function verdict(film) {
     film.rating !== null && h("span", { role: "img", "aria-label": `${film.rating} stars` }, stars(film.rating)),
     film.liked && h("span.heart", { role: "img", "aria-label": "liked" }, "♥"),
   );
+}
+
+/** A list that may be wider than its place: it scrolls, and a button says so as long as something is out of sight. */
+export function reel(list) {
+  const next = h(
+    "button.next",
+    { tabindex: -1, "aria-hidden": "true", hidden: true, onclick: () => list.scrollBy({ left: list.clientWidth * 0.9 }) },
+    "›",
+  );
+  const look = () => {
+    next.hidden = list.scrollLeft + list.clientWidth > list.scrollWidth - 8;
+  };
+  list.addEventListener("scroll", look, { passive: true });
+  new ResizeObserver(look).observe(list);
+  return h("div.reel", null, list, next);
 }
 
 /** Resolves when the browser has painted what was drawn. It does not paint what nobody sees. */

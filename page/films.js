@@ -2,15 +2,16 @@
 import { call, moviesOf, sessionUrl } from "./api.js";
 import { $, h, letterboxd, notice, poster, verdict } from "./dom.js";
 import { address, go, sets } from "./state.js";
-import { date, list, mean, minutes, plural } from "./words.js";
+import { date, list, mean, minutes, plural, titled } from "./words.js";
 
 const STEP = 50;
+/** With what a film must have for the order to say something. */
 const ORDERS = [
-  ["", "Default order"],
-  ["-rating", "Highest rated"],
-  ["-watched_date", "Recently watched"],
-  ["-year", "Newest"],
-  ["year", "Oldest"],
+  ["", "Default order", () => true],
+  ["-rating", "Highest rated", film => film.rating !== null],
+  ["-watched_date", "Recently watched", film => film.watched_date !== null],
+  ["-year", "Newest", film => film.year !== null],
+  ["year", "Oldest", film => film.year !== null],
 ];
 let shown = null;
 
@@ -34,11 +35,9 @@ async function fill(dialog, id, { title, ids, mean: average }) {
   const films = h("ul.films"),
     said = h("div", { role: "status" }),
     more = h("button.more", { onclick: () => add() }),
-    order = h(
-      "select",
-      { onchange: () => sort() },
-      ORDERS.map(([value, text]) => h("option", { value }, text)),
-    );
+    order = h("select", { onchange: () => sort() }),
+    heading = h("h2", { id: "films-title" }, title),
+    alone = ids.length === 1;
   let ordered = ids,
     count = 0;
   const add = async () => {
@@ -48,7 +47,12 @@ async function fill(dialog, id, { title, ids, mean: average }) {
     try {
       const movies = await moviesOf(id, next);
       if (turn !== ordered) return;
-      films.append(...movies.map(film => h("li", null, row(film, ids.length === 1))));
+      films.append(...movies.map(film => h("li", null, row(film, alone))));
+      if (alone && movies[0]) heading.textContent = titled(movies[0]);
+      if (!order.childElementCount)
+        order.append(
+          ...ORDERS.filter(([, , says]) => movies.some(says)).map(([value, text]) => h("option", { value }, text)),
+        );
       if (isMore) films.children[count]?.querySelector("a")?.focus();
       count += next.length;
       said.replaceChildren();
@@ -73,19 +77,17 @@ async function fill(dialog, id, { title, ids, mean: average }) {
     }
   };
   more.hidden = true;
-  dialog.replaceChildren(
-    h("div.head", null, h("h2", { id: "films-title" }, title), h("button", { onclick: () => dialog.close() }, "Close")),
-    ids.length > 1 &&
-      h(
-        "div.head",
-        null,
-        h("p.soft", null, [plural(ids.length, "film"), mean(average)].filter(Boolean).join(" · ")),
-        h("label", null, "Order ", order),
-      ),
-    films,
-    said,
-    h("p", null, more),
-  );
+  const summary =
+    !alone &&
+    h(
+      "div.head",
+      null,
+      h("p.soft", null, [plural(ids.length, "film"), mean(average)].filter(Boolean).join(" · ")),
+      h("label", null, "Order ", order),
+    );
+  const head = h("div.head", null, heading, h("button", { onclick: () => dialog.close() }, "Close"));
+  dialog.className = alone ? "alone" : "";
+  dialog.replaceChildren(...[head, summary, films, said, h("p", null, more)].filter(Boolean));
   if (!dialog.open) dialog.showModal();
   dialog.scrollTop = 0;
   await add();
@@ -106,15 +108,15 @@ function row(film, alone) {
     film.review && h("blockquote", { dir: "auto" }, film.review),
   ];
   return h(
-    alone ? "div.film.alone" : "div.film",
+    "div.film",
     null,
     poster(film, alone ? "w342" : "w92"),
     h(
       "div",
       null,
-      h("p", null, h("strong", { dir: "auto" }, film.title), film.year ? ` ${film.year}` : ""),
-      h("p", null, verdict(film)),
-      h("p.small.soft", null, facts.filter(Boolean).join(" · ")),
+      !alone && h("p", null, h("strong", { dir: "auto" }, film.title), film.year ? ` ${film.year}` : ""),
+      (film.rating !== null || film.liked) && h("p", null, verdict(film)),
+      facts.some(Boolean) && h("p.small.soft", null, facts.filter(Boolean).join(" · ")),
       film.watched_dates.length > 0 &&
         h(
           "p.small.soft",

@@ -1,10 +1,12 @@
 // Which view to show when: the start, or the report of the session in the address.
-import { call, ended, follow, isTransient, sessionUrl, statsUrl, upload } from "./api.js";
+import { SAMPLE, call, ended, follow, isTransient, sessionUrl, statsUrl, upload } from "./api.js";
+import { tablesOf } from "./charts.js";
 import { $, h, notice, painted, redraw, update } from "./dom.js";
 import { closed, showFilms } from "./films.js";
 import { dropped, plain } from "./intake.js";
 import { doubtful, matchesView, nothingAsked } from "./matches.js";
 import { RANKINGS, SECTIONS } from "./report.js";
+import { preview } from "./preview.js";
 import { shareCard } from "./share.js";
 import { address, go, sets } from "./state.js";
 import { moment, number, plural } from "./words.js";
@@ -27,13 +29,19 @@ async function start(message, bad) {
   document.body.classList.remove("has-report");
   say(message, bad);
   const input = fileInput("Letterboxd export");
-  const said = h("div");
+  const said = h("div"),
+    link = (to, text) => h("a", { href: to, target: "_blank", rel: "noreferrer" }, text);
   main.replaceChildren(
     h(
       "div.start",
       null,
-      h("h1", null, "Your life in film"),
-      h("p.lead", null, "Your Letterboxd export turned into a report to read and share: posters, people, countries, years."),
+      h(
+        "div.pitch",
+        null,
+        h("h1", null, "Your Letterboxd diary as a report"),
+        h("p.lead", null, "Posters, people, countries, years: yours to read and to share."),
+      ),
+      h("a.preview", { href: `#${SAMPLE}` }, preview(), h("span.button", null, "See a sample report")),
       h(
         "div.drop",
         null,
@@ -41,15 +49,30 @@ async function start(message, bad) {
         h("p.soft", null, "the ZIP, its unpacked folder, or any of its CSVs"),
         h("button.main", { onclick: () => input.click() }, "Choose files"),
         input,
+        said,
       ),
-      said,
-      h("h2", null, "Where to find it"),
-      h("p", null, "On letterboxd.com: Settings → Data → ", h("em", null, "Export your data"), ". You get a ZIP of CSV files."),
-      h("h2", null, "What happens to your data"),
       h(
-        "p",
+        "div",
         null,
-        "TMDB receives your films’ titles and years, any ids in your upload or corrections, and this service’s key. Nothing else leaves the machine that runs the service. Your session is deleted an hour after the lookups finish (later if whoever runs the service wants it so), or whenever you choose. TMDB’s answers and your corrections stay with the service.",
+        h("h2", null, "Where to find it"),
+        h(
+          "p",
+          null,
+          link("https://letterboxd.com/data/export/", "Download your export from Letterboxd"),
+          ", signed in, in a browser: the mobile app cannot export. The link is also under Settings → Data → ",
+          h("em", null, "Export your data"),
+          ". You get a ZIP of CSV files.",
+        ),
+      ),
+      h(
+        "div",
+        null,
+        h("h2", null, "What happens to your data"),
+        h(
+          "p",
+          null,
+          "TMDB receives your films’ titles and years, any ids in your upload or corrections, and this service’s key. Nothing else leaves the machine that runs the service. Your session is deleted an hour after the lookups finish (later if whoever runs the service wants it so), or whenever you choose. TMDB’s answers and your corrections stay with the service.",
+        ),
       ),
     ),
   );
@@ -108,6 +131,8 @@ async function open(id) {
     long: null,
     doubtful: null,
     all: {},
+    tab: null,
+    isSample: id === SAMPLE,
     layout: null,
     turn: 0,
     drawing: 0,
@@ -210,6 +235,7 @@ export async function refresh() {
 async function readMatches() {
   const mine = app,
     session = mine.session;
+  if (mine.isSample) return;
   if (mine.stats.year !== null || nothingAsked(session)) return mine.matches?.draw();
   const films = await doubtful(mine.id);
   if (mine !== app) return;
@@ -236,7 +262,7 @@ async function draw() {
     began = performance.now();
     return mine === app && turn === mine.drawing;
   };
-  for (const { section, element, heading, hosts } of mine.layout.sections) {
+  for (const { section, element, heading, hosts, tables } of mine.layout.sections) {
     for (const [part, host] of hosts) {
       update(host, section.onlyEver && stats.year !== null ? null : part.data(stats, mine), part.draw);
       if (performance.now() - began > 8 && !(await isOursAfterPaint())) return;
@@ -244,9 +270,10 @@ async function draw() {
     element.hidden = hosts.every(([, host]) => host.hidden);
     element.querySelector(".flow")?.setAttribute("data-count", hosts.filter(([part, host]) => !part.kind && !host.hidden).length);
     if (heading && !element.hidden) heading.textContent = section.title(stats);
+    tables.update();
     if (isNew && !element.hidden && !(await isOursAfterPaint())) return;
   }
-  contents();
+  tools();
   if (app.matches) app.matches.view.hidden = app.layout.take.hidden = false;
 }
 
@@ -255,8 +282,8 @@ function build() {
     isEver = stats.year === null;
   sets.clear();
   const sections = SECTIONS.map(section => {
-    const hosts = section.parts.map(part => [part, h(`div.part.as-${part.kind || "flow"}`, { hidden: true })]);
-    const of = kind => hosts.filter(([part]) => (part.kind || "flow") === kind).map(([, host]) => host);
+    const hosts = section.parts.map(part => [part, h(`div.part.as-${part.kind || "flow"}.of-${part.of || "watched"}`, { hidden: true })]);
+    const of = kind => hosts.filter(([part]) => (part.kind || "flow").split(".")[0] === kind).map(([, host]) => host);
     const heading = section.title && h("h2", { id: `${section.id}-title` });
     const flow = of("flow"),
       strips = of("strip");
@@ -268,19 +295,22 @@ function build() {
       flow.length > 0 && h("div.flow", null, flow),
       strips.length > 0 && h("div.strips", null, strips),
     );
-    return { section, element, heading, hosts };
+    const tables = tablesOf(element);
+    element.append(tables.view);
+    return { section, element, heading, hosts, tables };
   });
-  app.matches = isEver ? matchesView(app, changed, retry) : null;
+  const isWhole = isEver && !app.isSample;
+  app.matches = isWhole ? matchesView(app, changed, retry) : null;
   app.layout = { year: stats.year, sections, bar: bar(stats) };
-  app.layout.take = isEver && take();
-  if (isEver) app.matches.view.hidden = app.layout.take.hidden = true; // they would be pushed down
+  app.layout.take = isWhole && take();
+  if (isWhole) app.matches.view.hidden = app.layout.take.hidden = true; // they would be pushed down
   if (main.firstChild) scrollTo({ top: 0, behavior: "instant" });
   const [hero, ...rest] = sections.map(each => each.element);
   main.replaceChildren(
     ...[
       hero,
       app.layout.bar,
-      h("div.notices", null, h("div.problem"), warningsView(app.warnings)),
+      h("div.notices", null, app.isSample && sampleNotice(), h("div.problem"), warningsView(app.warnings)),
       rest,
       app.matches?.view,
       app.layout.take,
@@ -291,6 +321,9 @@ function build() {
   app.matches?.draw();
   problem();
 }
+
+const sampleNotice = () =>
+  h("p.notice", null, "This is a sample: the report of an export that nobody lived. ", h("a", { href: "." }, "Make your own"));
 
 function problem() {
   const { error_message, status } = app.session,
@@ -313,30 +346,41 @@ function warningsView(warnings) {
     : null;
 }
 
-/** The sticky line: the year, the sections, the card. */
-function bar(stats) {
-  const years = h(
-    "select",
-    { "aria-label": "Year", onchange: () => go({ year: Number(years.value) || null, open: null }) },
-    h("option", { value: "" }, "All time"),
-    stats.years.map(year => h("option", { value: year, selected: year === stats.year }, String(year))),
-  );
-  return h(
+/** The sticky line: the sections, the order of the rankings, the card. */
+const bar = stats =>
+  h(
     "div.sticky",
     null,
-    stats.years.length > 0 && years,
     h("nav", { "aria-label": "Contents" }),
+    h("div.order", { hidden: true }),
     stats.films > 0 && h("button.main", { onclick: () => shareCard(app.stats) }, "Share"),
   );
-}
 
-function contents() {
+function tools() {
   const { sections, bar } = app.layout,
     links = sections
       .filter(({ section, element }) => section.short && !element.hidden)
       .map(({ section }) => [section.id, section.short]);
   if (app.matches) links.push(["matches", "Matches"], ["take", "Download"]);
   update(bar.querySelector("nav"), links, all => all.map(([id, text]) => h("button.link", { "data-to": id }, text)));
+  const hasRatings = sections.some(({ hosts }) => hosts.some(([part, host]) => RANKINGS.includes(part) && !host.hidden)),
+    order = (byRating, text, isOn) =>
+      h(
+        "button",
+        { "aria-pressed": String(byRating === isOn), "data-key": text, onclick: () => go({ byRating }, true) },
+        text,
+      );
+  redraw(
+    bar.querySelector(".order"),
+    hasRatings && app.stats.totals.rated > 0 ? { isOn: address().byRating } : null,
+    ({ isOn }) =>
+      h(
+        "div.tabs",
+        { role: "group", "aria-label": "Order of all rankings" },
+        order(false, "By films", isOn),
+        order(true, "By rating", isOn),
+      ),
+  );
 }
 
 function take() {
@@ -445,9 +489,8 @@ tabs.onmessage = ({ data }) => {
 /** Films of a bar that only the long rankings have, or of one that is not drawn yet. */
 async function moreFilms(name) {
   const mine = app,
-    key = name.split(":")[0],
-    part = RANKINGS.find(each => each.key === key);
-  if (part) await unfold(key, true).catch(() => null);
+    key = name.split(":")[0];
+  if (RANKINGS.some(part => hasKey(part, key))) await unfold(key, true).catch(() => null);
   if (name.startsWith("film:")) return { title: "Film", ids: [Number(name.slice(5))], mean: null };
   return mine === app ? sets.get(name) : null;
 }
@@ -459,18 +502,23 @@ async function unfold(key, open) {
   if (mine !== app || mine.stats.year !== year) return;
   mine.long = long;
   mine.all[key] = open;
-  again(key);
+  mine.tab = key;
+  again();
 }
 
-function again(key) {
+const hasKey = (part, key) => part.key === key || part.rankings?.some(each => each.key === key);
+
+/** Draws the rankings that the reader has changed. */
+function again() {
   for (const { hosts } of app.layout.sections)
-    for (const [part, host] of hosts) if (part.key === key) redraw(host, part.data(app.stats, app), part.draw);
+    for (const [part, host] of hosts) if (RANKINGS.includes(part)) redraw(host, part.data(app.stats, app), part.draw);
+  tools();
 }
 
 document.addEventListener("click", async event => {
-  const on = event.target.closest?.("[data-open], [data-year], [data-rated], [data-all], [data-to]");
+  const on = event.target.closest?.("[data-open], [data-year], [data-tab], [data-all], [data-to]");
   if (!on || !app || event.ctrlKey || event.metaKey || event.shiftKey) return;
-  const { open, year, rated, all, to } = on.dataset;
+  const { open, year, tab, all, to } = on.dataset;
   if (on.matches("a")) event.preventDefault();
   if (open) go({ open });
   else if (year !== undefined) go({ year: Number(year) || null, open: null });
@@ -479,11 +527,9 @@ document.addEventListener("click", async event => {
     target.scrollIntoView();
     target.tabIndex = -1;
     target.focus({ preventScroll: true });
-  } else if (rated) {
-    const key = rated.replace("-", ""),
-      others = address().rated.filter(each => each !== key);
-    go({ rated: rated === key ? [...others, key] : others }, true);
-    again(key);
+  } else if (tab) {
+    app.tab = tab;
+    again();
   } else if (all) await unfold(all, !app.all[all]).catch(error => say(error.message, true));
 });
 
@@ -506,6 +552,7 @@ async function route() {
     main.focus({ preventScroll: true });
     $("heard").textContent = document.title;
   }
+  if (app.layout) again();
   await showFilms(id, moreFilms);
 }
 
@@ -514,10 +561,7 @@ for (const dialog of [$("films"), $("share")])
   dialog.addEventListener("click", event => {
     if (event.target === dialog) dialog.close();
   });
-addEventListener("popstate", async () => {
-  await route();
-  if (app?.layout) for (const part of RANKINGS) again(part.key);
-});
+addEventListener("popstate", route);
 addEventListener("go", route);
 addEventListener("dragover", event => {
   event.preventDefault();

@@ -13,7 +13,8 @@ const WORDS = {
   exact: "exact",
   pending: "waiting",
 };
-const STEP = innerWidth < 700 ? 5 : 12;
+const FEW = 8, // shown at once; of more, only the first
+  FIRST = 3;
 
 /** Whether no key is set, so that no match is worth a look. */
 export const nothingAsked = session => session.error_message && session.status === "completed" && !session.enriched_count;
@@ -37,9 +38,9 @@ export function matchesView(app, changed, retry) {
   const head = h("p.lead"),
     again = h("p"),
     rows = h("ul.matches-list"),
-    more = h("p", { hidden: true }, h("button.more", { onclick: () => (count += 100) && draw() })),
+    more = h("p", { hidden: true }, h("button.more", { onclick: () => (further += 100) && draw() })),
     nodes = new Map();
-  let count = STEP;
+  let further = 0;
   const draw = () => {
     const unasked = nothingAsked(app.session),
       films = unasked ? [] : sorted(app.doubtful || []);
@@ -57,7 +58,8 @@ export function matchesView(app, changed, retry) {
       text => text,
     );
     update(again, !unasked && open > 0 && done, can => can && h("button", { onclick: retry }, "Look up missing films again"));
-    const wanted = films.slice(0, count).map(film => node(film)),
+    const count = films.length > FEW ? FIRST + further : FEW,
+      wanted = films.slice(0, count).map(film => node(film)),
       keep = [...rows.children].filter(row => row.dataset.settled);
     for (const row of [...rows.children]) if (!wanted.includes(row) && !keep.includes(row)) row.remove();
     for (const row of wanted) if (row.parentNode !== rows) rows.append(row);
@@ -80,8 +82,7 @@ export function matchesView(app, changed, retry) {
       "section.matches",
       { id: "matches", "aria-labelledby": "matches-title" },
       h("h2", { id: "matches-title" }, "Matches"),
-      head,
-      again,
+      h("div.head", null, head, again),
       rows,
       more,
     ),

@@ -1,7 +1,7 @@
 // The report: sections, each of parts. A part takes its slice of the data and draws it; main.js draws a part
 // again only when its slice has changed. A part without anything to say returns null.
 import { calendar, calendars, columns, dot, lines, mark, meter, openable, rows, world } from "./charts.js";
-import { h, named, portrait, poster, sized, verdict } from "./dom.js";
+import { h, named, portrait, poster, reel, sized, verdict } from "./dom.js";
 import { address, addressOf, opens } from "./state.js";
 import {
   date,
@@ -19,8 +19,9 @@ import {
   titled,
   viewingsOf,
   weekday,
+  winners,
 } from "./words.js";
-import { CONTINENTS, LARGE, codeOf, countryOf } from "./countries.js";
+import { CONTINENTS, LARGE, countryOf, onMap } from "./countries.js";
 
 // --- The opening
 
@@ -40,8 +41,8 @@ function figures(stats) {
       : [number(t.hours), t.hours === 1 ? "hour" : "hours"];
   const streak =
     t.longest_streak_weeks > t.longest_streak_days
-      ? [t.longest_streak_weeks, "weeks in a row"]
-      : [t.longest_streak_days, "days in a row"];
+      ? [t.longest_streak_weeks, "weeks in a row with a film"]
+      : [t.longest_streak_days, "days in a row with a film"];
   return [
     [number(t.films), t.films === 1 ? "film" : "films"],
     t.hours || coming ? days : null,
@@ -51,20 +52,21 @@ function figures(stats) {
   ].filter(Boolean);
 }
 
+/** Each with the colour of what it counts, if that has one. */
 function quietly(stats) {
   const t = stats.totals;
-  const parts = [
-    t.days >= 2 && plural(t.hours, "hour"),
-    t.series && `${plural(t.series, "series", "series")} among them, ${plural(t.series_hours, "hour")}`,
-    t.viewings && plural(t.viewings, "viewing"),
-    t.rated && `${number(t.rated)} rated, ${mean(t.mean_rating)} on average`,
-    t.liked && `${number(t.liked)} liked`,
-    t.reviewed && `${number(t.reviewed)} reviewed`,
-    t.directors && plural(t.directors, "director"),
-    t.days_with_two_or_more && `${plural(t.days_with_two_or_more, "day")} with two or more`,
-    t.viewings_per_week && t.viewings > 1 && `${tenth(t.viewings_per_week)} a week`,
-  ];
-  return parts.filter(Boolean).join(" · ");
+  return [
+    t.viewings && !stats.year_before && ["watched", `${number(t.viewings)} in the diary`],
+    t.rated && ["rated", `${number(t.rated)} rated, ${mean(t.mean_rating)} on average`],
+    t.liked && ["liked", `${number(t.liked)} liked`],
+    stats.year === null && t.films && t.watchlist && ["watchlist", `${number(t.watchlist)} on the watchlist`],
+    t.hours && t.rewatches && [null, `${number(t.hours)} hours, rewatches included`],
+    t.series && [null, `${plural(t.series, "series", "series")} among them, ${plural(t.series_hours, "hour")}`],
+    t.reviewed && [null, `${number(t.reviewed)} reviewed`],
+    t.directors && [null, plural(t.directors, "director")],
+    t.days_with_two_or_more && [null, `${plural(t.days_with_two_or_more, "day")} with two or more`],
+    t.viewings_per_week && t.viewings > 1 && [null, `${tenth(t.viewings_per_week)} a week`],
+  ].filter(Boolean);
 }
 
 /** What the numbers do not cover. */
@@ -88,7 +90,8 @@ function against(stats) {
   return `${plural(now, "viewing")}, ${more === 0 ? "as many as in" : `${number(Math.abs(more))} ${more < 0 ? "fewer" : "more"} than`} ${before.year}.`;
 }
 
-const best = stats => stats.lists.favourites.find(film => film.backdrop_url) || null;
+const best = ({ lists, watchlist, totals }) =>
+  (totals.films ? lists.favourites : watchlist.latest).find(film => film.backdrop_url) || null;
 
 const hero = {
   kind: "wide",
@@ -123,7 +126,11 @@ const hero = {
           figures.map(([value, name]) => h("div", null, h("dt", null, name), h("dd", null, value))),
         ),
         against && h("p.against", null, against),
-        h("p.quiet", null, quiet),
+        h(
+          "p.quiet",
+          null,
+          quiet.map(([of, text], n) => [n > 0 && " · ", h(of ? `span.chip.of-${of}` : "span", null, text)]),
+        ),
         h("p.quiet.basis", null, basis),
         h(
           "div.row",
@@ -135,7 +142,7 @@ const hero = {
               link(null, "All time"),
               years.map(each => link(each, String(each))),
             ),
-          film && h("p.credit", null, "Behind: ", named(film), " ", film.rating !== null && stars(film.rating)),
+          film && h("p.credit", null, "Backdrop: ", named(film), " ", film.rating !== null && stars(film.rating)),
         ),
       ),
     ];
@@ -143,20 +150,20 @@ const hero = {
 };
 
 /** A button with a poster, its stars and whatever is to be said. */
-const tile = (film, say, first, key) =>
+const tile = (film, say, first, key, hasVerdict = true) =>
   h(
     "li",
     null,
     h(
       "button",
-      mark(say ? `${titled(film)}: ${say}` : titled(film), opens(`film:${film.movie_id}`, film.title, [film.movie_id]), first, {
+      mark(titled(film), opens(`film:${film.movie_id}`, titled(film), [film.movie_id]), first, {
         "aria-label": [titled(film), film.rating === null ? "" : `${film.rating} stars`, film.liked ? "liked" : "", say]
           .filter(Boolean)
           .join(", "),
         "data-key": key,
       }),
       poster(film),
-      verdict(film),
+      hasVerdict && verdict(film),
       say && h("span.say", null, say),
     ),
   );
@@ -164,16 +171,28 @@ const tile = (film, say, first, key) =>
 /** Twelve, twenty-four, thirty-six or forty-eight, so that the rows of every width are full. */
 const rounded = films => (films.length < 12 ? films : films.slice(0, Math.floor(films.length / 12) * 12));
 
+/** The best films or, of a watchlist alone, the films on it. */
 const favourites = {
   kind: "wide",
-  title: stats => (stats.lists.favourites.some(film => film.rating !== null || film.liked) ? "Favourites" : "Your films"),
-  data: stats => (stats.year === null && stats.totals.films ? rounded(stats.lists.favourites) : null),
-  draw: films =>
+  title: ({ lists, totals }) =>
+    !totals.films
+      ? "Added last"
+      : lists.favourites.some(isJudged)
+        ? "Favourites"
+        : "Your films",
+  data(stats) {
+    const films = stats.year === null ? rounded(stats.totals.films ? stats.lists.favourites : stats.watchlist.latest) : [],
+      rule = stats.totals.rated > 0 && "Your highest ratings. Among equals, first what you liked, then what you watched most often.";
+    return films.length ? { films, rule } : null;
+  },
+  draw: ({ films, rule }) => [
+    rule && h("p.note", null, rule),
     h(
       `ul.wall.few${films.length < 48 ? "" : ".many"}`,
       { "data-rove": true },
       films.map((film, index) => tile(film, null, !index, `wall:${film.movie_id}`)),
     ),
+  ],
 };
 
 const diary = {
@@ -204,41 +223,48 @@ const diary = {
 const inShort = {
   kind: "wide",
   data(stats) {
-    const first = ranking => ranking.most_watched[0],
-      { genres, world } = stats.what,
-      { directors, cast } = stats.who;
-    if (stats.films < 5 || stats.matched < 5 || !first(genres)) return stats.pending > 5 ? { coming: true } : null;
-    const decade = stats.through_time.decades.reduce((most, bar) => (!most || bar.count > most.count ? bar : most), null);
-    const known = [first(directors), first(cast)].map(bar => (bar?.count > 1 ? { name: bar.name, count: bar.count } : null));
-    return { genre: first(genres).name, country: world[0]?.name, decade: decade?.name, known, longest: stats.lists.longest[0] };
+    const { genres, world } = stats.what,
+      { directors, cast } = stats.who,
+      { longest } = stats.lists;
+    if (stats.films < 5 || stats.matched < 5 || !genres.most_watched.length) return stats.pending > 5 ? { coming: true } : null;
+    const best = (bars, word = name => name) => winners(bars).map(bar => word(bar.name)),
+      most = [
+        best(genres.most_watched, name => name.toLowerCase()),
+        best(world, name => `films from ${the(name)}`),
+        best(stats.through_time.decades, name => `the ${name}`),
+      ].flat(),
+      sitting = longest.filter(film => film.value === longest[0].value);
+    return {
+      most,
+      directors: winners(directors.most_watched).map(({ name, count }) => ({ name, count })),
+      faces: winners(cast.most_watched).map(({ name, count }) => ({ name, count })),
+      longest: sitting.length <= 3 ? sitting : [],
+      year: stats.year,
+    };
   },
-  draw: ({ coming, genre, country, decade, known: [director, actor] = [], longest }) =>
-    coming
-      ? h("p.lead.facts.soft", null, "The first facts are a moment away.")
-      : h(
-          "p.lead.facts",
-          null,
-          "What you watch most: ",
-          h("b", null, genre.toLowerCase()),
-          country && [", films from ", h("b", null, the(country))],
-          decade && [", and the ", h("b", null, decade)],
-          ". ",
-          director && [
-            "The director you return to is ",
-            h("b", null, director.name),
-            ` (${plural(director.count, "film")})`,
-            actor ? ", " : ". ",
-          ],
-          actor && [
-            director ? "and the face you see most is " : "The face you see most is ",
-            h("b", null, actor.name),
-            ` (${plural(actor.count, "film")}). `,
-          ],
-          longest && ["The longest sitting was ", h("b", { dir: "auto" }, longest.title), `, ${minutes(longest.value)}.`],
-        ),
+  draw({ coming, most, directors, faces, longest, year }) {
+    if (coming) return h("p.lead.facts.soft", null, "The first facts are a moment away.");
+    const bold = names => names.map((name, n) => [n ? (n < names.length - 1 ? ", " : " and ") : "", h("b", null, name)]),
+      say = (one, more, bars, value) =>
+        bars.length > 0 && [
+          `${bars.length > 1 ? more : one}: `,
+          bold(bars.map(bar => bar.name || bar.title)),
+          `, ${value(bars[0])}${bars.length > 1 ? " each" : ""}. `,
+        ];
+    const now = year === null,
+      films = bar => plural(bar.count, "film");
+    return h(
+      "p.lead.facts",
+      null,
+      most.length > 0 && [now ? "What you watch most: " : `What you watched most in ${year}: `, bold(most), ". "],
+      say(`The director you ${now ? "return" : "returned"} to`, `The directors you ${now ? "return" : "returned"} to`, directors, films),
+      say(`The face you ${now ? "see" : "saw"} most`, `The faces you ${now ? "see" : "saw"} most`, faces, films),
+      say("The longest film", "The longest films", longest, film => minutes(film.value)),
+    );
+  },
 };
 
-const the = country => (/^(United|Soviet|Netherlands|Philippines|Czech)/.test(country) ? `the ${country}` : country);
+const the = country => (/^(United|Soviet|Netherlands|Philippines|Czech Republic)/.test(country) ? `the ${country}` : country);
 
 // --- A year
 
@@ -246,8 +272,7 @@ const cards = {
   kind: "wide",
   data(stats) {
     if (stats.year === null || !stats.films) return null;
-    const most = bars => bars.reduce((top, bar) => (bar.count > (top?.count || 0) ? bar : top), null),
-      t = stats.totals,
+    const t = stats.totals,
       time = stats.through_time;
     const furthest = [...stats.ratings.above_crowd, ...stats.ratings.below_crowd]
       .filter(isApart)
@@ -256,13 +281,13 @@ const cards = {
       first: t.first,
       last: t.last,
       milestones: t.milestones,
-      month: t.viewings > 4 ? most(time.months) : null,
-      day: most(time.days),
+      months: winners(time.months),
+      days: winners(time.days),
       dates: [time.days[0]?.name, time.days.at(-1)?.name],
-      director: top(stats.who.directors),
-      actor: top(stats.who.cast),
-      new: stats.lists.new[0],
-      old: stats.lists.old[0],
+      directors: winners(stats.who.directors.most_watched),
+      faces: winners(stats.who.cast.most_watched),
+      new: bestOf(stats.lists.new),
+      old: bestOf(stats.lists.old),
       furthest,
       year: stats.year,
     };
@@ -277,41 +302,50 @@ const cards = {
         [!say?.includes("you ") && (listed.rating !== null || listed.liked) && verdict(listed), say && h("span", null, say)],
         opens(`film:${listed.movie_id}`, listed.title, [listed.movie_id]),
       );
-    const person = (name, bar) =>
-      bar &&
+    const ids = bars => [...new Set(bars.flatMap(bar => bar.movie_ids))],
+      key = bars => bars.map(bar => bar.tmdb_id ?? bar.name).join("+"),
+      rated = bars => (bars.length === 1 ? bars[0].mean_rating : null);
+    const people = (one, more, bars) =>
+      bars.length > 0 &&
       card(
-        name,
-        portrait(bar),
-        bar.name,
-        [plural(bar.count, "film"), bar.mean_rating !== null && ` · ${mean(bar.mean_rating)}`],
-        opens(`person:${bar.tmdb_id ?? bar.name}`, bar.name, bar.movie_ids, bar.mean_rating),
+        bars.length > 1 ? more : one,
+        h("span.group", null, bars.map(portrait)),
+        list(bars.map(bar => bar.name)),
+        [`${plural(bars[0].count, "film")}${bars.length > 1 ? " each" : ""}`, rated(bars) && ` · ${mean(rated(bars))}`],
+        opens(`person:${key(bars)}`, list(bars.map(bar => bar.name)), ids(bars), rated(bars)),
       );
-    const count = (name, bar, text) =>
-      bar &&
-      bar.count > 1 &&
+    const busiest = (one, more, bars, say) =>
+      bars.length > 0 &&
       card(
-        name,
-        h("span.big", { "aria-hidden": "true" }, number(bar.count)),
-        text,
-        plural(bar.count, "viewing"),
-        opens(`busiest:${bar.name}`, text, bar.movie_ids, bar.mean_rating),
+        bars.length > 1 ? more : one,
+        h("span.big", { "aria-hidden": "true" }, number(bars[0].count)),
+        list(bars.map(bar => say(bar.name))),
+        bars.length > 1 ? "viewings each" : "viewings",
+        opens(`busiest:${key(bars)}`, list(bars.map(bar => say(bar.name))), ids(bars), rated(bars)),
       );
-    return h("ul.cards", null, [
+    const bests = (one, films) => films.map(each => film(films.length > 1 ? `${one}, a tie` : one, each));
+    const all = [
       film("First film", y.first, y.dates[0] && day(y.dates[0])),
       film("Last film", y.last?.movie_id !== y.first?.movie_id && y.last, y.dates[1] && day(y.dates[1])),
-      person("Director of the year", y.director),
-      person("Face of the year", y.actor),
-      film(`Best of ${y.year}`, y.new?.rating && y.new),
-      film("Best older film", y.old?.rating && y.old),
-      count("Busiest month", y.month, y.month && month(y.month.name)),
-      count("Busiest day", y.day, y.day && `${weekday(y.day.name)}, ${day(y.day.name)}`),
+      people("Director of the year", "Directors of the year", y.directors),
+      people("Face of the year", "Faces of the year", y.faces),
+      bests(`Best of ${y.year}`, y.new),
+      bests("Best older film", y.old),
+      busiest("Busiest month", "Busiest months", y.months, month),
+      busiest("Busiest day", "Busiest days", y.days, name => `${weekday(name)}, ${day(name)}`),
       y.furthest && film("You against the crowd", y.furthest, versus(y.furthest)),
       y.milestones.map(each => film(`Viewing ${number(each.value)}`, each)),
-    ]);
+    ];
+    return reel(h("ul.cards", null, all));
   },
 };
 
-const top = ranking => (ranking.most_watched[0]?.count > 1 ? ranking.most_watched[0] : null);
+/** The highest rated of three or more; of a tie all, unless they are many. */
+function bestOf(films) {
+  const rated = films.filter(film => film.rating !== null),
+    best = rated.filter(film => film.rating === rated[0].rating);
+  return rated.length > 2 && best.length <= 3 ? best : [];
+}
 const card = (name, picture, title, more, opening) =>
   h(
     "li",
@@ -330,40 +364,49 @@ const halfStars = name => name.replace("0.5", "½").replace(".5", "½");
 
 const rating = {
   kind: "wide",
-  data: stats =>
-    stats.totals.rated > 1
+  data({ ratings, totals, year }) {
+    const isCompared = ratings.compared > 4;
+    return totals.rated > 1
       ? {
-          histogram: stats.ratings.histogram,
-          crowd: stats.ratings.crowd_histogram,
-          compared: stats.ratings.compared,
-          mine: stats.ratings.compared_mean,
-          others: stats.ratings.crowd_mean,
-          rated: stats.totals.rated,
-          mean: stats.totals.mean_rating,
-          median: stats.totals.median_rating,
+          bars: isCompared ? ratings.compared_histogram : ratings.histogram,
+          crowd: isCompared ? ratings.crowd_histogram : null,
+          compared: ratings.compared,
+          mine: ratings.compared_mean,
+          others: ratings.crowd_mean,
+          rated: totals.rated,
+          mean: totals.mean_rating,
+          median: totals.median_rating,
+          isPast: year !== null,
         }
-      : null,
-  draw({ histogram, crowd, compared, mine, others, rated, mean: average, median }) {
-    const apart = compared > 4 ? mine - others : null,
-      size = apart === null ? "" : tenth(Math.abs(apart));
-    const sentence =
-      apart === null
-        ? `You give ${stars(Math.round(average * 2) / 2)} on average.`
-        : size === "0.0"
-          ? "You agree with TMDB’s voters, on average."
-          : `You are ${size} stars ${apart < 0 ? "harsher" : "kinder"} than TMDB’s voters.`;
-    const curve = compared > 4 ? crowd.map(count => (count * rated) / compared) : null;
+      : null;
+  },
+  draw({ bars, crowd, compared, mine, others, rated, mean: average, median, isPast }) {
+    const apart = crowd ? mine - others : null,
+      size = crowd && tenth(Math.abs(apart)),
+      share = bar => (bar.count / compared < 0.01 ? "<1%" : `${Math.round((bar.count / compared) * 100)}%`);
+    const sentence = !crowd
+      ? `You ${isPast ? "gave" : "give"} ${stars(Math.round(average * 2) / 2)} on average.`
+      : size === "0.0"
+        ? `You ${isPast ? "agreed" : "agree"} with TMDB’s voters, on average.`
+        : `You ${isPast ? "were" : "are"} ${size} stars ${apart < 0 ? "harsher" : "kinder"} than TMDB’s voters.`;
     const note = [
-      `Mean ${mean(average)}, median ★ ${number(median)}.`,
-      curve && `The curve is what TMDB’s voters give the ${number(compared)} of these films with at least 50 votes.`,
+      crowd && h("span.chip.of-rated", null, "You"),
+      `Mean ${mean(average)}, median ★ ${number(median)}. `,
+      crowd && `Both for the ${number(compared)} of your ${number(rated)} rated films with at least 50 votes at TMDB.`,
     ];
+    const compare = {
+      curve: { counts: crowd, name: "TMDB’s voters" },
+      value: share,
+      say: bar => `${share(bar)}, ${filmsOf({ ...bar, mean_rating: null })}`,
+    };
     return [
       h("p.lead", null, sentence),
-      columns("rating", "Films by your rating", histogram, {
+      columns("rating", crowd ? "Your ratings and TMDB’s, as shares of the same films" : "Films by your rating", bars, {
         short: halfStars,
         minor: () => false,
-        curve,
-        note: note.filter(Boolean).join(" "),
+        say: bar => plural(bar.count, "film"),
+        ...(crowd && compare),
+        note,
         wide: true,
         kind: "hero-chart",
       }),
@@ -375,24 +418,38 @@ const rating = {
 const crowdOf = film => Math.round(film.tmdb_rating * 5) / 10;
 const apartBy = film => Math.round((film.rating - crowdOf(film)) * 10) / 10;
 const isApart = film => apartBy(film) !== 0;
+const beside = film => `${number(film.rating)} vs ${tenth(crowdOf(film))}`;
 const versus = film =>
   `${apartBy(film) > 0 ? "+" : "−"}${tenth(Math.abs(apartBy(film)))}: you ${number(film.rating)}, TMDB’s voters ${tenth(crowdOf(film))}`;
 
-const strip = (name, choose, say, least = 1) => ({
-  kind: "strip",
+const isJudged = film => film.rating !== null || film.liked;
+
+/** `rule` says which films are in it. */
+const strip = (name, choose, say, { rule, least = 1, kind = "strip" } = {}) => ({
+  kind,
   data: stats => {
     const films = choose(stats);
     return films?.length >= least ? { name: typeof name === "function" ? name(stats) : name, films } : null;
   },
   draw: ({ name, films }) => [
     h("h3", null, name),
-    h(
-      "ul.strip",
-      { "data-rove": true },
-      films.map((film, index) => tile(film, say(film), !index, `${name}:${film.movie_id}`)),
+    h("p.note", null, rule),
+    reel(
+      h(
+        "ul.strip",
+        { "data-rove": true },
+        films.map((film, index) => tile(film, say(film), !index, `${name}:${film.movie_id}`, films.some(isJudged))),
+      ),
     ),
   ],
 });
+
+/** Three from either end of a list, or none if they would meet. */
+const ends = (first, last) => {
+  const some = first.slice(0, 3),
+    others = last.slice(0, 3).reverse();
+  return some.length === 3 && !some.some(film => others.some(other => other.movie_id === film.movie_id)) ? [...some, ...others] : [];
+};
 
 // --- Through time
 
@@ -451,11 +508,7 @@ const days = {
       of = each => days.filter(bar => bar.name.startsWith(`${each}-`));
     const say = bar => `${date(bar.name)}: ${plural(bar.count, "viewing")}`,
       plot = each => calendar(each, of(each), say, bar => date(bar.name));
-    const rest = years.slice(4),
-      chart = calendars(year === null ? "Day by day" : "Every day of the year", years.slice(0, 4).map(plot), () => [
-        ["Day", "Viewings"],
-        ...days.map(bar => [date(bar.name), number(bar.count)]),
-      ]);
+    const rest = years.slice(1);
     const more = h(
       "button.more",
       {
@@ -464,9 +517,14 @@ const days = {
           more.remove();
         },
       },
-      `Show all ${years.length} years`,
+      `Show ${plural(rest.length, "earlier year")}`,
     );
-    if (rest.length) chart.querySelector(".calendars").after(more);
+    const chart = calendars(
+      year === null ? "Day by day" : "Every day of the year",
+      years.slice(0, 1).map(plot),
+      rest.length > 0 && more,
+      () => [["Day", "Viewings"], ...days.map(bar => [date(bar.name), number(bar.count)])],
+    );
     return chart;
   },
 };
@@ -482,11 +540,11 @@ function filled(bars, next) {
   return all;
 }
 
-const nextYear = name => String(Number(name) + 1),
-  nextDecade = name => `${Number.parseInt(name) + 10}s`;
+const nextDecade = name => `${Number.parseInt(name) + 10}s`;
 /** `least` is how many different bars make a chart; below, it says nothing. `says` adds a sentence. */
 const chart = (key, title, choose, options = {}) => ({
   kind: options.wide && "wide",
+  of: options.colour,
   data: stats => {
     const bars = choose(stats);
     return bars && bars.filter(bar => bar.count).length >= (options.least || 2) ? { bars, note: options.says?.(stats) } : null;
@@ -497,77 +555,69 @@ const bestDecades = stats => {
   const best = stats.through_time.best_decades.map(bar => `the ${bar.name} (${mean(bar.mean_rating)})`);
   return best.length ? `Rated highest: ${list(best)}.` : "";
 };
-const decades = { short: name => name, minor: (index, bar) => index % 2 === 1, say: filmsOf };
+const decades = { minor: (index, count) => count > 7 && index % 3 > 0, say: filmsOf };
 const perViewing = { say: viewingsOf, of: "Viewings" };
 
 // --- Rankings
 
-/** The first ten, with tabs for the order and a button that shows up to 100 where they are. */
+/** The first ten, in the order that the reader has chosen for the page, and a button that shows up to 100. */
 function ranking(key, title, choose, { name = bar => bar.name, faces = false, wide = faces } = {}) {
   return {
     key,
+    title,
     ranking: choose,
     kind: wide && "wide",
     data: (stats, view) => {
-      const ranked = choose(view.all[key] && view.long ? view.long : stats),
-        tab = address().rated.includes(key) && ranked.highest_rated.length ? "highest_rated" : "most_watched";
-      const bars = stats.year === null || wide || view.all[key] ? ranked[tab] : ranked[tab].filter(bar => bar.count > 1); // in a year, most have made one film
+      const isAll = Boolean(view.all[key] && view.long),
+        ranked = choose(isAll ? view.long : stats),
+        isRated = address().byRating && ranked.highest_rated.length > 0;
+      const bars = isRated ? ranked.highest_rated : ranked.most_watched.filter(bar => isAll || bar.count > 1);
       return bars.length > 1 || bars[0]?.count > 1
-        ? { bars, tab, total: ranked.total, rated: ranked.total_rated, all: Boolean(view.all[key] && view.long) }
+        ? { bars, isRated, total: isRated ? ranked.total_rated : ranked.total, isAll }
         : null;
     },
-    draw: ({ bars, tab, total, rated, all }) => {
-      const button = (name, text) =>
+    draw: ({ bars, isRated, total, isAll }, heading = h("h3", null, title)) => {
+      const most = Math.max(...bars.map(bar => bar.count)),
+        say = isRated ? bar => `${mean(bar.mean_rating)} from ${plural(bar.count, "rated film")}` : filmsOf,
+        options = { name, say, draw: isRated ? bar => dot(bar.mean_rating) : bar => meter(bar.count / most) };
+      const more =
+        (isAll || total > (faces ? 5 : bars.length)) &&
         h(
-          "button",
-          {
-            "aria-pressed": String(tab === name),
-            "data-rated": name === "highest_rated" ? key : `-${key}`,
-            "data-key": `${key}.${name}`,
-          },
-          text,
+          "button.link",
+          { "data-all": key, "data-key": `${key}.all` },
+          isAll ? "Show fewer" : total > 100 ? `Show 100 of ${number(total)}` : `Show all ${number(total)}`,
         );
-      const isRated = tab === "highest_rated",
-        most = Math.max(...bars.map(bar => bar.count)),
-        many = isRated ? rated : total;
-      const say = isRated ? bar => `${mean(bar.mean_rating)} from ${plural(bar.count, "rated film")}` : filmsOf;
-      const options = { name, say, draw: isRated ? bar => dot(bar.mean_rating) : bar => meter(bar.count / most) };
-      return [
-        h(
-          "div.head",
-          null,
-          h("h3", null, title),
-          rated > 0 &&
-            h(
-              "div.tabs",
-              { role: "group", "aria-label": `Order of ${title.toLowerCase()}` },
-              button("most_watched", "By films"),
-              button("highest_rated", "By rating"),
-            ),
-        ),
-        faces ? crowdOfFaces(key, bars, options) : rows(key, bars, options),
-        many > 10 &&
-          h(
-            "p",
-            null,
-            h(
-              "button.more",
-              { "data-all": key, "data-key": `${key}.all` },
-              all ? "Show ten" : many > 100 ? `Show 100 of ${number(many)}` : `Show all ${number(many)}`,
-            ),
-          ),
-      ];
+      return [h("div.head", null, heading, more), faces ? crowdOfFaces(key, bars, options, isAll) : rows(key, bars, options)];
     },
   };
 }
 
-const crowdOfFaces = (key, bars, words) =>
-  openable("ul.faces", key, bars, words, (bar, name, say) => [
-    portrait(bar),
-    name,
-    say,
-    h("span.posters", { "aria-hidden": "true" }, bar.poster_urls.slice(0, 5).map(smallPoster)),
-  ]);
+/** Rankings of which one is shown, with tabs for the others. */
+const tabbed = (key, rankings) => ({
+  key,
+  rankings,
+  kind: "wide",
+  data: (stats, view) => {
+    const some = rankings.map(each => [each, each.data(stats, view)]).filter(([, shown]) => shown),
+      [on, shown] = some.find(([each]) => each.key === view.tab) || some[0] || [];
+    return on ? { tabs: some.map(([each]) => [each.key, each.title]), on: on.key, shown } : null;
+  },
+  draw: ({ tabs, on, shown }) => {
+    const tab = ([each, title]) =>
+      h("button", { "aria-pressed": String(each === on), "data-tab": each, "data-key": `tab.${each}` }, title);
+    return rankings.find(each => each.key === on).draw(shown, h("div.tabs", { role: "group", "aria-label": "Crew" }, tabs.map(tab)));
+  },
+});
+
+const crowdOfFaces = (key, bars, words, isAll) =>
+  reel(
+    openable(isAll ? "ul.faces.all" : "ul.faces", key, bars, words, (bar, name, say) => [
+      portrait(bar),
+      name,
+      say,
+      h("span.posters", { "aria-hidden": "true" }, bar.poster_urls.slice(0, 5).map(smallPoster)),
+    ]),
+  );
 
 function smallPoster(url) {
   const image = h("img", { src: sized(url, "w92"), alt: "", loading: "lazy", decoding: "async", width: 46, height: 69 });
@@ -577,63 +627,64 @@ function smallPoster(url) {
 
 const seen = {
   kind: "wide",
-  data: stats => (stats.what.world.length > 1 && stats.films > 2 ? stats.what.world : null),
-  draw(bars) {
-    const known = new Map(bars.map(bar => [codeOf(bar.name), bar])),
+  data: ({ what, films, year }) => (what.world.length > 1 && films > 2 ? { bars: what.world, year } : null),
+  draw({ bars, year }) {
+    const { known, gone, rest } = onMap(bars),
       missing = LARGE.filter(code => !known.has(code))
         .slice(0, 8)
         .map(countryOf)
-        .map(the);
-    const gone = bars.filter(
-      bar =>
-        !CONTINENTS.flat(2)
-          .join(" ")
-          .includes(codeOf(bar.name) || "?"),
-    );
+        .map(the),
+      named = some => list(some.map(bar => the(bar.name)));
     const note = [
-      missing.length ? `No films yet from ${list(missing)}.` : "You have seen films from every large film country.",
-      gone.length && `Not on the map: ${list(gone.map(bar => `${bar.name} (${bar.count})`))}.`,
+      missing.length > 0 ? `No films ${year === null ? "yet " : ""}from ${list(missing)}.` : "Films from every large film country.",
+      gone.length > 0 && `Films from ${named(gone)} count for the countries that came after.`,
+      rest.length > 0 && `Not on the map: ${named(rest)}.`,
     ];
-    return [
-      h("p.lead", null, `Films from ${plural(bars.length, "country", "countries")}.`),
-      world("Films by country", CONTINENTS, known, countryOf, note.filter(Boolean).join(" ")),
-    ];
+    return world(`Films from ${plural(bars.length, "country", "countries")}`, CONTINENTS, known, countryOf, note.filter(Boolean).join(" "));
   },
 };
 
 const complete = {
-  data: stats => (stats.what.completeness.length ? stats.what.completeness : null),
+  of: "list",
+  data: stats => (stats.what.completeness.length ? stats.what.completeness.slice(0, 8) : null),
   draw: found => [
-    h("h3", null, "How complete your collections are"),
+    h("div.head", null, h("h3", null, "Collections, how complete they are")),
     rows("complete", found, {
-      draw: bar => meter(bar.watched / bar.released),
+      draw: bar => [meter(bar.watched / bar.released), bar.missing.length > 0 && h("span.missing", null, missingFrom(bar))],
       say: bar => (bar.watched === bar.released ? `all ${bar.watched}` : `${bar.watched} of ${bar.released}`),
     }),
   ],
 };
 
+const missingFrom = ({ missing }) =>
+  `without ${missing.length > 3 ? `${missing.slice(0, 2).join(", ")} and ${missing.length - 2} more` : list(missing)}`;
+
 const listed = (key, title, choose, draw, say = filmsOf) => ({
+  of: "watchlist",
   data: stats => {
-    const bars = choose(stats);
+    const bars = choose(stats).slice(0, 5);
     return bars.length ? bars : null;
   },
   draw: bars => [
-    h("h3", null, title),
+    h("div.head", null, h("h3", null, title)),
     rows(key, bars, { draw: bar => draw(bar, Math.max(...bars.map(each => each.count))), say }),
   ],
 });
 
+/** Not of a watchlist alone, whose numbers are at the top. */
 const waiting = {
   kind: "wide",
-  data: stats =>
-    stats.watchlist.films
-      ? { films: stats.watchlist.films, hours: stats.watchlist.hours, unknown: stats.watchlist.without_runtime }
+  data: ({ watchlist, totals }) =>
+    watchlist.films && totals.films
+      ? { films: watchlist.films, hours: watchlist.hours, unknown: watchlist.without_runtime }
       : null,
   draw: ({ films, hours, unknown }) => [
-    h("p.lead", null, `${plural(films, "film")} to watch${hours ? `, ${plural(Math.round(hours), "hour")} of them` : ""}.`),
-    hours > 0 &&
-      unknown > 0 &&
-      h("p.soft", null, `${plural(unknown, "film")} not counted in the hours because the runtime is unknown.`),
+    h(
+      "p.lead",
+      null,
+      `${plural(films, "film")} to watch${hours ? `, ${plural(Math.round(hours), "hour")} in all` : ""}. `,
+      hours > 0 && unknown > 0 && h("span.note", null, `The hours are without ${plural(unknown, "film")} of unknown runtime.`),
+    ),
   ],
 };
 
@@ -641,7 +692,10 @@ const ever = choose => stats => (stats.year === null ? choose(stats) : null);
 const dozen = stats => stats.films >= 12;
 const bar = (each, most) => meter(each.count / most);
 
-/** In reading order. A part is "wide", or a "strip" of posters, or flows beside others. */
+const THEIRS = "Your rating, and TMDB’s average out of five.";
+const tensed = (now, then) => stats => (stats.year === null ? now : then);
+
+/** In reading order. A part is "wide", or a "strip" of posters, or flows beside others; `of` is its colour. */
 export const SECTIONS = [
   { id: "totals", parts: [hero] },
   {
@@ -653,12 +707,12 @@ export const SECTIONS = [
   { id: "story", title: stats => `The story of ${stats.year}`, short: "Story", parts: [cards] },
   {
     id: "ratings",
-    title: () => "How you rate",
+    title: tensed("How you rate", "How you rated"),
     short: "Ratings",
     parts: [
       rating,
-      strip("You liked them more", stats => stats.ratings.above_crowd.filter(isApart), versus),
-      strip("You liked them less", stats => stats.ratings.below_crowd.filter(isApart), versus),
+      strip("Rated higher than at TMDB", stats => stats.ratings.above_crowd.filter(isApart), beside, { rule: THEIRS }),
+      strip("Rated lower than at TMDB", stats => stats.ratings.below_crowd.filter(isApart), beside, { rule: THEIRS }),
     ],
   },
   {
@@ -668,12 +722,14 @@ export const SECTIONS = [
     parts: [
       ranking("directors", "Directors", stats => stats.who.directors, { faces: true }),
       ranking("cast", "Cast", stats => stats.who.cast, { faces: true }),
-      ranking("writers", "Writers", stats => stats.who.writers),
-      ranking("composers", "Composers", stats => stats.who.composers),
-      ranking("cinematographers", "Cinematographers", stats => stats.who.cinematographers),
-      ranking("editors", "Editors", stats => stats.who.editors),
-      ranking("producers", "Producers", stats => stats.who.producers),
-      ranking("studios", "Studios", stats => stats.what.studios),
+      tabbed("crew", [
+        ranking("writers", "Writers", stats => stats.who.writers),
+        ranking("composers", "Composers", stats => stats.who.composers),
+        ranking("cinematographers", "Cinematographers", stats => stats.who.cinematographers),
+        ranking("editors", "Editors", stats => stats.who.editors),
+        ranking("producers", "Producers", stats => stats.who.producers),
+        ranking("studios", "Studios", stats => stats.what.studios),
+      ]),
     ],
   },
   {
@@ -695,47 +751,51 @@ export const SECTIONS = [
     parts: [
       cumulative,
       days,
+      strip("First, latest and every 50th viewing", ever(milestones), film => film.say, { least: 2, kind: "wide.line" }),
       chart("months", "Viewings by month", stats => (stats.year === null ? null : stats.through_time.months), {
         ...perViewing,
         short: name => "JFMAMJJASOND"[name.slice(5) - 1],
         minor: () => false,
-      }),
-      chart("decades", "Films by decade", stats => filled(stats.through_time.decades, nextDecade), {
-        ...decades,
-        says: bestDecades,
+        wide: true,
       }),
       chart("weekdays", "Viewings by weekday", stats => stats.through_time.weekdays, {
         ...perViewing,
         short: name => name.slice(0, 3),
         minor: () => false,
       }),
-      chart("ages", "Age when watched, in years", stats => stats.through_time.ages, {
+      chart("decades", "Films by decade", stats => filled(stats.through_time.decades, nextDecade), {
+        ...decades,
+        says: bestDecades,
+      }),
+      chart("ages", "Age of the films, in years", stats => stats.through_time.ages, {
         ...perViewing,
         short: name => name.replace(" or more", "+"),
-        minor: () => false,
-        says: stats => `On average, a film was ${plural(stats.through_time.mean_age, "year")} old.`,
+        minor: index => index % 2 === 1,
+        says: stats => `${plural(stats.through_time.mean_age, "year")} on average, on the day of the viewing.`,
       }),
-      chart("release_years", "Films by year of release", stats => filled(stats.through_time.release_years, nextYear), {
-        minor: (index, bar) => bar.name % 10 !== 0,
-        least: 3,
-        wide: true,
+      chart("runtimes", "Runtimes, in minutes", stats => stats.lists.runtimes, {
+        short: name => name.replace(" or more", "+"),
+        minor: index => index % 2 === 1,
+        says: stats => (stats.totals.series ? "Without series." : ""),
       }),
     ],
   },
   {
     id: "what",
-    title: () => "What you watch",
+    title: tensed("What you watch", "What you watched"),
     short: "Genres",
     parts: [
       ranking("genres", "Genres", stats => stats.what.genres),
       ranking("genre_pairs", "Genre pairs", stats => stats.what.genre_pairs),
       ranking("themes", "Themes", stats => stats.what.themes),
-      ranking("collections", "Collections", stats => stats.what.collections),
       complete,
-      chart("runtimes", "Runtimes, in minutes", stats => stats.lists.runtimes, {
-        short: name => name.replace(" or more", "+"),
-        minor: () => false,
-      }),
+      strip(
+        ({ totals, lists }) =>
+          `${lists.series.length < totals.series ? `The ${lists.series.length} longest of ` : ""}${plural(totals.series, "series", "series")}`,
+        stats => stats.lists.series,
+        film => (film.value ? minutes(film.value) : "unknown"),
+        { kind: "strip.line" },
+      ),
     ],
   },
   {
@@ -746,39 +806,26 @@ export const SECTIONS = [
       strip(
         "Most rewatched",
         stats => stats.lists.most_rewatched,
-        film => plural(film.value, "viewing"),
+        film => number(film.value),
+        { rule: "How often you watched them again." },
       ),
       strip(
         "Hidden gems",
         stats => stats.ratings.gems,
         film => plural(film.value, "vote"),
+        { rule: "You gave them ★ 4 or more; fewer than 1,000 voted at TMDB." },
       ),
       strip(
-        "Longest",
-        stats => dozen(stats) && stats.lists.longest,
+        "Longest and shortest",
+        stats => dozen(stats) && ends(stats.lists.longest, stats.lists.shortest),
         film => minutes(film.value),
       ),
       strip(
-        "Shortest",
-        stats => dozen(stats) && stats.lists.shortest,
-        film => minutes(film.value),
+        "Most and least known",
+        stats => dozen(stats) && ends(stats.ratings.popular, stats.ratings.obscure),
+        film => number(film.value),
+        { rule: "By how many voted at TMDB." },
       ),
-      strip(
-        "Most popular",
-        stats => dozen(stats) && stats.ratings.popular,
-        film => plural(film.value, "vote"),
-      ),
-      strip(
-        "Most obscure",
-        stats => dozen(stats) && stats.ratings.obscure,
-        film => plural(film.value, "vote"),
-      ),
-      strip(
-        stats => `Series, ${plural(stats.totals.series_hours, "hour")}`,
-        stats => stats.lists.series,
-        film => minutes(film.value),
-      ),
-      strip("First, latest and every 50th viewing", ever(milestones), film => film.say, 2),
     ],
   },
   {
@@ -788,16 +835,17 @@ export const SECTIONS = [
     onlyEver: true,
     parts: [
       waiting,
+      strip("Added last", stats => (stats.totals.films ? stats.watchlist.latest : null), () => null, { kind: "wide.line" }),
       chart(
         "watchlist_decades",
         "Watchlist by decade",
         ever(stats => filled(stats.watchlist.decades, nextDecade)),
-        decades,
+        { ...decades, colour: "watchlist" },
       ),
       listed("watchlist_genres", "Watchlist by genre", stats => stats.watchlist.genres, bar),
       listed(
         "watchlist_directors",
-        "Watchlist films by your highest-rated directors",
+        "By directors you rate highest",
         stats => stats.watchlist.directors,
         each => dot(each.mean_rating),
       ),
@@ -809,9 +857,10 @@ function milestones(stats) {
   const t = stats.totals;
   return [
     t.first && { ...t.first, say: "first" },
-    ...t.milestones.map(film => ({ ...film, say: `viewing ${number(film.value)}` })),
+    ...t.milestones.map(film => ({ ...film, say: `${number(film.value)}th` })),
     t.last && { ...t.last, say: "latest" },
   ].filter(Boolean);
 }
 
-export const RANKINGS = SECTIONS.flatMap(section => section.parts).filter(part => part.ranking);
+/** The parts that the order of the page changes. */
+export const RANKINGS = SECTIONS.flatMap(section => section.parts).filter(part => part.ranking || part.rankings);

@@ -1,6 +1,6 @@
 // A picture to share: drawn on a canvas from the statistics, with posters if they can be loaded.
 import { $, h, notice, sized } from "./dom.js";
-import { mean, number, stars, tenth } from "./words.js";
+import { list, mean, number, plural, stars, tenth, winners } from "./words.js";
 
 const SIZES = { "4:5": [1080, 1350], "9:16": [1080, 1920] };
 const INK = "#12100e",
@@ -86,23 +86,23 @@ function load(url) {
 }
 
 async function paint(canvas, stats, [width, height], isCurrent) {
-  const favourites = stats.lists.favourites,
-    wanted = height > 1500 ? 16 : 12,
-    director = stats.who.directors.most_watched[0];
+  const favourites = stats.lists.favourites.length ? stats.lists.favourites : stats.watchlist.latest,
+    directors = winners(stats.who.directors.most_watched),
+    face = directors.length === 1 && directors[0].portrait_url;
   canvas.width = width;
   canvas.height = height;
   const films = favourites
     .filter(film => film.poster_url)
     .concat(favourites.filter(film => !film.poster_url))
-    .slice(0, wanted);
+    .slice(0, 12);
   layout(
     canvas,
     stats,
     films.map(film => [film, null]),
     null,
   );
-  const [face, ...images] = await Promise.all([
-    director?.portrait_url ? load(director.portrait_url) : null,
+  const [portrait, ...images] = await Promise.all([
+    face ? load(face) : null,
     ...films.map(film => (film.poster_url ? load(sized(film.poster_url, "w342")) : null)),
   ]);
   if (isCurrent())
@@ -110,63 +110,71 @@ async function paint(canvas, stats, [width, height], isCurrent) {
       canvas,
       stats,
       films.map((film, index) => [film, images[index]]),
-      face,
+      portrait,
     );
 }
 
+/** The wall, and under it what there is to say; both in the middle of the card if they do not fill it. */
 function layout(canvas, stats, films, face) {
   const c = canvas.getContext("2d"),
     { width, height } = canvas,
     tall = height > 1500,
     pad = 72;
+  const said = numbersOf(stats),
+    hasMore = stats.who.directors.most_watched.length > 0 || films.length > 0 || stats.totals.rated > 0;
+  const block = (tall ? 350 : 285) + Math.ceil(said.length / 2) * (tall ? 150 : 112) + (hasMore ? 190 : 20),
+    wall = wallOf(films.length, tall),
+    isFull = wall.across * wall.side === width,
+    slack = Math.max(0, height - wall.height - block),
+    top = isFull ? 0 : slack / 2;
   c.fillStyle = INK;
   c.fillRect(0, 0, width, height);
-  const wall = mosaic(c, films, width, tall);
-  const shade = c.createLinearGradient(0, wall * 0.45, 0, wall);
-  shade.addColorStop(0, "rgb(18 16 14 / 0%)");
-  shade.addColorStop(1, INK);
-  c.fillStyle = shade;
-  c.fillRect(0, 0, width, wall + 2);
-  let y = wall - (tall ? 10 : 30);
+  mosaic(c, films, wall, width, top);
+  let y = top + wall.height + (isFull ? slack * 0.7 : 0);
+  y += tall ? 60 : 50;
   write(c, stats.year === null ? "My life in film" : "My year in film", pad, y, 40, ACCENT, 700);
   y += tall ? 150 : 130;
   write(c, stats.year === null ? "All time" : String(stats.year), pad - 6, y, tall ? 170 : 150, PAPER, 800);
-  y += tall ? 160 : 125;
-  numbers(c, stats, pad, y, width, tall);
-  y += tall ? 300 : 235;
+  y += tall ? 160 : 115;
+  numbers(c, said, pad, y, width, tall);
+  y += Math.ceil(said.length / 2) * (tall ? 150 : 112) + 5;
   who(c, stats, face, pad, y);
-  histogram(c, stats.ratings.histogram, width / 2 + 30, y - 24, width / 2 - pad - 30, 130);
-  write(c, "Data: TMDB", pad, height - 44, 22, SOFT, 400);
+  histogram(c, stats.ratings.histogram, width / 2 + 30, y - 24, width / 2 - pad - 30, 110);
+  write(c, "Data: TMDB", pad, height - 36, 22, SOFT, 400);
+}
+
+/** As many whole posters as fill the width: `{ across, rows, side }`, or one or two side by side. */
+function wallOf(count, tall) {
+  const shapes = tall ? [[4, 3], [3, 2], [2, 1], [1, 1]] : [[6, 2], [3, 1], [2, 1], [1, 1]]; // prettier-ignore
+  const [across, rows] = shapes.find(([across, rows]) => across * rows <= count) || [0, 0],
+    side = Math.min(1080 / (across || 1), tall ? 640 : 360);
+  return { across, rows, side, height: rows * side * 1.5 };
 }
 
 function write(c, text, x, y, size, colour, weight, most = 1080 - 2 * 72) {
   c.font = `${weight} ${size}px ${FONT}`;
+  const fitting = Math.min(size, Math.floor((size * most) / c.measureText(text).width));
+  c.font = `${weight} ${fitting}px ${FONT}`;
   c.letterSpacing = size > 60 ? `${-size * 0.03}px` : "0px";
   c.fillStyle = colour;
   c.textAlign = "left";
   c.fillText(text, x, y, most);
 }
 
-/** Posters in rows; a film without one is a card with its title. Returns where they end. */
-function mosaic(c, films, width, tall) {
-  const across = 4,
-    rows = Math.max(1, Math.ceil(films.length / across)),
-    w = width / across,
-    h = tall ? w * 1.05 : w * 0.86;
-  films.forEach(([film, image], index) => {
-    const x = (index % across) * w,
-      y = Math.floor(index / across) * h;
-    if (image) {
-      const scale = w / image.width,
-        seen = Math.min(image.height, h / scale);
-      c.drawImage(image, 0, (image.height - seen) * 0.25, image.width, seen, x, y, w, h);
-    } else {
+/** Posters in rows; a film without one is a card with its title. */
+function mosaic(c, films, { across, rows, side }, width, top) {
+  const left = (width - across * side) / 2,
+    h = side * 1.5;
+  films.slice(0, across * rows).forEach(([film, image], index) => {
+    const x = left + (index % across) * side,
+      y = top + Math.floor(index / across) * h;
+    if (image) c.drawImage(image, x, y, side, h);
+    else {
       c.fillStyle = ["#4a2a1c", "#2b2622", "#6b3a22", "#38322c", "#8a4526"][(film.title.length + index * 2) % 5];
-      c.fillRect(x, y, w, h);
-      titleCard(c, film.title, x, y, w, h);
+      c.fillRect(x, y, side, h);
+      titleCard(c, film.title, x, y, side, h);
     }
   });
-  return rows * h;
 }
 
 function titleCard(c, title, x, y, w, h) {
@@ -183,16 +191,23 @@ function titleCard(c, title, x, y, w, h) {
   lines.slice(0, 5).forEach((line, index) => c.fillText(line, x + 22, y + 54 + index * 40, w - 40));
 }
 
-function numbers(c, stats, pad, y, width, tall) {
+function numbersOf(stats) {
   const t = stats.totals,
-    all = [
-      [number(t.films), t.films === 1 ? "film" : "films"],
-      t.days >= 2 ? [tenth(t.days), "days"] : [number(t.hours), "hours"],
-      [number(t.viewings || t.rated), t.viewings ? "viewings" : "rated"],
-      t.countries
-        ? [number(t.countries), t.countries === 1 ? "country" : "countries"]
-        : [t.mean_rating === null ? number(t.liked) : mean(t.mean_rating), t.mean_rating === null ? "liked" : "mean rating"],
-    ];
+    after = (count, one, more) => plural(count, one, more).replace(/^\S+ /, "");
+  if (!t.films) return [[number(stats.watchlist.films), "to watch"]];
+  return [
+    [number(t.films), after(t.films, "film")],
+    t.hours && (t.days >= 2 ? [tenth(t.days), "days"] : [number(t.hours), after(t.hours, "hour")]),
+    t.viewings ? [number(t.viewings), "in the diary"] : t.rated && [number(t.rated), "rated"],
+    t.countries
+      ? [number(t.countries), after(t.countries, "country", "countries")]
+      : t.mean_rating !== null
+        ? [mean(t.mean_rating), "mean rating"]
+        : t.liked && [number(t.liked), "liked"],
+  ].filter(Boolean);
+}
+
+function numbers(c, all, pad, y, width, tall) {
   all.forEach(([value, name], index) => {
     const x = pad + (index % 2) * (width / 2 - pad / 2),
       below = y + Math.floor(index / 2) * (tall ? 150 : 112);
@@ -203,9 +218,9 @@ function numbers(c, stats, pad, y, width, tall) {
 }
 
 function who(c, stats, face, pad, y) {
-  const director = stats.who.directors.most_watched[0],
+  const directors = winners(stats.who.directors.most_watched),
     film = stats.lists.favourites[0];
-  if (!director && !film) return;
+  if (!directors.length && !film) return;
   if (face) {
     c.save();
     c.beginPath();
@@ -215,32 +230,18 @@ function who(c, stats, face, pad, y) {
     c.restore();
   }
   const x = face ? pad + 144 : pad,
-    most = 1080 / 2 - x - 10;
-  write(
-    c,
-    director ? (stats.year === null ? "Most-seen director" : "Director of the year") : "Favourite",
-    x,
-    y + 16,
-    24,
-    SOFT,
-    500,
-    most,
-  );
-  write(c, director ? director.name : film.title, x, y + 58, 38, PAPER, 700, most);
-  write(
-    c,
-    director
-      ? `${number(director.count)} ${director.count === 1 ? "film" : "films"}`
-      : film.rating === null
-        ? ""
-        : stars(film.rating),
-    x,
-    y + 98,
-    28,
-    ACCENT,
-    600,
-    most,
-  );
+    most = 1080 / 2 - x - 10,
+    line = (text, below, size, colour, weight) => write(c, text, x, y + below, size, colour, weight, most);
+  const several = directors.length > 1 ? "s" : "";
+  if (directors.length) {
+    line(stats.year === null ? `Most-seen director${several}` : `Director${several} of the year`, 16, 24, SOFT, 500);
+    line(list(directors.map(each => each.name)), 58, 38, PAPER, 700);
+    line(`${plural(directors[0].count, "film")}${several && " each"}`, 98, 28, ACCENT, 600);
+  } else {
+    line(film.rating === null ? "Film" : "Favourite", 16, 24, SOFT, 500);
+    line(film.title, 58, 38, PAPER, 700);
+    if (film.rating !== null) line(stars(film.rating), 98, 28, ACCENT, 600);
+  }
 }
 
 function histogram(c, bars, x, y, width, height) {

@@ -1,14 +1,14 @@
-// What the page shows, which is in its address: /?year=2024&open=…&rated=…#SESSION. Reload, Back and a second
+// What the page shows, which is in its address: /?year=2024&open=…&by=rating#SESSION. Reload, Back and a second
 // tab show the same.
 
-/** `open` names the films in the dialog, `rated` the rankings that are ordered by rating. */
+/** `open` names the films in the dialog, `byRating` is the order of all rankings. */
 export function address() {
   const query = new URLSearchParams(location.search);
   return {
     id: location.hash.slice(1),
     year: /^[1-9]\d{0,3}$/.test(query.get("year")) ? Number(query.get("year")) : null,
     open: query.get("open"),
-    rated: (query.get("rated") || "").split(",").filter(Boolean),
+    byRating: query.get("by") === "rating",
   };
 }
 
@@ -16,9 +16,9 @@ export function addressOf(changes) {
   const now = { ...address(), ...changes },
     query = new URLSearchParams();
   if (now.year) query.set("year", now.year);
-  if (now.rated.length) query.set("rated", now.rated.join(","));
+  if (now.byRating) query.set("by", "rating");
   if (now.open) query.set("open", now.open);
-  const text = query.toString().replaceAll("%3A", ":").replaceAll("%2C", ",");
+  const text = query.toString().replaceAll("%3A", ":");
   return `${location.pathname}${text && `?${text}`}${now.id && `#${now.id}`}`;
 }
 

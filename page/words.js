@@ -46,3 +46,10 @@ const counted = noun => bar => [plural(bar.count, noun), mean(bar.mean_rating)].
 export const filmsOf = counted("film");
 export const viewingsOf = counted("viewing");
 export const titled = film => (film.year ? `${film.title} (${film.year})` : film.title);
+
+/** All of a tie for the first place: of one, two or three of at least `least`. More are no winners. */
+export function winners(bars, least = 3) {
+  const most = Math.max(0, ...bars.map(bar => bar.count)),
+    first = bars.filter(bar => bar.count === most);
+  return most >= least && first.length <= 3 ? first : [];
+}
