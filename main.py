@@ -3032,62 +3032,44 @@ class ListedFilm:
     backdrop_url: str | None
 
 
-@dataclass(slots=True)
-class FilmSnapshot:
-    """A snapshot of a film, which may be looked up or corrected while statistics are computed."""
-
-    logged: Film
-    match: Match
-    movie: Movie | None
-    movie_id: int
-    name: str
-    year: int | None
-    rating: float | None
-
-    @classmethod
-    def of(cls, film: Film) -> FilmSnapshot:
-        match = film.match
-        return cls(film, match, match.movie, film.movie_id, film.name, film.release_year, film.rating)
-
-    @property
-    def decade(self) -> str | None:
-        return f"{self.year // 10 * 10}s" if self.year else None
-
-    @property
-    def runtime(self) -> int | None:
-        return self.movie.runtime if self.movie else None
-
-    @property
-    def is_series(self) -> bool:
-        return self.movie is not None and self.movie.tmdb_type == "tv"
+FIELDS = attrgetter(*(each.name for each in fields(Film)))  # replace() takes five times as long
 
 
-def snapshots(films: Iterable[Film]) -> tuple[list[FilmSnapshot], list[list[int]]]:
-    """Snapshots of the films, where those with one record of TMDB's are one, and the ids of those."""
-    same: defaultdict[Hashable, list[FilmSnapshot]] = defaultdict(list)
-    for film in map(FilmSnapshot.of, films):
-        movie = film.movie
-        same[(movie.tmdb_type, movie.tmdb_id) if movie else film.movie_id].append(film)
+def copies(films: Iterable[Film]) -> tuple[list[Film], list[list[int]]]:
+    """The films as they are now, one per record, with TMDB's year if they have none; who shares a record."""
+    same: defaultdict[Hashable, list[Film]] = defaultdict(list)
+    for film in films:
+        now = Film(*FIELDS(film))
+        movie = now.match.movie
+        now.year = film.release_year
+        same[(movie.tmdb_type, movie.tmdb_id) if movie else film.movie_id].append(now)
     shared = [[film.movie_id for film in group] for group in same.values() if len(group) > 1]
     return [group[0] if len(group) == 1 else _as_one(group) for group in same.values()], shared
 
 
-def _as_one(group: list[FilmSnapshot]) -> FilmSnapshot:
+def _as_one(group: list[Film]) -> Film:
     """The first of them, with what was logged of all. A day in several of them is one viewing."""
-    first, viewings = group[0].logged, list(group[0].logged.viewings)
+    viewings = list(group[0].viewings)
     for film in group[1:]:
         days = {viewing.watched_date for viewing in viewings} - {None}
-        viewings += [viewing for viewing in film.logged.viewings if viewing.watched_date not in days]
-    logged = replace(
-        first,
-        watched=any(film.logged.watched for film in group),
-        liked=any(film.logged.liked for film in group),
-        watchlist=any(film.logged.watchlist for film in group),
+        viewings += [viewing for viewing in film.viewings if viewing.watched_date not in days]
+    return replace(
+        group[0],
+        rating=next((film.rating for film in group if film.rating is not None), None),
+        watched=any(film.watched for film in group),
+        liked=any(film.liked for film in group),
+        watchlist=any(film.watchlist for film in group),
         viewings=viewings,
-        undated_reviews=[review for film in group for review in film.logged.undated_reviews],
+        undated_reviews=[review for film in group for review in film.undated_reviews],
     )
-    rating = next((film.rating for film in group if film.rating is not None), None)
-    return replace(group[0], logged=logged, rating=rating)
+
+
+def _runtime(film: Film) -> int | None:
+    return film.match.movie.runtime if film.match.movie else None
+
+
+def _is_series(film: Film) -> bool:
+    return film.match.movie is not None and film.match.movie.tmdb_type == "tv"
 
 
 @dataclass(slots=True)
@@ -3095,41 +3077,45 @@ class FilmViewing:
     """One viewing of one film. `day` is None if the diary has none."""
 
     day: date | None
-    film: FilmSnapshot
+    film: Film
     rewatch: bool
     reviewed: bool
 
 
-def _viewings(film: FilmSnapshot) -> Iterator[FilmViewing]:
+def _viewings(film: Film) -> Iterator[FilmViewing]:
     """Oldest first. Those of one day stay in the order of the diary, so that the first row is no rewatch."""
-    ordered = sorted(film.logged.viewings, key=lambda viewing: viewing.watched_date or date.min)
+    ordered = sorted(film.viewings, key=lambda viewing: viewing.watched_date or date.min)
     for number, viewing in enumerate(ordered):
         yield FilmViewing(viewing.watched_date, film, viewing.rewatch or number > 0, bool(viewing.review))
 
 
-def _of_year(viewings: list[FilmViewing], year: int) -> tuple[list[FilmViewing], list[FilmSnapshot]]:
+def _of_year(viewings: list[FilmViewing], year: int) -> tuple[list[FilmViewing], list[Film]]:
     """The viewings in that year, and each of their films once."""
     within = [viewing for viewing in viewings if viewing.day and viewing.day.year == year]
     return within, list({viewing.film.movie_id: viewing.film for viewing in within}.values())
 
 
-Group = tuple[Any, list[FilmSnapshot]]
+Group = tuple[Any, list[Film]]
+Draw = Callable[[Any, list[Film]], Bar]
 
 
 def _mean(values: Sequence[float]) -> float | None:
     return round(sum(values) / len(values), 2) if values else None
 
 
-def _bar(name: object, films: list[FilmSnapshot]) -> Bar:
+def _mean_rating(films: Iterable[Film]) -> float | None:
+    return _mean([film.rating for film in films if film.rating is not None])
+
+
+def _bar(name: object, films: list[Film]) -> Bar:
     ids = list(dict.fromkeys([film.movie_id for film in films]))
-    ratings = [film.rating for film in films if film.rating is not None]
     tmdb_id = name.identity if isinstance(name, TMDBName) and isinstance(name.identity, int) else None
-    return Bar(str(name), len(films), _mean(ratings), ids, tmdb_id)
+    return Bar(str(name), len(films), _mean_rating(films), ids, tmdb_id)
 
 
 def _merged(groups: Iterable[Group]) -> list[Group]:
     """One group per key, in the order of the keys."""
-    together: defaultdict[Any, list[FilmSnapshot]] = defaultdict(list)
+    together: defaultdict[Any, list[Film]] = defaultdict(list)
     for key, films in groups:
         together[key] += films
     return sorted(together.items())
@@ -3141,20 +3127,24 @@ def _bars(groups: Iterable[Group], keys: Sequence[object] | None = None) -> list
     return [_bar(key, together.get(key, [])) for key in (together if keys is None else keys)]
 
 
-def _histogram(films: Iterable[tuple[int, FilmSnapshot]], ends: Sequence[int]) -> list[Bar]:
+def _histogram(films: Iterable[tuple[int, Film]], ends: Sequence[int]) -> list[Bar]:
     """One column from each of `ends` up to the next."""
     names = [f"{low}–{high - 1}" if high - low > 1 else str(low) for low, high in itertools.pairwise(ends)]
     names.append(f"{ends[-1]} or more")
     return _bars(((names[bisect_right(ends, value) - 1], [film]) for value, film in films), names)
 
 
-def _by_rating(films: Iterable[FilmSnapshot]) -> list[Bar]:
-    halves = [f"{half / 2:g}" for half in range(1, 11)]
-    return _bars(((f"{film.rating:g}", [film]) for film in films if film.rating), halves)
+def _decades(films: Iterable[Film]) -> list[Group]:
+    return _merged((f"{film.year // 10 * 10}s", [film]) for film in films if film.year)
 
 
-def _listed(film: FilmSnapshot, value: float | None = None) -> ListedFilm:
-    movie = film.movie
+def _by_rating(films: Iterable[Film]) -> list[Bar]:
+    rated = dict(_merged((film.rating, [film]) for film in films if film.rating))
+    return [_bar(f"{half / 2:g}", rated.get(half / 2, [])) for half in range(1, 11)]
+
+
+def _listed(film: Film, value: float | None = None) -> ListedFilm:
+    movie = film.match.movie
     return ListedFilm(
         movie_id=film.movie_id,
         title=film.name,
@@ -3162,85 +3152,70 @@ def _listed(film: FilmSnapshot, value: float | None = None) -> ListedFilm:
         poster_url=movie.poster_url if movie else None,
         rating=film.rating,
         value=value,
-        liked=film.logged.liked,
+        liked=film.liked,
         tmdb_rating=movie.tmdb_rating if movie else None,
         backdrop_url=movie.backdrop_url if movie else None,
     )
 
 
-def _top(
-    films: Iterable[tuple[float | None, FilmSnapshot]], limit: int, least_first: bool = False
-) -> list[ListedFilm]:
+def _top(films: Iterable[tuple[float, Film]], limit: int, least_first: bool = False) -> list[ListedFilm]:
     """The films with the highest values, or with the lowest."""
     sign = 1 if least_first else -1
-    known = (
-        (sign * value, -(f.rating or 0), f.name, f.movie_id, f) for value, f in films if value is not None
-    )
+    known = ((sign * value, -(film.rating or 0), film.name, film.movie_id, film) for value, film in films)
     return [_listed(film, round(sign * value, 2)) for value, *_, film in heapq.nsmallest(limit, known)]
 
 
-def _favourites(watched: list[FilmSnapshot], times: Mapping[int, int]) -> list[ListedFilm]:
-    def better(film: FilmSnapshot) -> tuple[float, bool, int, int]:
-        return -(film.rating or 0), not film.logged.liked, -times.get(film.movie_id, 0), film.movie_id
+def _favourites(watched: list[Film], times: Mapping[int, int]) -> list[ListedFilm]:
+    def better(film: Film) -> tuple[float, bool, int, int]:
+        return -(film.rating or 0), not film.liked, -times.get(film.movie_id, 0), film.movie_id
 
-    films = (film for film in watched if not film.is_series)
+    films = (film for film in watched if not _is_series(film))
     return [_listed(film, film.rating) for film in heapq.nsmallest(MAX_WALL, films, key=better)]
 
 
-def _added(film: FilmSnapshot) -> tuple[date, int]:
-    return film.logged.added_date or date.min, -film.movie_id
-
-
-def _group_by(films: Iterable[FilmSnapshot], attribute: str) -> list[Group]:
-    """Films by the names in an attribute of their movies, such as `genres` or `directors`."""
-    names: dict[Hashable, str] = {}
-    groups: defaultdict[Hashable, list[FilmSnapshot]] = defaultdict(list)
+def _group_by(films: Iterable[Film], attribute: str) -> list[Group]:
+    """Films by the names in an attribute of their movies, such as `genres` or `original_language`."""
+    called: dict[Hashable, str] = {}
+    groups: defaultdict[Hashable, list[Film]] = defaultdict(list)
     for film in films:
-        for name in getattr(film.movie, attribute, ()):
+        names = getattr(film.match.movie, attribute, None) or ()
+        for name in [names] if isinstance(names, str) else names:
             key = name.identity if isinstance(name, TMDBName) else name
             groups[key].append(film)
-            names[key] = name
-    return [(names[key], members) for key, members in groups.items()]
+            called[key] = name
+    return [(called[key], members) for key, members in groups.items()]
 
 
-def _most_watched(groups: list[Group], limit: int) -> list[Bar]:
+def _most_watched(groups: list[Group], limit: int, bar: Draw = _bar) -> list[Bar]:
     """By films, then mean rating, then name."""
-    sizes = sorted((len(films) for _, films in groups), reverse=True)
-    least = sizes[min(limit, len(sizes)) - 1] if sizes else 0  # smaller groups cannot be among the first
-    bars = [_bar(name, films) for name, films in groups if len(films) >= least]
-    return sorted(bars, key=lambda bar: (-bar.count, -(bar.mean_rating or 0), bar.name))[:limit]
+    least = min(heapq.nlargest(limit, (len(films) for _, films in groups)), default=0)
+    large = (group for group in groups if len(group[1]) >= least)
+    first = sorted(large, key=lambda group: (-len(group[1]), -(_mean_rating(group[1]) or 0), group[0]))
+    return [bar(name, films) for name, films in first[:limit]]
 
 
-def _highest_rated(groups: list[Group], limit: int = 100_000) -> list[Bar]:
-    """By mean rating, then number of rated films, then name."""
-    first = heapq.nsmallest(limit, _means(groups))
-    return [_bar(groups[n][0], [film for film in groups[n][1] if film.rating is not None]) for *_, n in first]
+def _rated(groups: list[Group]) -> list[Group]:
+    """Those with enough rated films, by mean rating, then number of these films, then name."""
+    ranked = []
+    for name, films in groups:
+        ratings = [film.rating for film in films if film.rating is not None]
+        if len(ratings) >= MIN_RATED_FILMS:
+            ranked.append((-sum(ratings) / len(ratings), -len(ratings), name, films))
+    return [(name, films) for *_, name, films in sorted(ranked, key=lambda each: each[:3])]
 
 
-def _means(groups: list[Group]) -> Iterator[tuple[float, int, str, int]]:
-    for n, (name, films) in enumerate(groups):
-        if len(films) >= MIN_RATED_FILMS:
-            ratings = [film.rating for film in films if film.rating is not None]
-            if len(ratings) >= MIN_RATED_FILMS:
-                yield -sum(ratings) / len(ratings), -len(ratings), name, n
+def _ranking(groups: list[Group], limit: int, bar: Draw = _bar) -> Ranking:
+    rated = _rated(groups)
+    first = [(name, [film for film in films if film.rating is not None]) for name, films in rated[:limit]]
+    highest_rated = list(itertools.starmap(bar, first))
+    return Ranking(_most_watched(groups, limit, bar), highest_rated, len(groups), len(rated))
 
 
-def _ranking(groups: list[Group], limit: int) -> Ranking:
-    total_rated = sum(1 for _ in _means(groups))
-    return Ranking(_most_watched(groups, limit), _highest_rated(groups, limit), len(groups), total_rated)
-
-
-def _with_pictures(ranking: Ranking, watched: list[FilmSnapshot], role: str) -> Ranking:
-    """A ranking of people, with portraits and posters."""
-    people = {name.identity: name for film in watched for name in getattr(film.movie, role, ())}
-    films = {film.movie_id: film for film in watched}
-    for bar in ranking.most_watched + ranking.highest_rated:
-        person = people.get(bar.tmdb_id or bar.name)
-        best = sorted((films[movie_id] for movie_id in bar.movie_ids), key=lambda film: -(film.rating or 0))
-        posters = (film.movie.poster_url for film in best if film.movie and film.movie.poster_url)
-        bar.portrait_url = getattr(person, "portrait_url", None)
-        bar.poster_urls = list(itertools.islice(posters, MAX_POSTERS))
-    return ranking
+def _portrayed(person: Person, films: list[Film]) -> Bar:
+    """A bar with the portrait, and the posters of the best films."""
+    best = (film.match.movie for film in sorted(films, key=lambda film: -(film.rating or 0)))
+    posters = [movie.poster_url for movie in best if movie and movie.poster_url]
+    return replace(_bar(person, films), portrait_url=person.portrait_url, poster_urls=posters[:MAX_POSTERS])
 
 
 def _longest_run(numbers: Iterable[int]) -> int:
@@ -3253,17 +3228,17 @@ def _longest_run(numbers: Iterable[int]) -> int:
     return longest
 
 
-def _days_covered(days: Mapping[int, int], year: int | None, today: date) -> int:
+def _days_covered(days: Mapping[int, int], year: int | None) -> int:
     """From the first of the days to the last; of a year all days, or those until today."""
     if year is None or not days:
         return max(days) - min(days) + 1 if days else 0
-    last = min(today, date(year, 12, 31)).toordinal()
+    last = min(datetime.now(UTC).date(), date(year, 12, 31)).toordinal()
     return max(last, *days) - date(year, 1, 1).toordinal() + 1
 
 
-def _hours(films: Iterable[FilmSnapshot], times: Mapping[int, int]) -> float:
+def _hours(films: Iterable[Film], times: Mapping[int, int]) -> float:
     """Hours of films, each counted as often as `times` says, or once."""
-    return round(sum((film.runtime or 0) * times.get(film.movie_id, 1) for film in films) / 60, 1)
+    return round(sum((_runtime(film) or 0) * times.get(film.movie_id, 1) for film in films) / 60, 1)
 
 
 # === Statistics ===============================================================
@@ -3327,19 +3302,13 @@ class Totals:
     milestones: list[ListedFilm]
 
 
-def _totals(
-    every: list[FilmSnapshot],
-    watched: list[FilmSnapshot],
-    viewings: list[FilmViewing],
-    year: int | None,
-    today: date,
-) -> Totals:
+def _totals(every: list[Film], watched: list[Film], viewings: list[FilmViewing], year: int | None) -> Totals:
     times = Counter(viewing.film.movie_id for viewing in viewings)
-    hours, series = _hours(watched, times), [film for film in watched if film.is_series]
-    undated_reviews = {f.movie_id for f in watched if year is None and f.logged.undated_reviews}
+    hours, series = _hours(watched, times), [film for film in watched if _is_series(film)]
+    undated_reviews = {f.movie_id for f in watched if year is None and f.undated_reviews}
     dated = [viewing for viewing in viewings if viewing.day]
     per_day = Counter(viewing.day.toordinal() for viewing in dated if viewing.day)
-    span = _days_covered(per_day, year, today)
+    span = _days_covered(per_day, year)
     ratings = [film.rating for film in watched if film.rating is not None]
     return Totals(
         films=len(watched),
@@ -3350,11 +3319,11 @@ def _totals(
         hours=hours,
         days=round(hours / 24, 1),
         series_hours=_hours(series, times),
-        without_runtime=sum(film.runtime is None for film in watched),
+        without_runtime=sum(_runtime(film) is None for film in watched),
         rated=len(ratings),
-        liked=sum(film.logged.liked for film in watched),
+        liked=sum(film.liked for film in watched),
         reviewed=len({viewing.film.movie_id for viewing in viewings if viewing.reviewed} | undated_reviews),
-        watchlist=sum(film.logged.watchlist for film in every),
+        watchlist=sum(film.watchlist for film in every),
         directors=len(_group_by(watched, "directors")),
         countries=len(_group_by(watched, "countries")),
         languages=len(_group_by(watched, "languages")),
@@ -3367,9 +3336,7 @@ def _totals(
         viewings_per_month=round(len(dated) * 30.44 / max(span, 30.44), 2) if dated else None,
         first=_listed(dated[0].film) if dated else None,
         last=_listed(dated[-1].film) if dated else None,
-        milestones=[
-            _listed(viewing.film, number) for number, viewing in enumerate(dated, 1) if number % 50 == 0
-        ],
+        milestones=[_listed(viewing.film, n) for n, viewing in enumerate(dated, 1) if n % 50 == 0],
     )
 
 
@@ -3393,8 +3360,8 @@ class ThroughTime:
     mean_age: float | None
 
 
-def _through_time(watched: list[FilmSnapshot], viewings: list[FilmViewing], year: int | None) -> ThroughTime:
-    days: list[tuple[date, list[FilmSnapshot]]] = _merged(
+def _through_time(watched: list[Film], viewings: list[FilmViewing], year: int | None) -> ThroughTime:
+    days: list[tuple[date, list[Film]]] = _merged(
         (viewing.day, [viewing.film]) for viewing in viewings if viewing.day
     )
     ages = [
@@ -3403,8 +3370,7 @@ def _through_time(watched: list[FilmSnapshot], viewings: list[FilmViewing], year
         for film in films
         if film.year and film.year <= day.year  # otherwise the date is wrong
     ]
-    released = _merged((film.year, [film]) for film in watched if film.year)
-    decades = _merged((film.decade, [film]) for film in watched if film.decade)
+    decades = _decades(watched)
     return ThroughTime(
         years=_bars((day.year, films) for day, films in days),
         months=_bars(
@@ -3413,10 +3379,10 @@ def _through_time(watched: list[FilmSnapshot], viewings: list[FilmViewing], year
         ),
         weeks=_bars((day - timedelta(day.weekday()), films) for day, films in days),
         weekdays=_bars(((WEEKDAYS[day.weekday()], films) for day, films in days), WEEKDAYS),
-        days=[_bar(day, films) for day, films in days],
-        release_years=[_bar(year, films) for year, films in released],
-        decades=[_bar(decade, films) for decade, films in decades],
-        best_decades=_highest_rated(decades, 3),
+        days=_bars(days),
+        release_years=_bars((film.year, [film]) for film in watched if film.year),
+        decades=_bars(decades),
+        best_decades=_ranking(decades, 3).highest_rated,
         ages=_histogram(ages, AGES),
         mean_age=_mean([age for age, _ in ages]),
     )
@@ -3444,8 +3410,8 @@ class Ratings:
     gems: list[ListedFilm]
 
 
-def _ratings(watched: list[FilmSnapshot], limit: int) -> Ratings:
-    movies = [(film.movie, film) for film in watched if film.movie]
+def _ratings(watched: list[Film], limit: int) -> Ratings:
+    movies = [(film.match.movie, film) for film in watched if film.match.movie]
     voted = [(movie, film) for movie, film in movies if movie.tmdb_votes >= MIN_VOTES]
     rated = [(film.rating, m.tmdb_rating / 2, film) for m, film in voted if film.rating and m.tmdb_rating]
     crowd = [(mine - others, film) for mine, others, film in rated]
@@ -3498,22 +3464,17 @@ class Topics:
     completeness: list[CollectionProgress]
 
 
-def _topics(watched: list[FilmSnapshot], collections: Mapping[int, Collection], limit: int) -> Topics:
-    genres = ((sorted(film.movie.genres), film) for film in watched if film.movie)
+def _topics(watched: list[Film], collections: Mapping[int, Collection], limit: int) -> Topics:
+    genres = ((sorted(film.match.movie.genres), film) for film in watched if film.match.movie)
     pairs = _merged((pair, [film]) for names, film in genres for pair in itertools.combinations(names, 2))
     countries = _group_by(watched, "countries")
-    by_original_language = _merged(
-        (film.movie.original_language, [film])
-        for film in watched
-        if film.movie and film.movie.original_language
-    )
     return Topics(
         genres=_ranking(_group_by(watched, "genres"), limit),
         genre_pairs=_ranking([(" & ".join(pair), films) for pair, films in pairs], limit),
         countries=_ranking(countries, limit),
         world=_most_watched(countries, len(countries)),
         languages=_ranking(_group_by(watched, "languages"), limit),
-        original_languages=_ranking(by_original_language, limit),
+        original_languages=_ranking(_group_by(watched, "original_language"), limit),
         themes=_ranking(_group_by(watched, "keywords"), limit),
         studios=_ranking(_group_by(watched, "studios"), limit),
         collections=_ranking(_group_by(watched, "collections"), limit),
@@ -3521,21 +3482,16 @@ def _topics(watched: list[FilmSnapshot], collections: Mapping[int, Collection], 
     )
 
 
-def _completeness(watched: list[FilmSnapshot], known: Mapping[int, Collection]) -> list[CollectionProgress]:
-    movies = ((film.movie, film) for film in watched)
-    films = {movie.tmdb_id: film for movie, film in movies if movie and movie.tmdb_type == "movie"}
+def _completeness(watched: list[Film], known: Mapping[int, Collection]) -> list[CollectionProgress]:
+    films = {f.match.movie.tmdb_id: f for f in watched if f.match.movie and not _is_series(f)}
     progress = []
     for tmdb_id, collection in list(known.items()):  # a copy: some may be added meanwhile
         ids = [films[part].movie_id for part in collection.released if part in films]
         missing = [title for part, title in collection.released.items() if part not in films]
         if len(ids) > 1:
-            progress.append(
-                CollectionProgress(collection.name, tmdb_id, len(ids), len(collection.released), ids, missing)
-            )
-    return sorted(
-        progress,
-        key=lambda c: (c.released == c.watched, c.released - c.watched, -c.watched, c.name, c.tmdb_id),
-    )
+            released = len(collection.released)
+            progress.append(CollectionProgress(collection.name, tmdb_id, len(ids), released, ids, missing))
+    return sorted(progress, key=lambda c: (not c.missing, len(c.missing), -c.watched, c.name, c.tmdb_id))
 
 
 @dataclass(slots=True)
@@ -3549,11 +3505,12 @@ class People:
     producers: Ranking
 
 
-def _people(watched: list[FilmSnapshot], limit: int) -> People:
-    rankings = {role.name: _ranking(_group_by(watched, role.name), limit) for role in fields(People)}
-    for role in ("directors", "cast"):
-        _with_pictures(rankings[role], watched, role)
-    return People(**rankings)
+def _people(watched: list[Film], limit: int) -> People:
+    def ranking(role: str) -> Ranking:
+        bar = _portrayed if role in ("directors", "cast") else _bar
+        return _ranking(_group_by(watched, role), limit, bar)
+
+    return People(**{role.name: ranking(role.name) for role in fields(People)})
 
 
 MAX_DIARY = 1_000
@@ -3579,14 +3536,12 @@ class FilmLists:
     runtimes: list[Bar]
 
 
-def _lists(
-    watched: list[FilmSnapshot], viewings: list[FilmViewing], year: int | None, limit: int
-) -> FilmLists:
+def _lists(watched: list[Film], viewings: list[FilmViewing], year: int | None, limit: int) -> FilmLists:
     times = Counter(viewing.film.movie_id for viewing in viewings)
     again = Counter(viewing.film.movie_id for viewing in viewings if viewing.rewatch)
-    runtimes = [(minutes, film) for film in watched if (minutes := film.runtime) and not film.is_series]
-    new = [film for film in watched if year and film.year == year]
-    old = [film for film in watched if year and film.year and film.year < year]
+    runtimes = [(minutes, film) for film in watched if (minutes := _runtime(film)) and not _is_series(film)]
+    new = [(film.rating, film) for film in watched if year and film.rating and film.year == year]
+    old = [(film.rating, film) for film in watched if year and film.rating and (film.year or year) < year]
     diary = [_listed(viewing.film, number) for number, viewing in enumerate(viewings, 1)] if year else []
     return FilmLists(
         favourites=_favourites(watched, times),
@@ -3594,9 +3549,9 @@ def _lists(
         most_rewatched=_top(((again[f.movie_id], f) for f in watched if again[f.movie_id]), limit),
         longest=_top(runtimes, limit),
         shortest=_top(runtimes, limit, least_first=True),
-        series=_top(((film.runtime or 0, film) for film in watched if film.is_series), limit),
-        new=_top(((film.rating, film) for film in new), limit),
-        old=_top(((film.rating, film) for film in old), limit),
+        series=_top(((_runtime(film) or 0, film) for film in watched if _is_series(film)), limit),
+        new=_top(new, limit),
+        old=_top(old, limit),
         runtimes=_histogram(runtimes, RUNTIMES),
     )
 
@@ -3615,8 +3570,7 @@ class YearBefore:
 def _year_before(viewings: list[FilmViewing], year: int) -> YearBefore | None:
     before, films = _of_year(viewings, year - 1)
     hours = _hours(films, Counter(viewing.film.movie_id for viewing in before))
-    ratings = [film.rating for film in films if film.rating is not None]
-    return YearBefore(year - 1, len(before), len(films), hours, _mean(ratings)) if films else None
+    return YearBefore(year - 1, len(before), len(films), hours, _mean_rating(films)) if films else None
 
 
 @dataclass(slots=True)
@@ -3636,27 +3590,26 @@ class Watchlist:
     latest: list[ListedFilm]
 
 
-def _watchlist(every: list[FilmSnapshot], limit: int) -> Watchlist:
-    listed = [film for film in every if film.logged.watchlist and not film.logged.watched]
-    watched = [film for film in every if film.logged.watched]
+def _watchlist(every: list[Film], limit: int) -> Watchlist:
+    def added(film: Film) -> tuple[date, int]:
+        return film.watchlist_date or date.min, -film.movie_id
+
+    listed = [film for film in every if film.watchlist and not film.watched]
+    watched = [film for film in every if film.watched]
     on_it = {name.identity: films for name, films in _group_by(listed, "directors")}
-    best = (
-        (bar, on_it.get(bar.tmdb_id or bar.name, []))
-        for bar in _highest_rated(_group_by(watched, "directors"))
-    )
     return Watchlist(
         films=len(listed),
         hours=_hours(listed, {}),
-        without_runtime=sum(film.runtime is None for film in listed),
-        watched_from_it=sum(film.logged.watchlist for film in watched),
+        without_runtime=sum(_runtime(film) is None for film in listed),
+        watched_from_it=sum(film.watchlist for film in watched),
         genres=_most_watched(_group_by(listed, "genres"), limit),
-        decades=_bars((film.decade, [film]) for film in listed if film.decade),
+        decades=_bars(_decades(listed)),
         directors=[
             replace(bar, count=len(films), movie_ids=[film.movie_id for film in films])
-            for bar, films in best
-            if films
+            for bar in itertools.starmap(_bar, _rated(_group_by(watched, "directors")))
+            if (films := on_it.get(bar.tmdb_id or bar.name))
         ][:limit],
-        latest=[_listed(film) for film in heapq.nlargest(MAX_LATEST, listed, key=_added)],
+        latest=[_listed(film) for film in heapq.nlargest(MAX_LATEST, listed, key=added)],
     )
 
 
@@ -3682,17 +3635,13 @@ class Statistics:
 
 
 def compute_statistics(
-    films: list[Film],
-    collections: Mapping[int, Collection],
-    year: int | None = None,
-    limit: int = 10,
-    today: date | None = None,
+    films: list[Film], collections: Mapping[int, Collection], year: int | None = None, limit: int = 10
 ) -> Statistics:
     """See WHAT_COUNTS. Lists have up to `limit` entries."""
-    every, same_record = snapshots(films)
+    every, same_record = copies(films)
     viewings = [viewing for film in every for viewing in _viewings(film)]
     years = sorted({viewing.day.year for viewing in viewings if viewing.day}, reverse=True)
-    watched = [film for film in every if film.logged.watched]
+    watched = [film for film in every if film.watched]
     year_before = _year_before(viewings, year) if year else None
     if year is not None:
         viewings, watched = _of_year(viewings, year)
@@ -3701,9 +3650,9 @@ def compute_statistics(
         year=year,
         years=years,
         films=len(watched),
-        matched=sum(film.movie is not None for film in watched),
+        matched=sum(film.match.movie is not None for film in watched),
         pending=sum(film.match.status == "pending" for film in watched),
-        totals=_totals(every, watched, viewings, year, today or datetime.now(UTC).date()),
+        totals=_totals(every, watched, viewings, year),
         year_before=year_before,
         through_time=_through_time(watched, viewings, year),
         ratings=_ratings(watched, limit),

@@ -11,7 +11,7 @@ import asyncio
 import json
 from typing import Any
 
-from tests.conftest import ROOT, SAMPLE, serving, settings_for
+from tests.conftest import ROOT, SAMPLE, Api, Services, settings_for
 from tests.fake_tmdb import FakeTMDB
 
 PATH = ROOT / "page" / "sample.json"
@@ -67,12 +67,11 @@ def _listed(group: dict[str, Any]) -> list[dict[str, Any]]:
     return [each for each in values if isinstance(each, dict) and "backdrop_url" in each]
 
 
-async def sample() -> str:
-    async with FakeTMDB() as tmdb, serving(settings_for(tmdb)) as api:
-        upload = await api.upload((SAMPLE.name, SAMPLE.read_bytes()))
-        session = await api.ended(upload["session_id"])
-        stats = (await api.get(f"/api/session/{upload['session_id']}/stats")).json()
-        movies = await api.movies(upload["session_id"])
+async def sample(api: Api) -> str:
+    upload = await api.upload((SAMPLE.name, SAMPLE.read_bytes()))
+    session = await api.ended(upload["session_id"])
+    stats = (await api.get(f"/api/session/{upload['session_id']}/stats")).json()
+    movies = await api.movies(upload["session_id"])
     for movie in movies:
         del movie["cast"][MAX_CAST:]
     whole = {
@@ -84,6 +83,10 @@ async def sample() -> str:
     return text.replace(f'"{IMAGES}', '"~') + "\n"
 
 
+async def write() -> None:
+    async with FakeTMDB() as tmdb, Services() as services, services.serving(settings_for(tmdb)) as api:
+        PATH.write_text(await sample(api), "utf-8")
+
+
 if __name__ == "__main__":
-    written = asyncio.run(sample())
-    PATH.write_text(written, "utf-8")
+    asyncio.run(write())

@@ -70,7 +70,7 @@ WATCH_TEXT = """
         const named = node.getAttribute ? [...node.querySelectorAll("*"), node] : [];
         const said = named.flatMap(each => [each.getAttribute("aria-label"), each.dataset?.tip]);
         for (const text of [node.textContent, ...said])
-            if (wrong.test(text)) console.error(`The page says: ${text}`);
+            if (text && wrong.test(text)) console.error(`The page says: ${text}`);
     };
     new MutationObserver(changes => {
         for (const { addedNodes, type, target } of changes)
@@ -1034,8 +1034,8 @@ async def test_sample_needs_no_upload_and_no_key(browse: Browse, serve: Serve) -
     assert not [url for url in asked if "/api/" in url]
 
 
-async def test_sample_is_what_the_service_returns_of_the_demo() -> None:
-    assert sample.PATH.read_text("utf-8") == await sample.sample(), "run python -m tests.sample"
+async def test_sample_is_what_the_service_returns_of_the_demo(api: Api) -> None:
+    assert sample.PATH.read_text("utf-8") == await sample.sample(api), "run python -m tests.sample"
 
 
 async def test_first_visit_says_where_the_export_is(browse: Browse, api: Api) -> None:
