@@ -130,7 +130,7 @@ export function tablesOf(section) {
 const tableOf = (title, [head, ...body]) =>
   h(
     "table",
-    null,
+    { tabindex: 0 }, // to scroll it with the keyboard
     h("caption", null, title),
     h(
       "thead",

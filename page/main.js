@@ -171,8 +171,8 @@ async function open(id) {
   watch();
   const turn = mine.turn;
   await draw();
-  await showFilms(id, moreFilms);
-  await readMatches();
+  if (mine === app) await showFilms(id, moreFilms);
+  if (mine === app) await readMatches();
   if (mine === app && turn === mine.turn) main.removeAttribute("aria-busy");
 }
 

@@ -59,7 +59,7 @@ function quietly(stats) {
     t.viewings && !stats.year_before && ["watched", `${number(t.viewings)} in the diary`],
     t.rated && ["rated", `${number(t.rated)} rated, ${mean(t.mean_rating)} on average`],
     t.liked && ["liked", `${number(t.liked)} liked`],
-    stats.year === null && t.films && t.watchlist && ["watchlist", `${number(t.watchlist)} on the watchlist`],
+    stats.year === null && t.films && stats.watchlist.films && ["watchlist", `${number(stats.watchlist.films)} on the watchlist`],
     t.hours && t.rewatches && [null, `${number(t.hours)} hours, rewatches included`],
     t.series && [null, `${plural(t.series, "series", "series")} among them, ${plural(t.series_hours, "hour")}`],
     t.reviewed && [null, `${number(t.reviewed)} reviewed`],
@@ -156,7 +156,7 @@ const tile = (film, say, first, key, hasVerdict = true) =>
     null,
     h(
       "button",
-      mark(titled(film), opens(`film:${film.movie_id}`, titled(film), [film.movie_id]), first, {
+      mark(film.poster_url || film.year ? titled(film) : null, opens(`film:${film.movie_id}`, titled(film), [film.movie_id]), first, {
         "aria-label": [titled(film), film.rating === null ? "" : `${film.rating} stars`, film.liked ? "liked" : "", say]
           .filter(Boolean)
           .join(", "),
@@ -791,9 +791,9 @@ export const SECTIONS = [
       complete,
       strip(
         ({ totals, lists }) =>
-          `${lists.series.length < totals.series ? `The ${lists.series.length} longest of ` : ""}${plural(totals.series, "series", "series")}`,
+          `${lists.series.length < totals.series ? `${lists.series.length} of ` : ""}${plural(totals.series, "series", "series")}`,
         stats => stats.lists.series,
-        film => (film.value ? minutes(film.value) : "unknown"),
+        film => (film.value ? minutes(film.value) : null),
         { kind: "strip.line" },
       ),
     ],

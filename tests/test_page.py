@@ -497,7 +497,7 @@ async def test_year_is_in_the_address(browse: Browse, api: Api) -> None:
     fewer = stats["totals"]["viewings"] - stats["year_before"]["viewings"]
     word = "fewer" if fewer < 0 else "more"
     assert f"{abs(fewer)} {word} than 2023." in await page.locator(".against").inner_text()
-    await expect(page.locator(".calendar svg")).to_have_count(1)
+    await expect(page.locator(".calendar")).to_have_count(1)
     await expect(page.locator("#watchlist, #matches").filter(visible=True)).to_have_count(0)
     await page.go_back()
     await page.get_by_role("heading", name="Your life in film").wait_for()
@@ -627,11 +627,13 @@ async def test_story_of_a_year_tells_its_films_and_people(browse: Browse, api: A
 
     await page.get_by_role("link", name="2024", exact=True).click()
     await page.get_by_role("heading", name="The story of 2024").wait_for()
+    await expect(page.locator(".cards li", has_text="Busiest month")).to_have_count(1)
     cards = await page.locator(".cards li").all_inner_texts()
 
     assert any("First film" in card and stats["totals"]["first"]["title"] in card for card in cards)
     assert any("Last film" in card and stats["totals"]["last"]["title"] in card for card in cards)
-    assert any("Face of the year" in card or "Faces of the year" in card for card in cards)
+    assert stats["who"]["cast"]["most_watched"][0]["count"] == 2  # too few for a face of the year
+    assert not any("of the year" in card for card in cards)
     walls = page.locator("#favourites .wall li")
     await expect(walls).to_have_count(stats["totals"]["viewings"])
 
@@ -769,6 +771,7 @@ async def test_shades_of_days_are_the_same_in_every_year(browse: Browse, api: Ap
         *files(diary=diary("2022-03-01 A", "2023-03-01 B", *(f"2023-04-01 C{n}" for n in range(4)))),
     )  # fmt: skip
 
+    await page.get_by_role("button", name="Show 1 earlier year").click()
     shade = "days => days.map(day => [day.dataset.tip.split(': ')[1], getComputedStyle(day).fill])"
     days = await page.locator(".calendar .day").evaluate_all(shade)
 
@@ -881,9 +884,9 @@ async def test_part_is_drawn_again_only_if_its_data_changed(browse: Browse, api:
     await page.evaluate(REFRESH)
 
     assert corrected.status_code == 200
-    kept = "id => [...document.querySelectorAll(`#${id} .part > *`)].every(node => node.drawnBefore)"
-    assert await page.evaluate(kept, "time")
-    assert not await page.evaluate(kept, "who")
+    kept = "id => [...document.querySelectorAll(`#${id} > *`)].every(node => node.drawnBefore)"
+    assert await page.evaluate(kept, "time .part:has(.calendar)")
+    assert not await page.evaluate(kept, "who .part")
 
 
 async def test_reader_is_not_disturbed_by_arriving_films(browse: Browse, api: Api, tmdb: FakeTMDB) -> None:
@@ -978,6 +981,7 @@ async def test_unfinished_collections_come_first_with_what_is_missing(browse: Br
     progress = (await statistics(page, api))["what"]["completeness"]
 
     collections = await part(page, "Collections, how complete they are")
+    await expect(collections.locator("li")).to_have_count(len(progress[:8]))
     rows = await collections.locator("li").all_inner_texts()
 
     complete = [" all " in f" {row.split(chr(10))[1]} " for row in rows]
@@ -1365,7 +1369,7 @@ async def test_markup_stays_text_and_only_letterboxd_is_linked(browse: Browse, a
     await page.locator("#favourites .wall button").click()
 
     dialog = page.get_by_role("dialog")
-    await dialog.get_by_role("strong").get_by_text(title).wait_for()
+    await dialog.get_by_role("heading").get_by_text(title).wait_for()
     await expect(page.locator("img[src=x]")).to_have_count(0)
     await expect(dialog.get_by_role("link")).to_have_count(0)
     assert title in await page.locator("#matches").inner_text()
@@ -1620,7 +1624,7 @@ async def test_opening_is_readable_over_a_white_backdrop(width: int, browse: Bro
     contrasts = [found for found in await page.evaluate(BEHIND, shot) if found[0] != "All time"]
 
     assert len(contrasts) > 10
-    assert min(contrast for _, contrast in contrasts) >= 4.5, contrasts
+    assert [found for found in contrasts if found[0] and found[1] < 4.5] == []
 
 
 async def test_everything_to_click_is_large_enough(browse: Browse, api: Api) -> None:
