@@ -3040,7 +3040,7 @@ class ListedFilm:
 FIELDS = attrgetter(*(each.name for each in fields(Film)))  # replace() takes five times as long
 
 
-def copies(films: Iterable[Film]) -> tuple[list[Film], list[list[int]]]:
+def snapshots(films: Iterable[Film]) -> tuple[list[Film], list[list[int]]]:
     """The films as they are now, one per record, with TMDB's year if they have none; who shares a record."""
     same: defaultdict[Hashable, list[Film]] = defaultdict(list)
     for film in films:
@@ -3659,7 +3659,7 @@ def compute_statistics(
     films: list[Film], collections: Mapping[int, Collection], year: int | None = None, limit: int = 10
 ) -> Statistics:
     """See WHAT_COUNTS. Lists have up to `limit` entries."""
-    every, same_record = copies(films)
+    every, same_record = snapshots(films)
     viewings = [viewing for film in every for viewing in _viewings(film)]
     years = sorted({viewing.day.year for viewing in viewings if viewing.day}, reverse=True)
     watched = [film for film in every if film.watched]

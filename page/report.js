@@ -61,7 +61,7 @@ function quietly(stats) {
     t.liked && ["liked", `${number(t.liked)} liked`],
     stats.year === null && t.films && stats.watchlist.films && ["watchlist", `${number(stats.watchlist.films)} on the watchlist`],
     t.hours && t.rewatches && [null, `${number(t.hours)} hours, rewatches included`],
-    t.series && [null, `${plural(t.series, "series", "series")} among them, ${plural(t.series_hours, "hour")}`],
+    t.series && [null, `${plural(t.series, "series", "series")} among them${t.series_hours ? `, ${plural(t.series_hours, "hour")}` : ""}`],
     t.reviewed && [null, `${number(t.reviewed)} reviewed`],
     t.directors && [null, plural(t.directors, "director")],
     t.days_with_two_or_more && [null, `${plural(t.days_with_two_or_more, "day")} with two or more`],
