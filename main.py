@@ -1346,6 +1346,7 @@ class Table:
                 continue
             try:
                 film, entry = self._row(line, cells)
+                self._check(line, cells, film, entry)
             except _NotAFilm as reason:
                 self.warn(line, f"'{','.join(cells)[:40]}' {reason}")
                 continue
@@ -1404,18 +1405,23 @@ class Table:
             review=values.get("review", ""),
             entry_uri="" if is_film else uri,
         )
-        if CONFLICT.match(cells[0]) or not (title or film.tmdb_ref or film.imdb_id or uri):
+        return film, entry
+
+    def _check(self, line: int, cells: list[str], film: Film, entry: Viewing) -> None:
+        """Raises _NotAFilm if the row is none of the member's, and says what is odd about it."""
+        uri = film.film_uri or entry.entry_uri
+        if CONFLICT.match(cells[0]) or not (film.title or film.tmdb_ref or film.imdb_id or uri):
             raise _NotAFilm("does not name a film; skipped")
         is_alone = len(cells) > 1 and not any(cells[1:])
-        if is_alone and HEADING.search(title):
+        if is_alone and HEADING.search(film.title):
             raise _NotAFilm("looks like a heading; skipped, and the lines after it were read like the others")
-        if self.is_foreign and is_alone:
-            self.warn(line, f"'{title[:40]}' has nothing but a title")
-        if (self.is_foreign and YEAR_IN_TITLE.search(title)) or ENTITY.search(title):
-            self.warn(line, f"title '{title[:40]}' was kept as it is, though it says more than the title")
         if self.is_foreign and self.kind != "list" and not (film.watched or film.liked or film.watchlist):
             raise _NotAFilm("is neither watched, liked nor on the watchlist; skipped")
-        return film, entry
+        shown = f"'{film.title[:40]}'"
+        if self.is_foreign and is_alone:
+            self.warn(line, f"{shown} has nothing but a title")
+        if (self.is_foreign and YEAR_IN_TITLE.search(film.title)) or ENTITY.search(film.title):
+            self.warn(line, f"title {shown} was kept as it is, though it says more than the title")
 
     def _state(self, values: dict[str, Any]) -> tuple[bool, bool]:
         """Whether it was watched, and whether it is on the watchlist: by its row, otherwise by its file."""
