@@ -29,7 +29,8 @@ page/, beside this file, is the web page; this file works without it. The sectio
     Films        the words of the domain: Film, Viewing, Movie, Match
     Export       an upload -> CSVs: ZIPs, paths, limits
     Cells        what headers and cells say: words, numbers, dates, addresses
-    Tables       CSVs -> rows: encodings, headers, file kinds, columns, warnings
+    Sources      CSVs -> lines of cells: encodings, headers, lists, warnings
+    Tables       lines -> rows: file kinds and columns
     Joining      rows -> films
     Matching     film + candidates -> match: scores, judgement, search queries, the list of known films
     Records      TMDB's JSON -> movies and candidates
@@ -40,7 +41,8 @@ page/, beside this file, is the web page; this file works without it. The sectio
     Statistics   films -> numbers; pure functions
     Sessions     Session: progress, when to give up; SessionStore: a dict whose entries expire
     Enrichment   the task that fills in a session; retries and corrections
-    Answers      what goes over the wire: JSON and the CSVs to download
+    Answers      what goes over the wire as JSON
+    Downloads    the CSVs: films, matches, lists, Letterboxd's import format
     Guard        checks of Host and Origin, limits on size and time, security headers, CORS
     Routes       the endpoints of the API
     App          signals, one process only, lifespan, create_app
@@ -1018,59 +1020,32 @@ PARSERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-# === Tables ===================================================================
-# CSVs -> rows. Each CSV is a Source of one or more Tables, whose rows are a film and an entry (a viewing, a
-# rating or a mark). Kinds and columns are recognised by the header, since people re-save files. Whatever
-# cannot be read becomes a warning with file, line and reason; everything else is used.
+# === Sources ==================================================================
+# CSVs -> lines of cells. Whatever cannot be read becomes a warning with file, line and reason; everything
+# else is used.
 
 csv.field_size_limit(1_000_000)  # Python stops at 131,072 characters; the longest review seen has 17,958
 
-Kind = Literal["watched", "ratings", "likes", "watchlist", "import", "diary", "reviews", "list"]
-KINDS = get_args(Kind)  # in the order in which they are joined
-
-
 NAMING = {"title", "uri", "tmdbID", "tmdbURL", "imdbID"}  # columns that name a film
-DATES = ("date", "watched date", "watchlist date")
-LETTERBOXDS = {"name", "letterboxduri"}
-OUT_OF_TEN = {"yourrating", "yourated", "userrating", "simklid", "traktid", "trakt"}  # IMDb, TMDB, Movary, …
-# What a file lists, by the first of these columns that it has.
-TOLD_KINDS: dict[Kind, set[str]] = {
-    "import": {"tmdbID", "tmdbURL", "imdbID", "rating10"},
-    "reviews": {"review"},
-    "diary": {"watched date", "rewatch"},
-    "ratings": {"rating"},
-}
-TELLING = {"watched", "state", "on watchlist", "rating10"}.union(*list(TOLD_KINDS.values())[1:])
-# And by words in its path.
-NAMED_KINDS: dict[Kind, str] = {
-    "watchlist": r"(?<![a-z])((watch|wish)[ _-]*list|(to|want|plan)[ _-]*(to)?[ _-]*(watch|see)|planned|"
-    r"(un|not[ _-]*)(watched|seen))",
-    "likes": r"(?<![a-z])(liked?s?|loved|favou?rites?)(?![a-z])|(^|/)films\b",
-    "watched": "",  # whatever else
-}
-PLAIN_NAME = re.compile(
-    r"likes/films|(.*/)?((my|letterboxd)[ _-])?(watchlist|watched|likes)(-.*-20[0-9]{2}-.*|[^a-z]*)"
-)
 CONTROL_BYTES = bytes({*range(32), 127} - {*b"\t\n\r"})  # in no encoding part of a letter
 ACCENTED = "àâäáãåçèéêëìíîïñòóôöõùúûü’“”–"
 MAX_WARNINGS_PER_FILE = 50
 MAX_LINES_ABOVE = 10  # in which the first header is looked for
-MAX_COLUMNS_TOLD = 30
 
 # A line in a quoted cell that looks like a row of its own: the quotation mark before it was never closed.
 SWALLOWED_ROW = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2},.*,[0-9]{4},(https?://|$)")
-CONFLICT = re.compile(r"(<{7}|\|{7}|={7}|>{7})( |$)")  # a line of Git's
+LIST_START = re.compile("letterboxdlistexport|date,name,tags,url,|position,name,year,url,")
 
 Rows = list[tuple[int, list[str]]]  # line and cells
 
 
-def _meanings(cells: list[str]) -> set[str]:
+def meanings(cells: list[str]) -> set[str]:
     return {meaning for cell in cells[:100] if (meaning := COLUMNS.get(_squash(cell)))}
 
 
 def is_header(cells: list[str]) -> bool:
     """Whether it names columns, at least two, one of them a film's. Most have to be known."""
-    known, filled = _meanings(cells), sum(bool(cell.strip()) for cell in cells[:100])
+    known, filled = meanings(cells), sum(bool(cell.strip()) for cell in cells[:100])
     return len(known) > 1 and bool(known & NAMING) and 2 * len(known) > filled
 
 
@@ -1078,10 +1053,6 @@ def is_list(rows: Rows) -> bool:
     """Whether it is a list of Letterboxd's: one header for the list, another one for its films."""
     starts = (",".join(map(_squash, cells[:5])) for _, cells in rows[:MAX_LINES_ABOVE])
     return any(LIST_START.match(start) for start in starts)
-
-
-READ_AS_LIST = "was read as a list, which does not say what was watched; name a watchlist watchlist.csv"
-LIST_START = re.compile("letterboxdlistexport|date,name,tags,url,|position,name,year,url,")
 
 
 class Source:
@@ -1094,7 +1065,7 @@ class Source:
         self.name, self.limits, self.rows_used = name, limits, 0
         self._warnings: list[str] = []
         self._unlisted_warnings = 0
-        self._starts: list[int] = []  # the rows that are headers
+        self.starts: list[int] = []  # the rows that are headers
         self.all_rows = self._read(self._decode(data))
         self.entries: dict[int, tuple[Film, str]] = {}  # by the id() of the film
         has_list = is_list(self.all_rows)
@@ -1146,7 +1117,7 @@ class Source:
             is_excels = not rows and "".join(cells).startswith("sep=")  # says what separates the cells
             if any(map(str.strip, cells)) and not is_excels:
                 if (not rows or not COLUMNS.keys().isdisjoint(map(str.casefold, cells))) and is_header(cells):
-                    self._starts.append(len(rows))
+                    self.starts.append(len(rows))
                 rows.append((line, cells))
             line += reader.line_num - before
         if not rows:
@@ -1155,7 +1126,7 @@ class Source:
 
     def _has_swallowed(self, cells: list[str], rows: Rows, mark: str) -> bool:
         """Whether a cell has taken in the lines after it: one of them looks like a row."""
-        header = rows[self._starts[-1] if self._starts else 0][1] if rows else []
+        header = rows[self.starts[-1] if self.starts else 0][1] if rows else []
         lines = (
             (line, _squash(name) == "review")
             for cell, name in itertools.zip_longest(cells, header, fillvalue="")
@@ -1166,24 +1137,6 @@ class Source:
             SWALLOWED_ROW.match(line) if is_review else is_odd or line.count(mark) == len(header) - 1
             for line, is_review in lines
         )
-
-    def tables(self) -> Iterator[Table]:
-        """One per header, since people join files. The first header may have lines above it."""
-        rows = self.all_rows
-        if not rows:  # of an empty list
-            return iter(())
-        if not self._starts or self._starts[0] >= MAX_LINES_ABOVE:
-            top = enumerate(rows[:MAX_LINES_ABOVE])
-            self._starts.insert(0, next((i for i, (_, cells) in top if _meanings(cells) & NAMING), 0))
-        for line, cells in rows[: self._starts[0]]:
-            self.warn(line, f"'{','.join(cells)[:40]}' stands above the header; skipped")
-        parts: defaultdict[tuple[str, ...], Rows] = defaultdict(list)
-        for start, end in itertools.pairwise([*self._starts, len(rows)]):
-            line, header = rows[start]
-            if parts:
-                self.warn(line, "is another header, by which the lines after it were read")
-            parts[tuple(header)] += rows[start + 1 : end]
-        return (Table(self, list(header), lines) for header, lines in parts.items())
 
     def _read_list_head(self, has_list: bool) -> FilmList:
         """What stands above the films of a list: the names of columns, and under them one line of values."""
@@ -1197,7 +1150,7 @@ class Source:
             made.list_date = _parse_date(said.get("date", ""), None)
         made.tags, made.description = _parse_tags(said.get("tags", ""), {}), said.get("description", "")
         made.list_uri = uri if LETTERBOXD_URL.fullmatch(uri := said.get("url", "")) else ""
-        self._starts = [0]
+        self.starts = [0]
         return made
 
     @property
@@ -1225,6 +1178,67 @@ class Source:
         rest = len(self._warnings) + self._unlisted_warnings - most
         more = [f"{self.name}: {rest:,} more warnings not shown"] if rest > 0 else []
         return self._warnings[:most] + more
+
+
+def _delimiter(text: str) -> str:
+    """That of the first header, or the one that the first line has most of."""
+    lines = text.lstrip()[:100_000].splitlines()[:MAX_LINES_ABOVE] or [""]
+    headers = (mark for line in lines for mark in ",;\t" if is_header(line.split(mark, 100)))
+    return next(headers, max(",;\t", key=lines[0].count))
+
+
+def _guess_encoding(data: bytes) -> str:
+    """UTF-8 with some damage, or the legacy encoding in which the text has more accented letters.
+
+    Lines that end with CR alone were written on a Mac of old.
+    """
+    text = data.decode("utf-8", "replace")
+    if 2 * text.count("\ufffd") <= len(text) - len(text.encode("ascii", "ignore")):
+        return "utf-8"
+    if b"\r" in data and b"\n" not in data:
+        return "mac_roman"
+    guesses = {name: data[:100_000].decode(name, "replace").lower() for name in ("cp1252", "mac_roman")}
+    return max(guesses, key=lambda name: sum(map(guesses[name].count, ACCENTED)))
+
+
+def read_profile(data: bytes, limits: Limits) -> dict[str, str]:
+    """The member's names and favourites. Nothing else of a profile is anybody's business."""
+    header, *lines = (cells for _, cells in Source(PROFILE, data, limits).all_rows)
+    said = dict(zip(map(_squash, header), map(_clean, lines[0] if lines else []), strict=False))
+    return {name: said.get(name, "").strip() for name in ("username", "givenname", "favoritefilms")}
+
+
+# === Tables ===================================================================
+# lines -> rows, each a film and an entry (a viewing, a rating or a mark). Kinds and columns are recognised by
+# the header, since people re-save files.
+
+Kind = Literal["watched", "ratings", "likes", "watchlist", "import", "diary", "reviews", "list"]
+KINDS = get_args(Kind)  # in the order in which they are joined
+
+DATES = ("date", "watched date", "watchlist date")
+LETTERBOXDS = {"name", "letterboxduri"}
+OUT_OF_TEN = {"yourrating", "yourated", "userrating", "simklid", "traktid", "trakt"}  # IMDb, TMDB, Movary, …
+# What a file lists, by the first of these columns that it has.
+TOLD_KINDS: dict[Kind, set[str]] = {
+    "import": {"tmdbID", "tmdbURL", "imdbID", "rating10"},
+    "reviews": {"review"},
+    "diary": {"watched date", "rewatch"},
+    "ratings": {"rating"},
+}
+TELLING = {"watched", "state", "on watchlist", "rating10"}.union(*list(TOLD_KINDS.values())[1:])
+# And by words in its path.
+NAMED_KINDS: dict[Kind, str] = {
+    "watchlist": r"(?<![a-z])((watch|wish)[ _-]*list|(to|want|plan)[ _-]*(to)?[ _-]*(watch|see)|planned|"
+    r"(un|not[ _-]*)(watched|seen))",
+    "likes": r"(?<![a-z])(liked?s?|loved|favou?rites?)(?![a-z])|(^|/)films\b",
+    "watched": "",  # whatever else
+}
+PLAIN_NAME = re.compile(
+    r"likes/films|(.*/)?((my|letterboxd)[ _-])?(watchlist|watched|likes)(-.*-20[0-9]{2}-.*|[^a-z]*)"
+)
+MAX_COLUMNS_TOLD = 30
+CONFLICT = re.compile(r"(<{7}|\|{7}|={7}|>{7})( |$)")  # a line of Git's
+READ_AS_LIST = "was read as a list, which does not say what was watched; name a watchlist watchlist.csv"
 
 
 class Table:
@@ -1439,32 +1453,23 @@ class Table:
         return watched, said in ("watchlist", "yes") or (said is None and self.kind == "watchlist")
 
 
-def _delimiter(text: str) -> str:
-    """That of the first header, or the one that the first line has most of."""
-    lines = text.lstrip()[:100_000].splitlines()[:MAX_LINES_ABOVE] or [""]
-    headers = (mark for line in lines for mark in ",;\t" if is_header(line.split(mark, 100)))
-    return next(headers, max(",;\t", key=lines[0].count))
-
-
-def _guess_encoding(data: bytes) -> str:
-    """UTF-8 with some damage, or the legacy encoding in which the text has more accented letters.
-
-    Lines that end with CR alone were written on a Mac of old.
-    """
-    text = data.decode("utf-8", "replace")
-    if 2 * text.count("\ufffd") <= len(text) - len(text.encode("ascii", "ignore")):
-        return "utf-8"
-    if b"\r" in data and b"\n" not in data:
-        return "mac_roman"
-    guesses = {name: data[:100_000].decode(name, "replace").lower() for name in ("cp1252", "mac_roman")}
-    return max(guesses, key=lambda name: sum(map(guesses[name].count, ACCENTED)))
-
-
-def read_profile(data: bytes, limits: Limits) -> dict[str, str]:
-    """The member's names and favourites. Nothing else of a profile is anybody's business."""
-    header, *lines = (cells for _, cells in Source(PROFILE, data, limits).all_rows)
-    said = dict(zip(map(_squash, header), map(_clean, lines[0] if lines else []), strict=False))
-    return {name: said.get(name, "").strip() for name in ("username", "givenname", "favoritefilms")}
+def tables_of(source: Source) -> Iterator[Table]:
+    """One per header, since people join files. The first header may have lines above it."""
+    rows = source.all_rows
+    if not rows:  # of an empty list
+        return iter(())
+    if not source.starts or source.starts[0] >= MAX_LINES_ABOVE:
+        top = enumerate(rows[:MAX_LINES_ABOVE])
+        source.starts.insert(0, next((i for i, (_, cells) in top if meanings(cells) & NAMING), 0))
+    for line, cells in rows[: source.starts[0]]:
+        source.warn(line, f"'{','.join(cells)[:40]}' stands above the header; skipped")
+    parts: defaultdict[tuple[str, ...], Rows] = defaultdict(list)
+    for start, end in itertools.pairwise([*source.starts, len(rows)]):
+        line, header = rows[start]
+        if parts:
+            source.warn(line, "is another header, by which the lines after it were read")
+        parts[tuple(header)] += rows[start + 1 : end]
+    return (Table(source, list(header), lines) for header, lines in parts.items())
 
 
 def read_sources(
@@ -1493,7 +1498,7 @@ def read_sources(
                     profile = profile or read_profile(content, limits)
                     continue
                 source = Source(path, content, limits)
-                tables += source.tables()
+                tables += tables_of(source)
                 sources.append(source)
             except Unreadable as reason:
                 problems.append(f"{path}: {reason}")
@@ -4333,7 +4338,7 @@ async def add_candidates(film: Film, matcher: Matcher) -> None:
 
 
 # === Answers ==================================================================
-# What goes over the wire: the JSON, with the words that /docs shows, and the CSVs to download.
+# What goes over the wire as JSON, with the words that /docs shows.
 
 
 EXAMPLE_ID = "Wm9XbK3vS4mZ0uH2aQ7c1w"
@@ -4692,7 +4697,8 @@ def progress_json(session: Session) -> str:
     return SessionView.model_validate(session).model_dump_json()
 
 
-# --- CSVs. A row is a dict from column to value, so that columns and values are listed once.
+# === Downloads ================================================================
+# The CSVs. A row is a dict from column to value, so that columns and values are listed once.
 
 BOM = "\ufeff"  # without it, Excel takes UTF-8 for cp1252
 # The start of a cell that a spreadsheet would compute, after any invisible characters.
