@@ -23,7 +23,8 @@ from tests.bench import answering
 from tests.conftest import ROOT, SAMPLE, Api, export, files
 from tests.fake_tmdb import V3_KEY, FakeTMDB, free_port
 
-RESULTS = {"movies.csv", "matches.csv", "letterboxd.csv", "letterboxd-watchlist.csv", "stats.json"}
+LISTS = {f"list-{n}.csv" for n in range(1, 5)}
+RESULTS = {"movies.csv", "matches.csv", "letterboxd.csv", "letterboxd-watchlist.csv", "stats.json"} | LISTS
 FAST = {"TMDB_REQUESTS_PER_SECOND": "10000"}
 
 
@@ -56,7 +57,7 @@ async def test_export_is_analysed_in_one_command(tmdb: FakeTMDB, tmp_path: Path)
     results = {path.name: path.read_bytes() for path in (tmp_path / "new" / "results").iterdir()}
     assert json.loads(results["stats.json"])["totals"]["films"] == 133
     assert results["movies.csv"].decode("utf-8-sig").count("\r\n") == 160
-    assert set(results) == RESULTS | {f"list-{n}.csv" for n in range(1, 5)}
+    assert set(results) == RESULTS
     assert "    World cinema to start with: 9 of 17 watched, " in out
 
 
