@@ -891,6 +891,7 @@ class _NotAFilm(Exception):
 TITLE_ENDING = re.compile(r"(.*\S)\s*[(\[]([^()\[\]]{1,40})[)\]]")
 ENTITY = re.compile(r"&(#[0-9]{1,7}|#x[0-9a-fA-F]{1,6}|[a-zA-Z]{2,31});")
 HEADING = re.compile(r"(?i)\b(watched|seen|to[ -](see|watch)|watchlist|wishlist)\b|:$")
+EPISODE = re.compile(r"(?i): (season|series) [0-9]+: ")  # as in Netflix's history
 YEAR_IN_TITLE = re.compile(r"[(\[](18|19|20|21)[0-9]{2}[)\]]")
 NUMBER = re.compile(r"[0-9]{1,3}([.,][0-9]{1,4})?")
 
@@ -1429,6 +1430,8 @@ class Table:
         is_alone = len(cells) > 1 and not any(cells[1:])
         if is_alone and HEADING.search(film.title):
             raise _NotAFilm("looks like a heading; skipped, and the lines after it were read like the others")
+        if self.is_foreign and EPISODE.search(film.title):
+            raise _NotAFilm("is left out, since it looks like an episode")
         if self.is_foreign and self.kind != "list" and not (film.watched or film.liked or film.watchlist):
             raise _NotAFilm("is neither watched, liked nor on the watchlist; skipped")
         shown = f"'{film.title[:40]}'"

@@ -151,6 +151,16 @@ def test_episodes_and_games_are_no_films() -> None:
     ]
 
 
+def test_episodes_of_netflix_are_no_films() -> None:
+    titles = "The Irishman", "Stranger Things: Season 4: Chapter One", "Love: Season One"
+    rows = "\n".join(f'"{title}","3/14/23"' for title in titles)
+
+    export = read(("NetflixViewingHistory.csv", f"Title,Date\n{rows}"))
+
+    assert {film.title for film in export.films} == {"The Irishman", "Love: Season One"}
+    assert any("Stranger Things" in w and "looks like an episode" in w for w in export.warnings)
+
+
 def test_columns_that_are_not_read_are_named() -> None:
     export = read(
         ("a.csv", "Title,Year,Rating,Mood,,Empty\nA,2001,4,sad,x,"),
