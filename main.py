@@ -890,6 +890,7 @@ class _NotAFilm(Exception):
 
 TITLE_ENDING = re.compile(r"(.*\S)\s*[(\[]([^()\[\]]{1,40})[)\]]")
 ENTITY = re.compile(r"&(#[0-9]{1,7}|#x[0-9a-fA-F]{1,6}|[a-zA-Z]{2,31});")
+INVISIBLE = re.compile("[\u200b\u200e\u200f\u2060\ufeff]")
 HEADING = re.compile(r"(?i)\b(watched|seen|to[ -](see|watch)|watchlist|wishlist)\b|:$")
 EPISODE = re.compile(r"(?i): (season|series) [0-9]+: ")  # as in Netflix's history
 YEAR_IN_TITLE = re.compile(r"[(\[](18|19|20|21)[0-9]{2}[)\]]")
@@ -898,7 +899,7 @@ NUMBER = re.compile(r"[0-9]{1,3}([.,][0-9]{1,4})?")
 
 def _from_title(title: str, year: int | None, tmdb_type: str | None) -> tuple[str, int | None, str | None]:
     """Title, year and type, of which other tools write the last two behind the title: 'Alien (1979)'."""
-    title = ENTITY.sub(lambda entity: html.unescape(entity[0]), title)
+    title = INVISIBLE.sub("", ENTITY.sub(lambda entity: html.unescape(entity[0]), title))
     while ending := TITLE_ENDING.fullmatch(title):
         years = re.findall(r"\b(?:18|19|20|21)[0-9]{2}\b", ending[2])
         word = _squash(re.sub(r"\b[0-9]{4}\b", "", ending[2]))
@@ -992,8 +993,8 @@ def _parse_date(text: str, day_first: bool | None) -> date:
 
 
 CONTROL = re.compile(
-    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u200b\u200e\u200f\u2060\ufeff]+"
-)  # commands to a terminal, for example, and what cannot be seen
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]+"
+)  # commands to a terminal, for example
 
 
 def _clean(text: str) -> str:
