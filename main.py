@@ -155,6 +155,10 @@ log_id: ContextVar[str] = ContextVar("log_id", default="-")
 # compares them. Values come from the environment, or from a .env file beside this one. Blank means not set.
 
 
+def _split(value: object) -> object:
+    return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+
+
 def _check_url(value: str) -> str:
     with contextlib.suppress(ValueError):  # a port over 65535, a bracket that is not closed, two dots
         url = urlsplit(value)
@@ -164,12 +168,17 @@ def _check_url(value: str) -> str:
     raise ValueError("must be a URL such as https://api.themoviedb.org/3")
 
 
-def _check_key(value: SecretStr) -> SecretStr:
-    if value.get_secret_value().lower().strip("<>").startswith("your"):
-        raise ValueError("is still the example; put your own key there, or leave it blank")
-    if not re.fullmatch(r"[!-~]*", value.get_secret_value()):
-        raise ValueError("must be a v3 key or a v4 token, without spaces or non-ASCII characters")
-    return value
+def _check_origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    origins = tuple(origin.rstrip("/").lower() for origin in value)
+    if not all(re.fullmatch(r"https?://[^\s/?#@*]+", origin) for origin in origins):
+        raise ValueError("each origin must look like http://localhost:3000, with no path and no *")
+    return origins
+
+
+def _check_hosts(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(re.fullmatch(r"[\w.-]+|\[[0-9a-fA-F:]+\]", host) for host in value):
+        raise ValueError("each must be a host name or IP address, without http:// or a port")
+    return tuple(host.lower() for host in value)
 
 
 def _check_database_url(value: SecretStr) -> SecretStr:
@@ -178,21 +187,12 @@ def _check_database_url(value: SecretStr) -> SecretStr:
     return value
 
 
-def _split(pattern: str, expected: str) -> BeforeValidator:
-    """Texts that are separated by commas, and each look like `pattern`, in lower case."""
-
-    def split(value: str | tuple[str, ...]) -> tuple[str, ...]:
-        given = value.split(",") if isinstance(value, str) else value
-        items = tuple(item.strip().rstrip("/").lower() for item in given if item.strip())
-        if not all(re.fullmatch(pattern, item) for item in items):
-            raise ValueError(f"each must be {expected}")
-        return items
-
-    return BeforeValidator(split)
-
-
-Origins = _split(r"https?://[^\s/?#@*]+", "an origin like http://localhost:3000, with no path and no *")
-Hosts = _split(r"[\w.-]+|\[[0-9a-f:]+\]", "a host name or IP address, without http:// or a port")
+def _check_key(value: SecretStr) -> SecretStr:
+    if value.get_secret_value().lower().strip("<>").startswith("your"):
+        raise ValueError("is still the example; put your own key there, or leave it blank")
+    if not re.fullmatch(r"[!-~]*", value.get_secret_value()):
+        raise ValueError("must be a v3 key or a v4 token, without spaces or non-ASCII characters")
+    return value
 
 
 class Settings(BaseModel):
@@ -261,11 +261,11 @@ class Settings(BaseModel):
         description="Size of one upload. Larger ones get a 413. The largest export seen is a tenth of this.",
     )
     max_films: int = Field(default=20_000, ge=1, description="Films in one upload. More get a 413.")
-    cors_origins: Annotated[tuple[str, ...], Origins] = Field(
+    cors_origins: Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_check_origins)] = Field(
         default=("http://localhost:3000",),
         description="Comma-separated origins whose pages may call the API.",
     )
-    allowed_hosts: Annotated[tuple[str, ...], Hosts] = Field(
+    allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_check_hosts)] = Field(
         default=(), description="Comma-separated host names to accept besides localhost."
     )
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)] = Field(
@@ -642,7 +642,10 @@ def normalize_title(title: str) -> str:
 
 
 def share_a_name(names: str, others: str) -> bool:
-    """Whether two lists of people have one in common, however they are separated: 'Coen, Joel & Ethan'."""
+    """Whether two lists of people have one in common, however they are separated: 'Coen, Joel & Ethan'.
+
+    A blank list may be anybody.
+    """
     own, other = ({fold_title(word) for word in re.findall(r"\w+", each)} for each in (names, others))
     return len(own & other) >= min(2, len(own), len(other))
 
@@ -696,8 +699,7 @@ class Limits:
             raise UploadTooLarge(f"The upload unpacks to over {MAX_UNPACKED_BYTES:,} bytes.")
 
     def count_row(self) -> None:
-        if self.rows % 64 == 0:
-            self.check_time()
+        self.check_time()
         self.rows -= 1
         if self.rows < 0:
             raise UploadTooLarge(f"The upload has over {MAX_ROWS:,} rows.")
@@ -1057,8 +1059,14 @@ def is_list(rows: Rows) -> bool:
     return any(LIST_START.match(start) for start in starts)
 
 
+def cells_by_name(lines: list[list[str]]) -> dict[str, str]:
+    """The cells of the second line, by what the first line calls them."""
+    header, cells = [*lines, [], []][:2]
+    return dict(zip(map(_squash, header), (_clean(cell.strip()) for cell in cells), strict=False))
+
+
 class Source:
-    """One CSV: its tables, and what could not be read. Raises Unreadable if it cannot list films.
+    """One CSV: its lines of cells, and what could not be read. Raises Unreadable if it is no CSV.
 
     A list has a `film_list`, whose films become its `entries`.
     """
@@ -1068,9 +1076,9 @@ class Source:
         self._warnings: list[str] = []
         self._unlisted_warnings = 0
         self.starts: list[int] = []  # the rows that are headers
-        self.all_rows = self._read(self._decode(data))
+        self.lines = self._read(self._decode(data))
         self.entries: dict[int, tuple[Film, str]] = {}  # by the id() of the film
-        has_list = is_list(self.all_rows)
+        has_list = is_list(self.lines)
         self.film_list = self._read_list_head(has_list) if has_list or name.startswith("lists/") else None
 
     def _decode(self, data: bytes) -> str:
@@ -1142,11 +1150,10 @@ class Source:
 
     def _read_list_head(self, has_list: bool) -> FilmList:
         """What stands above the films of a list: the names of columns, and under them one line of values."""
-        starts = [_squash(cells[0]) for _, cells in self.all_rows[:MAX_LINES_ABOVE]]
-        films = starts.index("position") if "position" in starts else has_list * len(self.all_rows)
-        above, self.all_rows = [cells for _, cells in self.all_rows[:films]], self.all_rows[films:]
-        names, given = above[starts.index("date") :][:2] if "date" in starts[:films] else [[], []]
-        said = {_squash(name): _clean(cell.strip()) for name, cell in zip(names, given, strict=False)}
+        starts = [_squash(cells[0]) for _, cells in self.lines[:MAX_LINES_ABOVE]]
+        films = starts.index("position") if "position" in starts else has_list * len(self.lines)
+        above, self.lines = [cells for _, cells in self.lines[:films]], self.lines[films:]
+        said = cells_by_name(above[starts.index("date") :]) if "date" in starts[:films] else {}
         made = FilmList(said.get("name", "")[:MAX_TITLE_LENGTH] or self.stem)
         with contextlib.suppress(ValueError):
             made.list_date = _parse_date(said.get("date", ""), None)
@@ -1205,9 +1212,8 @@ def _guess_encoding(data: bytes) -> str:
 
 def read_profile(data: bytes, limits: Limits) -> dict[str, str]:
     """The member's names and favourites. Nothing else of a profile is anybody's business."""
-    header, *lines = (cells for _, cells in Source(PROFILE, data, limits).all_rows)
-    said = dict(zip(map(_squash, header), map(_clean, lines[0] if lines else []), strict=False))
-    return {name: said.get(name, "").strip() for name in ("username", "givenname", "favoritefilms")}
+    said = cells_by_name([cells for _, cells in Source(PROFILE, data, limits).lines])
+    return {name: said.get(name, "") for name in ("username", "givenname", "favoritefilms")}
 
 
 # === Tables ===================================================================
@@ -1264,8 +1270,10 @@ class Table:
         self.tells_state = "state" in columns or columns & TELLING == {"on watchlist"}
         self.has_names = bool(columns & (NAMING - {"uri"}))
         self.kind = "list" if source.film_list else self._find_kind(source.name.lower())
-        if self.kind == "list" and "description" in self._words:
-            self._columns["review"] = self._words["description"]
+        if self.kind == "list":
+            source.film_list = source.film_list or FilmList(source.stem)
+            if "description" in self._words:
+                self._columns["review"] = self._words["description"]
         if not self.is_our_download:
             self._name_unread_columns()
         is_dated = any(re.match(r"[0-9]{1,4}[-/.][0-9]", text) for text in self._column("date"))
@@ -1284,7 +1292,6 @@ class Table:
         told = next((kind for kind, telling in TOLD_KINDS.items() if columns & telling), None)
         is_plain = PLAIN_NAME.fullmatch(path.removesuffix(".csv"))
         if "position" in columns and not is_plain and not all(list(self._column("rating")) or [""]):
-            self.source.film_list = FilmList(self.source.stem)
             self.source.say(READ_AS_LIST)
             return "list"
         if named == "watchlist" or not columns & TELLING:
@@ -1353,8 +1360,7 @@ class Table:
     def rows(self) -> Iterator[tuple[int, Film, Viewing]]:
         width = len(self._header)
         for line, cells in self._lines:
-            if line % 64 == 0:
-                self.source.limits.check_time()
+            self.source.limits.check_time()
             while len(cells) > width and not cells[-1].strip():
                 cells.pop()
             if len(cells) > width:
@@ -1439,7 +1445,7 @@ class Table:
         if self.is_foreign and is_alone:
             self.warn(line, f"{shown} has nothing but a title")
         if (self.is_foreign and YEAR_IN_TITLE.search(film.title)) or ENTITY.search(film.title):
-            self.warn(line, f"title {shown} was kept as it is, though it says more than the title")
+            self.warn(line, f"title {shown} was kept as it is, with a year or an HTML entity in it")
 
     def _state(self, values: dict[str, Any]) -> tuple[bool, bool]:
         """Whether it was watched, and whether it is on the watchlist: by its row, otherwise by its file."""
@@ -1459,7 +1465,7 @@ class Table:
 
 def tables_of(source: Source) -> Iterator[Table]:
     """One per header, since people join files. The first header may have lines above it."""
-    rows = source.all_rows
+    rows = source.lines
     if not rows:  # of an empty list
         return iter(())
     if not source.starts or source.starts[0] >= MAX_LINES_ABOVE:
@@ -1721,7 +1727,7 @@ def parse_export(
 ) -> Export:
     """The films in the uploaded `(name, bytes)`: ZIPs, CSVs or both.
 
-    Watched films come first (latest viewing first), then liked ones, then those only on the watchlist.
+    Watched films come first (latest viewing first), then liked ones, those on the watchlist, and the rest.
     Raises UnusableUpload if no file lists films, UploadTooLarge beyond `max_films` or `limits`.
     """
     files = list(files)
@@ -2307,7 +2313,7 @@ class NameFactory:
 
     def __call__(self, kind: type[NameType], items: Iterable[NamedItem]) -> tuple[NameType, ...]:
         """Each name once, in order."""
-        names = (self._name(kind, body.id or body.name or "", body) for body in items)
+        names = (self._name(kind, body) for body in items)
         return tuple({name.identity: name for name in names if name}.values())[:MAX_NAMES]
 
     def texts(self, items: Iterable[NamedItem]) -> tuple[str, ...]:
@@ -2315,7 +2321,8 @@ class NameFactory:
         texts = (item.english_name or item.name for item in items)
         return tuple(dict.fromkeys(sys.intern(text) for text in texts if text))[:MAX_NAMES]
 
-    def _name(self, kind: type[NameType], identity: int | str, body: NamedItem) -> NameType:
+    def _name(self, kind: type[NameType], body: NamedItem) -> NameType:
+        identity = body.id or body.name or ""
         name = self._known[kind].get(identity)
         if name is None:
             name = self._known[kind][identity] = kind(body.name or "")
@@ -2884,7 +2891,7 @@ class TMDBClient:
     async def _look_into(self, fault: _Fault) -> bool:
         """Asks /authentication: after a 401, about the key; in a new outage, if TMDB answers at all.
 
-        True if an outage was none or is over, so that one more try is worth it.
+        True if TMDB does answer after all, so that one more try is worth it.
         """
         if fault.status == 401 and self.key_state == "rejected":
             raise TMDBKeyRejected(KEY_REJECTED)
@@ -3102,10 +3109,13 @@ class FilmViewing:
     reviewed: bool
 
 
+def _oldest_first(film: Film) -> list[Viewing]:
+    """Those of one day stay in the order of the diary, so that the first row is no rewatch."""
+    return sorted(film.viewings, key=lambda viewing: viewing.watched_date or date.min)
+
+
 def _viewings(film: Film) -> Iterator[FilmViewing]:
-    """Oldest first. Those of one day stay in the order of the diary, so that the first row is no rewatch."""
-    ordered = sorted(film.viewings, key=lambda viewing: viewing.watched_date or date.min)
-    for number, viewing in enumerate(ordered):
+    for number, viewing in enumerate(_oldest_first(film)):
         yield FilmViewing(viewing.watched_date, film, viewing.rewatch or number > 0, bool(viewing.review))
 
 
@@ -3539,7 +3549,7 @@ def _people(watched: list[Film], limit: int) -> People:
 
 
 MAX_DIARY = 1_000
-MAX_LATEST = 24  # of the watchlist, likewise
+MAX_LATEST = 24  # of the watchlist, whatever the limit
 
 
 @dataclass(slots=True)
@@ -3586,8 +3596,7 @@ def _lists(watched: list[Film], viewings: list[FilmViewing], year: int | None, l
 
 def _rerated(watched: list[Film]) -> Iterator[ListedFilm]:
     for film in watched:
-        ordered = sorted(film.viewings, key=lambda viewing: viewing.watched_date or date.min)
-        ratings = [viewing.rating for viewing in ordered if viewing.rating is not None]
+        ratings = [viewing.rating for viewing in _oldest_first(film) if viewing.rating is not None]
         if ratings and ratings[0] != ratings[-1]:
             yield _listed(film, ratings[-1] - ratings[0])
 
@@ -4673,7 +4682,7 @@ def _list_view(session: Session, list_id: int, made: FilmList) -> ListView:
         letterboxd_uri=made.list_uri or None,
         films=len(films),
         watched=sum(film.watched for film in films),
-        mean_rating=_mean([film.rating for film in films if film.rating is not None]),
+        mean_rating=_mean_rating(films),
         hours_left=_hours([film for film in films if not film.watched], {}),
         movie_ids=[film.movie_id for film in films],
     )
@@ -4996,11 +5005,12 @@ class Service:
 
 
 def read_upload(files: list[UploadFile], max_films: int) -> Export:
-    """Of their names, the last 100 characters, which tell the kind, without lone surrogates."""
-    names = (_clean((file.filename or "").encode("utf-8", "replace").decode()[-100:]) for file in files)
-    return parse_export(
-        [(name, file.file.read()) for name, file in zip(names, files, strict=True)], max_films
-    )
+    return parse_export([(_file_name(file), file.file.read()) for file in files], max_films)
+
+
+def _file_name(file: UploadFile) -> str:
+    """The last 100 characters, which tell the kind, without control characters and lone surrogates."""
+    return _clean((file.filename or "").encode("utf-8", "replace").decode()[-100:])
 
 
 async def get_service(request: Request) -> Service:
@@ -5017,8 +5027,6 @@ async def get_session(session_id: SessionId, service: ServiceDep) -> Session:
 
 SessionDep = Annotated[Session, Depends(get_session)]
 MovieId = Annotated[int, InPath(description="The film's number in this session.", examples=[7])]
-
-
 ListId = Annotated[int, InPath(description="The list's number in this session.", examples=[1])]
 
 
@@ -5027,6 +5035,7 @@ async def get_film(session: SessionDep, movie_id: MovieId) -> Film:
 
 
 FilmDep = Annotated[Film, Depends(get_film)]
+
 PAGE_FOLDER = Path(__file__).with_name("page")
 HAS_PAGE = PAGE_FOLDER.is_dir()
 PAGE = StaticFiles(directory=PAGE_FOLDER, check_dir=False)
@@ -5124,7 +5133,7 @@ async def follow_session(session: SessionDep) -> AsyncIterator[ServerSentEvent]:
 async def read_movies(
     session: SessionDep, query: Annotated[MovieQuery, Query()], service: ServiceDep, request: Request
 ) -> Response:
-    """Watched films first (latest viewing first), then liked ones, then those only on the watchlist.
+    """Watched films first (latest viewing first), then liked ones, those on the watchlist, and the rest.
 
     The order does not change while films are looked up. `X-Total-Count` is the number of matching films, and
     `Link` leads to the next page.
