@@ -1167,10 +1167,13 @@ class Source:
         """The name of the file, by which a list is called that has none."""
         return self.name.rpartition("/")[2].removesuffix(".csv")
 
-    def add_to_list(self, film: Film, note: str, line: int) -> None:
+    def add_to_list(self, film: Film, note: str, line: int) -> bool:
+        """Returns whether the list did not have it before."""
         if id(film) in self.entries:
             self.warn(line, f"'{film.title[:40]}' is in the list twice; skipped")
-        self.entries.setdefault(id(film), (film, note))
+            return False
+        self.entries[id(film)] = film, note
+        return True
 
     def say(self, what: str) -> None:
         """Warns of something about the whole file."""
@@ -1563,7 +1566,7 @@ class Joiner:
         self._has_ratings, self._has_viewings = has_ratings, has_viewings
 
     def add(self, row: Film, entry: Viewing, table: Table, line: int) -> bool:
-        """Returns whether the row names a film: itself, or by an address that a row before it names."""
+        """Returns whether the row was used: it names a film, or has the address of one named by an earlier row."""
         film = self._film(row, entry, table, line)
         if film is None:
             uri = row.film_uri or entry.entry_uri
@@ -1573,8 +1576,7 @@ class Joiner:
             )
             return False
         if table.kind == "list":
-            table.source.add_to_list(film, entry.review, line)
-            return True
+            return table.source.add_to_list(film, entry.review, line)
         film.watched |= row.watched
         film.liked |= row.liked
         film.watchlist |= row.watchlist
@@ -5716,7 +5718,9 @@ async def analyse(export: Export, out: Path | None, settings: Settings) -> bool:
     said = f"{summary(session)}\n"
     if out:
         write_results(session, out)
-        said += f"Written to {out}: the films, the matches, Letterboxd's import format, statistics.\n"
+        said += (
+            f"Written to {out}: the films, the matches, the lists, Letterboxd's import format, statistics.\n"
+        )
     say(said, "stdout")
     return not session.failed_count
 

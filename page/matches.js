@@ -51,7 +51,7 @@ export function matchesView(app, changed, retry) {
       unasked
         ? "No films were looked up."
         : open
-          ? `${plural(open, "film")} to check.`
+          ? `${plural(open, "film")} to check in the whole export.`
           : done
             ? "Every match is certain."
             : "Nothing to check so far.",

@@ -391,8 +391,9 @@ const rating = {
         : `You ${isPast ? "were" : "are"} ${size} stars ${apart < 0 ? "harsher" : "kinder"} than TMDB’s voters.`;
     const note = [
       crowd && h("span.chip.of-rated", null, "You"),
-      `Mean ${mean(average)}, median ★ ${number(median)}. `,
-      crowd && `Both for the ${number(compared)} of your ${number(rated)} rated films with at least 50 votes at TMDB.`,
+      crowd
+        ? `${mean(mine)} on average; TMDB’s voters ${mean(others)}. Both for the ${number(compared)} of your ${number(rated)} rated films that have at least 50 votes on TMDB.`
+        : `Mean ${mean(average)}, median ★ ${number(median)}.`,
     ];
     const compare = {
       curve: { counts: crowd, name: "TMDB’s voters" },
@@ -552,7 +553,7 @@ const chart = (key, title, choose, options = {}) => ({
   draw: ({ bars, note }) => columns(key, title, bars, { ...options, note }),
 });
 const bestDecades = stats => {
-  const best = stats.through_time.best_decades.map(bar => `the ${bar.name} (${mean(bar.mean_rating)})`);
+  const best = stats.through_time.best_decades.map(bar => `the ${bar.name} (${mean(bar.mean_rating).replace(" ", "\u00a0")})`);
   return best.length ? `Rated highest: ${list(best)}.` : "";
 };
 const decades = { minor: (index, count) => count > 7 && index % 3 > 0, say: filmsOf };
@@ -637,7 +638,7 @@ const seen = {
       named = some => list(some.map(bar => the(bar.name)));
     const note = [
       missing.length > 0 ? `No films ${year === null ? "yet " : ""}from ${list(missing)}.` : "Films from every large film country.",
-      gone.length > 0 && `Films from ${named(gone)} count for the countries that came after.`,
+      gone.length > 0 && `Films from ${named(gone)} are shown in each of the countries that came after.`,
       rest.length > 0 && `Not on the map: ${named(rest)}.`,
     ];
     return world(`Films from ${plural(bars.length, "country", "countries")}`, CONTINENTS, known, countryOf, note.filter(Boolean).join(" "));
@@ -646,7 +647,7 @@ const seen = {
 
 const complete = {
   of: "list",
-  data: stats => (stats.what.completeness.length ? stats.what.completeness.slice(0, 8) : null),
+  data: ({ what, year }) => (what.completeness.length && year === null ? what.completeness.slice(0, 8) : null),
   draw: found => [
     h("div.head", null, h("h3", null, "Collections, how complete they are")),
     rows("complete", found, {
@@ -683,7 +684,7 @@ const waiting = {
       "p.lead",
       null,
       `${plural(films, "film")} to watch${hours ? `, ${plural(Math.round(hours), "hour")} in all` : ""}. `,
-      hours > 0 && unknown > 0 && h("span.note", null, `The hours are without ${plural(unknown, "film")} of unknown runtime.`),
+      hours > 0 && unknown > 0 && h("span.note", null, `The hours leave out ${plural(unknown, "film")} whose runtime is unknown.`),
     ),
   ],
 };
@@ -813,7 +814,7 @@ export const SECTIONS = [
         "Hidden gems",
         stats => stats.ratings.gems,
         film => plural(film.value, "vote"),
-        { rule: "You gave them ★ 4 or more; fewer than 1,000 voted at TMDB." },
+        { rule: "You gave them ★ 4 or more; fewer than 1,000 voted on TMDB, but at least 50." },
       ),
       strip(
         "Longest and shortest",
@@ -824,7 +825,7 @@ export const SECTIONS = [
         "Most and least known",
         stats => dozen(stats) && ends(stats.ratings.popular, stats.ratings.obscure),
         film => number(film.value),
-        { rule: "By how many voted at TMDB." },
+        { rule: "By how many voted on TMDB." },
       ),
     ],
   },
@@ -848,6 +849,7 @@ export const SECTIONS = [
         "By directors you rate highest",
         stats => stats.watchlist.directors,
         each => dot(each.mean_rating),
+        each => `${number(each.count)} to watch · you give ${mean(each.mean_rating)}`,
       ),
     ],
   },

@@ -320,6 +320,7 @@ def test_list_has_what_the_member_wrote() -> None:
         ("Dune", 1984, False),
     ]
     assert export.warnings == ["lists/heists.csv, line 9: 'Dune' is in the list twice; skipped"]
+    assert export.rows == {"lists/heists.csv": 2, "watched.csv": 1}
 
 
 def test_imdbs_list_is_a_watchlist_only_by_its_name() -> None:
