@@ -1566,7 +1566,7 @@ class Joiner:
         self._has_ratings, self._has_viewings = has_ratings, has_viewings
 
     def add(self, row: Film, entry: Viewing, table: Table, line: int) -> bool:
-        """Returns whether the row was used: it names a film, or has the address of one named by an earlier row."""
+        """Returns whether the row was used: it names a film, itself or by the address of another row."""
         film = self._film(row, entry, table, line)
         if film is None:
             uri = row.film_uri or entry.entry_uri
@@ -3717,6 +3717,7 @@ def compute_statistics(
 
 STOPPED = "The lookup was stopped."
 MAX_STUCK_SECONDS = 600  # with nothing but failures; the next failure then ends the work
+MAX_COMPUTED = 4  # results kept per session
 FOLLOW_SECONDS = 0.3  # between two looks of a follower at a session
 SessionStatus = Literal["processing", "enriching", "completed", "failed"]
 
@@ -3755,6 +3756,8 @@ class Session:
     pace: Pace | None = None  # of whoever looks the films up
     ended_at: float | None = None
     kept_films: int = 0  # found without a call to TMDB
+    _sharing: Sharing = field(default_factory=Sharing)
+    _computed: dict[Hashable, tuple[int, bytes]] = field(default_factory=dict)  # with their revision
 
     def __post_init__(self) -> None:
         self.created_at = datetime.now(UTC)
@@ -3850,6 +3853,20 @@ class Session:
         if self.task:  # it was stopped before its first step
             self.end("failed", STOPPED)
 
+    async def compute(self, key: Hashable, compute: Callable[[], Awaitable[bytes]]) -> bytes:
+        """The result of `compute`, kept until the session changes."""
+
+        async def ask() -> bytes:
+            kept = self._computed.get(key)
+            if kept is None or kept[0] != self.revision:
+                self._computed.pop(key, None)
+                kept = self._computed[key] = self.revision, await compute()
+            if len(self._computed) > MAX_COMPUTED:
+                del self._computed[next(iter(self._computed))]
+            return kept[1]
+
+        return await self._sharing.run(key, ask)
+
     async def changes(self) -> AsyncIterator[Session]:
         """Yields its progress at once, after changes, and at the end if a change was not seen."""
         seen: object = None
@@ -3878,6 +3895,11 @@ class Session:
     enriched_count = property(lambda self: sum(self.counts[s] for s in ("exact", "guessed", "corrected")))
     not_found_count = property(lambda self: self.counts["not_found"])
     failed_count = property(lambda self: self.counts["failed"])
+
+    @property
+    def memory_bytes(self) -> int:
+        """Estimated, with the results that are kept."""
+        return self.export.memory_bytes + sum(len(result) for _, result in self._computed.values())
 
     @property
     def progress_percent(self) -> float:
@@ -3989,7 +4011,7 @@ class SessionStore:
     @property
     def memory_bytes(self) -> int:
         """Estimated, of all sessions together."""
-        return sum(session.export.memory_bytes for session in self._sessions.values())
+        return sum(session.memory_bytes for session in self._sessions.values())
 
     def check_room(self, memory_bytes: int = 0) -> None:
         """Raises StoreFull if a session of that size has no room now, UploadTooLarge if it never has."""
@@ -5000,7 +5022,6 @@ class Service:
     store: Store
     started_at: float = field(default_factory=time.monotonic)
     threads: anyio.CapacityLimiter = field(default_factory=partial(anyio.CapacityLimiter, THREADS))
-    sharing: Sharing = field(default_factory=Sharing)
 
     async def in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
         return await anyio.to_thread.run_sync(call, *arguments, limiter=self.threads)
@@ -5241,8 +5262,7 @@ async def read_statistics(
     limit: Annotated[int, Query(ge=1, le=100, description="The maximum length of a list.")] = 10,
 ) -> Response:
     compute = partial(service.in_thread, statistics_json, session, year, limit)
-    content = await service.sharing.run((session.session_id, year, limit), compute)
-    return Response(content, media_type="application/json")
+    return Response(await session.compute((year, limit), compute), media_type="application/json")
 
 
 @of_session.post("/retry", summary="Retry films without a match", status_code=202)

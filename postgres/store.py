@@ -302,7 +302,7 @@ class PostgresStore:
 
     @property
     def memory_bytes(self) -> int:
-        return sum(session.export.memory_bytes for session in self._held.values())
+        return sum(session.memory_bytes for session in self._held.values())
 
     def check_room(self, memory_bytes: int = 0) -> None:
         """Makes room by forgetting what is only read. Raises StoreFull if all the rest is at work."""

@@ -570,6 +570,17 @@ async def test_sessions_have_a_total_memory_limit(serve: Serve) -> None:
     assert (await api.post("/api/upload", files={"files": sample})).status_code == 201
 
 
+async def test_kept_statistics_count_as_memory(api: Api) -> None:
+    session = f"/api/session/{(await api.upload((SAMPLE.name, SAMPLE.read_bytes())))['session_id']}"
+    await api.ended(session.rpartition("/")[2])
+    before = (await api.get("/health")).json()["memory_bytes"]
+
+    statistics = await api.get(f"{session}/stats")
+
+    held = (await api.get("/health")).json()["memory_bytes"]
+    assert held == before + len(statistics.content)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     "row", ["{n},2021,4,{tags}", "Dune {n},2021,4,", "Dune,2021,4,{tags}", "Dune 😀{n},2021,4,x"]

@@ -672,16 +672,26 @@ async def test_unavailable_collection_is_left_out(serve: Serve) -> None:
 # --- Computed once
 
 
-async def test_simultaneous_requests_have_one_answer(api: Api) -> None:
+async def test_simultaneous_requests_share_one_computation(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[int | None] = []
+
+    def counting(session: main.Session, year: int | None, limit: int) -> bytes:
+        computed.append(year)
+        return statistics_json(session, year, limit)
+
+    statistics_json = main.statistics_json
+    monkeypatch.setattr(main, "statistics_json", counting)
     session = f"/api/session/{(await api.upload(FEW))['session_id']}"
     await api.ended(session.rpartition("/")[2])
 
     answers = await asyncio.gather(*(api.get(f"{session}/stats") for _ in range(40)))
+    again = await api.get(f"{session}/stats")
     assert (await api.delete(f"{session}/movies/1/match")).status_code == 204
     changed = await api.get(f"{session}/stats")
 
-    assert len({answer.text for answer in answers}) == 1
-    assert changed.json()["matched"] == answers[0].json()["matched"] - 1
+    assert {answer.text for answer in answers} == {again.text}
+    assert changed.json()["matched"] == again.json()["matched"] - 1
+    assert computed == [None, None]
 
 
 async def test_statistics_asked_for_after_a_change_have_it(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -718,6 +728,18 @@ def test_crowds_histogram_rounds_halves_up() -> None:
         film = main.Film("Dune", 2021, watched=True, rating=4, match=main.Match("exact", "", movie))
         histogram = main.compute_statistics([film], {}).ratings.crowd_histogram
         assert histogram.index(1) + 1 == column
+
+
+async def test_latest_statistics_are_cached() -> None:
+    session = main.Session(export(watched="2024-01-02,Dune,2021,"), 1, lambda: 0)
+
+    async def compute() -> bytes:
+        return b"{}"
+
+    for year in range(100):
+        await session.compute(year, compute)
+
+    assert len(session._computed) == main.MAX_COMPUTED
 
 
 # --- Films with one record
