@@ -29,7 +29,6 @@ from sqlalchemy import (
     delete,
     extract,
     func,
-    insert,
     literal,
     or_,
     select,
@@ -395,4 +394,3 @@ TAKE = (
     )
     .returning(*limiter.c, seconds_now.label("now"), type_coerce(_rate, Double).label("rate"))
 )
-INITIAL_LIMITER = insert(limiter).values(id=1)
